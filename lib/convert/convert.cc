@@ -1,0 +1,217 @@
+#include "lib/convert/convert.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "lib/base/text.h"
+#include "lib/convert/select.h"
+#include "lib/exec/executor.h"
+#include "lib/exec/workers.h"
+#include "lib/formats/writer.h"
+#include "lib/kernels/elements.h"
+#include "lib/plan/plan.h"
+
+namespace uckpt {
+
+namespace {
+
+int64_t default_max_mem() {
+  const auto pages = static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)),
+             page = static_cast<int64_t>(::sysconf(_SC_PAGE_SIZE));
+  return pages * page / 4;
+}
+
+// A conversion as far as it is decided before anything is written.
+struct Prepared {
+  TargetLayout layout;
+  plan::Plan plan;
+  exec::Buffers buffers;
+  const Writer* writer = nullptr;
+  WriteRequest request;
+};
+
+// A module weight that is stored beside its master, because it differs from it. Tied names follow.
+void keep_module_weight(Catalog& catalog, uint32_t tensor, uint32_t copy) {
+  const Copy module = catalog.tensors[tensor].copies[copy];
+  catalog.tensors[tensor].copies.erase(catalog.tensors[tensor].copies.begin() + copy);
+  const auto kept_index = static_cast<uint32_t>(catalog.tensors.size());
+  const auto add = [&](const Tensor& master, PieceRange pieces, std::optional<uint32_t> alias) {
+    Tensor kept = master;
+    kept.state = state::kParam;
+    kept.dtype = module.dtype;
+    kept.module_dtype.reset();
+    kept.pieces = pieces;
+    kept.copies.clear();
+    kept.alias = alias;
+    catalog.tensors.push_back(std::move(kept));
+  };
+  add(catalog.tensors[tensor], module.pieces, std::nullopt);
+  for (uint32_t i = 0; i < kept_index; ++i)
+    if (catalog.tensors[i].alias == tensor) add(catalog.tensors[i], {}, kept_index);
+}
+
+// Copies of a type that cannot be compared with the tensor's: a module weight is kept as it is, else refused.
+void settle_incomparable_copies(Catalog& catalog, const ConvertOptions& options) {
+  const auto count = static_cast<uint32_t>(catalog.tensors.size());
+  for (uint32_t i = 0; i < count; ++i) {
+    if (options.trust_copies) catalog.tensors[i].copies.clear();
+    for (auto c = static_cast<uint32_t>(catalog.tensors[i].copies.size()); c-- > 0;) {
+      const Tensor& t = catalog.tensors[i];
+      const Copy& copy = t.copies[c];
+      if (kernels::comparable(t.dtype, copy.dtype)) continue;
+      if (!copy.is_module) {
+        throw refused("copies.dtype", cat("expected every copy to be ", name_of(t.dtype), ", found ",
+                                          copy.what, " of ", name_of(copy.dtype)))
+            .in_file(catalog.path)
+            .in_tensor(t.path());
+      }
+      keep_module_weight(catalog, i, c);
+    }
+  }
+}
+
+Catalog open_for_conversion(const std::string& in, const ConvertOptions& options) {
+  OpenOptions open = options.open;
+  open.allow_expand |= options.allow_expand;
+  Catalog catalog = open_catalog(in, open);
+  if (catalog.refusal) throw *catalog.refusal;
+  settle_incomparable_copies(catalog, options);
+  return catalog;
+}
+
+Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out,
+                 const ConvertOptions& options) {
+  Prepared p;
+  p.writer = &writer_for(options.to, out);
+  p.request = {select_tensors(catalog, options.selection), first_object, options.created_by};
+  p.layout = p.writer->lay_out(catalog, p.request);
+  p.plan = plan::make_plan(catalog, p.layout, {options.check_crc, !options.trust_copies});
+  const int threads = options.threads > 0 ? options.threads : exec::default_threads();
+  p.buffers = exec::size_buffers(threads, options.max_mem > 0 ? options.max_mem : default_max_mem());
+  return p;
+}
+
+PlanSummary summarise(const Catalog& catalog, const Prepared& p) {
+  PlanSummary s;
+  s.kind = catalog.kind;
+  s.to = p.writer->name;
+  s.objects = static_cast<int64_t>(catalog.objects.size());
+  s.files_in = static_cast<int64_t>(catalog.files.size());
+  s.bytes_in = p.plan.bytes_in;
+  s.bytes_out = p.plan.bytes_out;
+  s.bytes_compared = p.plan.bytes_compared;
+  s.moves = static_cast<int64_t>(p.plan.moves.size());
+  s.peak_memory = p.buffers.total() + p.plan.metadata_bytes();
+  s.warnings = catalog.warnings;
+  for (uint32_t i : p.request.tensors) {
+    const Tensor& t = catalog.tensors[i];
+    ++(t.alias ? s.links : s.tensors);
+    s.recipes.push_back({t.path(), std::string(name_of(t.dtype)), shape_text(t.shape),
+                         t.alias ? 0 : bytes_of(t), t.pieces.count, static_cast<int64_t>(t.copies.size()),
+                         t.layout, t.alias ? catalog.tensors[*t.alias].path() : ""});
+  }
+  return s;
+}
+
+void refuse_output_among_inputs(const Catalog& catalog, const std::string& out) {
+  struct stat target {
+  }, input{};
+  if (::stat(out.c_str(), &target) != 0) return;
+  for (const auto& file : catalog.files) {
+    if (::stat(file->name().c_str(), &input) == 0 && input.st_dev == target.st_dev &&
+        input.st_ino == target.st_ino) {
+      throw trouble("output.is_input", "the output is one of the input's files").in_file(out);
+    }
+  }
+}
+
+std::string difference_text(const Catalog& catalog, const plan::Compared& compared,
+                            const exec::Comparison& found) {
+  const Tensor& t = catalog.tensors[compared.tensor];
+  return cat(t.copies[compared.copy].what, " differs in ",
+             human_count(static_cast<uint64_t>(found.different.load())), " of ",
+             human_count(static_cast<uint64_t>(numel_of(t.shape))), " elements, first at element ",
+             found.first.load());
+}
+
+// Judges what was compared: replicas must agree (buffers may drift apart, that is said); tells which module
+// weights differ from their masters, last copy of a tensor first.
+std::vector<plan::Compared> judge_copies(const Catalog& catalog, const plan::Plan& plan,
+                                         const exec::Outcome& outcome, Progress& progress) {
+  std::vector<plan::Compared> differing;
+  for (size_t i = plan.compared.size(); i-- > 0;) {
+    const exec::Comparison& found = outcome.comparisons[i];
+    if (found.different == 0) continue;
+    const plan::Compared& compared = plan.compared[i];
+    const Tensor& t = catalog.tensors[compared.tensor];
+    const std::string text = difference_text(catalog, compared, found);
+    if (t.copies[compared.copy].is_module) {
+      progress.warn(cat(escape(t.name), ": the ", text, "; both are stored"));
+      differing.push_back(compared);
+    } else if (t.state == state::kBuffer) {
+      progress.warn(cat(escape(t.path()), ": the ", text, "; the first rank's is taken"));
+    } else {
+      throw refused("copies.differ", cat("copies of one tensor differ: the ", text))
+          .in_file(catalog.path)
+          .in_tensor(t.path())
+          .hint("--trust-copies takes the first one without comparing");
+    }
+  }
+  return differing;
+}
+
+void write_digests(const Placement& placement, const exec::Outcome& outcome, OutputFile& output) {
+  for (const LateDigest& late : placement.digests) {
+    uint8_t bytes[8];
+    store_le<uint64_t>(bytes, outcome.digests[late.hole]);
+    output.write_at(late.offset, bytes);
+  }
+}
+
+}  // namespace
+
+PlanSummary plan_conversion(const std::string& in, const std::string& out, const ConvertOptions& options) {
+  Catalog catalog = open_for_conversion(in, options);
+  const uint32_t first_object = catalog.add_object_tensors();
+  return summarise(catalog, prepare(catalog, first_object, out, options));
+}
+
+ConvertReport convert(const std::string& in, const std::string& out, const ConvertOptions& options,
+                      Progress& progress, const StopFlag& stop) {
+  const auto started = std::chrono::steady_clock::now();
+  Catalog catalog = open_for_conversion(in, options);  // open → catalog → check
+  for (const std::string& w : catalog.warnings) progress.warn(w);
+  refuse_output_among_inputs(catalog, out);
+  const uint32_t first_object = catalog.add_object_tensors();
+  ConvertReport report;
+  for (;;) {
+    const Prepared p = prepare(catalog, first_object, out, options);  // layout → plan
+    OutputFile output(out, options.force);
+    const Placement placement = p.layout.preallocate(output.temporary());  // preallocate
+    output.preallocate(placement.file_size);
+    const exec::Outcome outcome = exec::run(catalog, p.layout, p.plan, placement, output, p.buffers,
+                                            options.sync, progress, stop);    // copy
+    const auto differing = judge_copies(catalog, p.plan, outcome, progress);  // verify
+    if (!differing.empty()) {  // rare: lay out again with room for both
+      for (const plan::Compared& c : differing) {
+        report.kept_module_weights.push_back(catalog.tensors[c.tensor].name);
+        keep_module_weight(catalog, c.tensor, c.copy);
+      }
+      continue;
+    }
+    write_digests(placement, outcome, output);
+    if (options.verify) exec::verify(p.layout, placement, outcome, output, p.buffers, progress, stop);
+    output.commit(options.sync);  // commit
+    report.plan = summarise(catalog, p);
+    report.file_size = placement.file_size;
+    report.checksums_checked = outcome.checksums_checked;
+    break;
+  }
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  return report;
+}
+
+}  // namespace uckpt

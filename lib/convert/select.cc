@@ -1,0 +1,88 @@
+#include "lib/convert/select.h"
+
+#include <algorithm>
+#include <map>
+#include <unordered_set>
+
+#include "lib/base/text.h"
+
+namespace uckpt {
+
+bool Selection::takes(const Tensor& tensor) const {
+  const auto matches = [&](const std::vector<std::string>& globs) {
+    return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
+      return glob_match(glob, tensor.name) || glob_match(glob, tensor.path());
+    });
+  };
+  if (!states.empty() && std::find(states.begin(), states.end(), tensor.state) == states.end()) return false;
+  return (select.empty() || matches(select)) && !matches(drop);
+}
+
+namespace {
+
+void check_states(const Catalog& catalog, const Selection& selection) {
+  std::vector<std::string> known;
+  for (const Tensor& t : catalog.tensors)
+    if (t.state != state::kObjects && std::find(known.begin(), known.end(), t.state) == known.end())
+      known.push_back(t.state);
+  for (const std::string& s : selection.states) {
+    if (std::find(known.begin(), known.end(), s) != known.end()) continue;
+    std::string list;
+    for (const std::string& k : known) list += cat(list.empty() ? "" : ", ", k);
+    throw refused("select.state", cat("the checkpoint has no state `", escape(s), "`: found ", list))
+        .in_file(catalog.path);
+  }
+}
+
+// The first chosen alias of a source that is not chosen becomes the source of the others.
+void adopt(Catalog& catalog, const std::vector<bool>& chosen) {
+  std::map<uint32_t, uint32_t> heir;
+  for (uint32_t i = 0; i < catalog.tensors.size(); ++i) {
+    Tensor& t = catalog.tensors[i];
+    if (!chosen[i] || !t.alias || chosen[*t.alias]) continue;
+    const auto [at, first] = heir.try_emplace(*t.alias, i);
+    if (!first) {
+      t.alias = at->second;
+      continue;
+    }
+    const Tensor& source = catalog.tensors[*t.alias];
+    t.pieces = source.pieces;
+    t.copies = source.copies;
+    t.refusal = source.refusal;
+    t.alias.reset();
+  }
+}
+
+}  // namespace
+
+std::vector<uint32_t> select_tensors(Catalog& catalog, const Selection& selection) {
+  check_states(catalog, selection);
+  std::vector<bool> chosen(catalog.tensors.size());
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    const Tensor& t = catalog.tensors[i];
+    chosen[i] = t.state != state::kObjects && selection.takes(t);
+  }
+  adopt(catalog, chosen);
+
+  std::vector<uint32_t> sources, aliases;
+  std::unordered_set<std::string> paths;
+  for (uint32_t i = 0; i < chosen.size(); ++i) {
+    if (!chosen[i]) continue;
+    const Tensor& t = catalog.tensors[i];
+    if (!t.refusal.empty()) {
+      throw refused("tensor.refused", t.refusal)
+          .in_file(catalog.path)
+          .in_tensor(t.path())
+          .hint("--drop leaves it out");
+    }
+    if (!paths.insert(t.path()).second) {
+      throw refused("name.twice", "two tensors have this name").in_file(catalog.path).in_tensor(t.path());
+    }
+    (t.alias ? aliases : sources).push_back(i);
+  }
+  if (sources.empty()) throw refused("select.nothing", "no tensor is left to convert").in_file(catalog.path);
+  sources.insert(sources.end(), aliases.begin(), aliases.end());
+  return sources;
+}
+
+}  // namespace uckpt

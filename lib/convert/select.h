@@ -1,0 +1,16 @@
+// Which tensors of a catalog a conversion takes.
+#pragma once
+
+#include <vector>
+
+#include "lib/convert/options.h"
+
+namespace uckpt {
+
+// Indices of the chosen tensors in catalog order, each alias after its source. An alias whose source is not
+// chosen takes over its pieces (hence the mutable catalog). Throws for refused tensors among them
+// (`tensor.refused`), for two tensors of one path (`name.twice`), and if nothing is chosen
+// (`select.nothing`).
+std::vector<uint32_t> select_tensors(Catalog& catalog, const Selection& selection);
+
+}  // namespace uckpt

@@ -1,0 +1,51 @@
+// Runs a plan: tasks of about 1 MiB of output, each read → buffer → write, on all cores, in bounded memory.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "lib/exec/gather.h"
+#include "lib/exec/progress.h"
+#include "lib/io/output.h"
+#include "lib/plan/plan.h"
+#include "lib/tensor/target.h"
+
+namespace uckpt::exec {
+
+// Part of one large hole, or several small holes whole.
+struct Task {
+  uint32_t first_hole, last_hole;  // inclusive
+  int64_t begin, end;              // bytes of the hole if it is one
+};
+
+struct Buffers {
+  int threads;
+  int64_t task_bytes;     // of output a task
+  int64_t strided_bytes;  // the same where the source is strided: wide enough to read more than elements
+  int64_t staging_bytes;
+  int64_t total() const;  // of all threads
+};
+
+// Sizes from the budget; throws trouble (`limit.max_mem`) if it is too small to work in.
+Buffers size_buffers(int threads, int64_t max_mem);
+
+std::vector<Task> cut_tasks(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
+                            const Buffers& buffers);
+
+struct Outcome {
+  std::vector<uint64_t> digests;              // CRC-64 of each hole
+  std::unique_ptr<Comparison[]> comparisons;  // one for each Plan::compared
+  int64_t checksums_checked = 0;
+};
+
+// Fills every hole. Throws what a read or write throws, `zip.crc`, or a resumable error when stopped.
+Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
+            const Placement& placement, OutputFile& output, const Buffers& buffers, bool start_writeback,
+            Progress& progress, const StopFlag& stop);
+
+// Reads the holes back and compares their digests. Throws `output.verify`.
+void verify(const TargetLayout& target, const Placement& placement, const Outcome& outcome,
+            const OutputFile& output, const Buffers& buffers, Progress& progress, const StopFlag& stop);
+
+}  // namespace uckpt::exec

@@ -1,0 +1,205 @@
+#include "lib/exec/gather.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "lib/base/error.h"
+#include "lib/base/text.h"
+#include "lib/io/input.h"
+#include "lib/kernels/crc.h"
+#include "lib/kernels/elements.h"
+
+namespace uckpt::exec {
+
+using kernels::CopyLoop;
+using kernels::Crc32;
+using plan::Loop;
+using plan::Move;
+
+ChecksumLedger::ChecksumLedger(const Catalog& catalog, const plan::Plan& plan)
+    : catalog_(catalog),
+      plan_(plan),
+      shares_(std::make_unique<std::atomic<uint32_t>[]>(plan.checks.size())) {}
+
+void ChecksumLedger::add(uint32_t check, int64_t offset, ByteSpan bytes) {
+  const Record& record = catalog_.records[plan_.checks[check].record];
+  const int64_t after = record.offset + record.size - offset - static_cast<int64_t>(bytes.size());
+  shares_[check].fetch_xor(Crc32::shift(kernels::crc32_raw(bytes), static_cast<uint64_t>(after)),
+                           std::memory_order_relaxed);
+}
+
+void ChecksumLedger::add_from_move(uint32_t record, int64_t offset, ByteSpan bytes) {
+  if (record == kNoRecord) return;
+  const uint32_t check = plan_.check_of_record[record];
+  if (!plan_.checks[check].own_pass) add(check, offset, bytes);
+}
+
+void ChecksumLedger::add_from_check(uint32_t check, int64_t offset, ByteSpan bytes) {
+  add(check, offset, bytes);
+}
+
+int64_t ChecksumLedger::verify() const {
+  for (size_t i = 0; i < plan_.checks.size(); ++i) {
+    const Record& record = catalog_.records[plan_.checks[i].record];
+    const uint32_t found = Crc32::finish(shares_[i].load(), static_cast<uint64_t>(record.size));
+    if (found == record.crc) continue;
+    throw refused("zip.crc", cat("expected checksum ", hex(record.crc, 8), ", found ", hex(found, 8),
+                                 ": the file was changed after it was written"))
+        .in_member(record.name)
+        .in_file(catalog_.files[record.file]->name());
+  }
+  return static_cast<int64_t>(plan_.checks.size());
+}
+
+Gatherer::Gatherer(const Catalog& catalog, const plan::Plan& plan, ChecksumLedger* ledger, int64_t staging)
+    : catalog_(catalog), plan_(plan), ledger_(ledger), staging_(static_cast<size_t>(staging)) {}
+
+void Gatherer::read(FileId file, int64_t offset, std::span<uint8_t> out) const {
+  if (file == kLiteral) {
+    std::memcpy(out.data(), catalog_.literals.data() + offset, out.size());
+  } else {
+    catalog_.files[file]->read_at(offset, out);
+  }
+}
+
+namespace {
+
+// The moves of a hole that can touch target bytes from `begin` on. Where moves follow each other the first is
+// found by bisection, and the walk ends at the first move past the end.
+std::span<const Move> moves_from(const std::vector<Move>& moves, const std::vector<uint32_t>& first,
+                                 bool sequential, uint32_t hole, int64_t begin) {
+  std::span<const Move> all(moves.data() + first[hole], first[hole + 1] - first[hole]);
+  if (!sequential || all.empty()) return all;
+  const auto after = std::upper_bound(all.begin(), all.end(), begin,
+                                      [](int64_t at, const Move& m) { return at < m.dst_offset; });
+  return all.subspan(static_cast<size_t>(after == all.begin() ? 0 : after - all.begin() - 1));
+}
+
+}  // namespace
+
+Gatherer::Box Gatherer::box_of(const Move& move, int64_t src, int64_t dst,
+                               std::span<const int64_t> counts) const {
+  Box box{src, dst, {}};
+  for (size_t l = 0; l < counts.size(); ++l) {
+    if (counts[l] == 1) continue;
+    const bool innermost = l + 1 == counts.size();
+    const Loop loop = innermost ? Loop{0, move.src_step, move.dst_step} : plan_.loops[move.loops_at + l];
+    box.loops.push_back({counts[l], loop.src_stride, loop.dst_stride});
+  }
+  return box;
+}
+
+void Gatherer::fill(uint32_t hole, int64_t begin, std::span<uint8_t> out) {
+  const int64_t end = begin + static_cast<int64_t>(out.size());
+  for (const Move& move : moves_from(plan_.moves, plan_.first_move, plan_.sequential[hole], hole, begin)) {
+    if (move.dst_offset >= end) break;  // sorted by target offset
+    plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
+      gather(move, box_of(move, src, dst - begin, counts), out.data());
+    });
+  }
+}
+
+void Gatherer::gather(const Move& move, Box box, uint8_t* out) {
+  const int64_t item = move.src_item;
+  const bool run = box.loops.empty() || (box.loops.size() == 1 && box.loops[0].src_stride == item &&
+                                         box.loops[0].dst_stride == item);
+  if (run && move.flags == kPlain) {
+    const int64_t bytes = item * (box.loops.empty() ? 1 : box.loops[0].count);
+    const std::span<uint8_t> range(out + box.dst, static_cast<size_t>(bytes));
+    read(move.file, box.src, range);
+    if (ledger_ != nullptr) ledger_->add_from_move(move.record, box.src, range);
+    return;
+  }
+  // Strided: as few reads as their density allows, so the loops go by falling source stride.
+  std::stable_sort(box.loops.begin(), box.loops.end(),
+                   [](const Loop& a, const Loop& b) { return a.src_stride > b.src_stride; });
+  gather_strided(move, box.loops, box.src, out + box.dst);
+}
+
+// Reads whole spans of the source into the staging buffer where at least an eighth of them is wanted or they
+// are short, and copies from there; else goes one loop deeper.
+void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int64_t src, uint8_t* dst) {
+  constexpr int64_t kShort = 4096, kDensity = 8;
+  const int64_t item = move.src_item, room = static_cast<int64_t>(staging_.size());
+  int64_t inner_span = item, inner_useful = item;
+  for (const Loop& l : loops.subspan(std::min<size_t>(1, loops.size()))) {
+    inner_span += (l.count - 1) * l.src_stride;
+    inner_useful *= l.count;
+  }
+  const Loop outer = loops.empty() ? Loop{1, 0, 0} : loops[0];
+  if (inner_span > room) {
+    for (int64_t i = 0; i < outer.count; ++i)
+      gather_strided(move, loops.subspan(1), src + i * outer.src_stride, dst + i * outer.dst_stride);
+    return;
+  }
+  const bool sparse = outer.src_stride > kShort && outer.src_stride > kDensity * inner_useful;
+  const int64_t together = sparse                  ? 1
+                           : outer.src_stride == 0 ? outer.count
+                                                   : (room - inner_span) / outer.src_stride + 1;
+  std::vector<CopyLoop> nest;
+  for (const Loop& l : loops) nest.push_back({l.count, l.src_stride, l.dst_stride});
+  for (int64_t i = 0; i < outer.count; i += together) {
+    const int64_t n = std::min(together, outer.count - i);
+    const int64_t span = inner_span + (n - 1) * outer.src_stride;
+    const std::span<uint8_t> range(staging_.data(), static_cast<size_t>(span));
+    read(move.file, src + i * outer.src_stride, range);
+    if (move.flags != kPlain) kernels::apply_flags(range.data(), span / item, move.src_dtype, move.flags);
+    if (!nest.empty()) nest[0].count = n;
+    kernels::copy_strided(dst + i * outer.dst_stride, range.data(), nest, static_cast<size_t>(item));
+  }
+}
+
+void Gatherer::compare(uint32_t hole, int64_t begin, ByteSpan filled, DType dtype,
+                       std::span<Comparison> results) {
+  const int64_t end = begin + static_cast<int64_t>(filled.size());
+  for (const Move& move : moves_from(plan_.compares, plan_.first_compare, false, hole, begin)) {
+    if (move.dst_offset >= end) break;
+    plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
+      compare_box(move, box_of(move, src, dst - begin, counts), filled, dtype, begin, results[move.compare]);
+    });
+  }
+}
+
+// The box is made dense on both sides, then compared; a plain run is compared where it lies.
+void Gatherer::compare_box(const Move& move, const Box& box, ByteSpan filled, DType dtype, int64_t begin,
+                           Comparison& result) {
+  const int64_t dst_item = move.dst_item;
+  int64_t count = 1;
+  Box dense = box;
+  std::vector<CopyLoop> widen(box.loops.size());
+  for (size_t l = box.loops.size(); l-- > 0;) {
+    widen[l] = {box.loops[l].count, box.loops[l].dst_stride, count * dst_item};
+    dense.loops[l].dst_stride = count * move.src_item;
+    count *= box.loops[l].count;
+  }
+  dense.dst = 0;
+  narrow_.resize(static_cast<size_t>(count * move.src_item));
+  gather(move, dense, narrow_.data());
+  const uint8_t* wide = filled.data() + box.dst;
+  const bool run = box.loops.size() <= 1 && (box.loops.empty() || box.loops[0].dst_stride == dst_item);
+  if (!run) {
+    wide_.resize(static_cast<size_t>(count * dst_item));
+    kernels::copy_strided(wide_.data(), wide, widen, static_cast<size_t>(dst_item));
+    wide = wide_.data();
+  }
+  const kernels::Differences found =
+      kernels::compare_rounded(wide, dtype, narrow_.data(), move.src_dtype, count);
+  if (found.count == 0) return;
+  result.different += found.count;
+  const int64_t first = (begin + box.dst) / dst_item + (run ? found.first : 0);
+  for (int64_t seen = result.first; first < seen && !result.first.compare_exchange_weak(seen, first);) {
+  }
+}
+
+void Gatherer::check(const plan::CheckRead& read_range) {
+  const Record& record = catalog_.records[plan_.checks[read_range.check].record];
+  for (int64_t done = 0; done < read_range.size;) {
+    const int64_t n = std::min<int64_t>(static_cast<int64_t>(staging_.size()), read_range.size - done);
+    const std::span<uint8_t> range(staging_.data(), static_cast<size_t>(n));
+    read(record.file, read_range.offset + done, range);
+    ledger_->add_from_check(read_range.check, read_range.offset + done, range);
+    done += n;
+  }
+}
+
+}  // namespace uckpt::exec

@@ -1,0 +1,36 @@
+#include "lib/exec/read_tensor.h"
+
+#include <algorithm>
+
+#include "lib/base/checked.h"
+#include "lib/exec/gather.h"
+#include "lib/plan/plan.h"
+#include "lib/tensor/target.h"
+
+namespace uckpt {
+
+void read_tensor(const Catalog& catalog, const Tensor& tensor, const std::function<void(ByteSpan)>& sink) {
+  constexpr int64_t kStep = int64_t{8} << 20, kStaging = int64_t{1} << 20;
+  const Tensor& source = tensor.alias ? catalog.tensors[*tensor.alias] : tensor;
+  TargetLayout layout;
+  layout.add_hole(source.path(), static_cast<uint32_t>(&source - catalog.tensors.data()), bytes_of(source));
+  layout.fill_with_whole(numel_of(source.shape));
+  const int64_t total = bytes_of(source);
+  plan::Plan plan = plan::make_plan(catalog, layout, {.check_crc = true, .compare_copies = false});
+  // A small tensor in a large storage is not worth reading the storage for: then its checksum is left alone.
+  if (plan.bytes_in > 2 * total + kStep)
+    plan = plan::make_plan(catalog, layout, {.check_crc = false, .compare_copies = false});
+  exec::ChecksumLedger ledger(catalog, plan);
+  exec::Gatherer gatherer(catalog, plan, plan.checks.empty() ? nullptr : &ledger, kStaging);
+  const int64_t step = round_up(kStep, std::max(1, item_size(source.dtype)));
+  Bytes buffer;
+  for (int64_t at = 0; at < total; at += step) {
+    buffer.resize(static_cast<size_t>(std::min(step, total - at)));
+    gatherer.fill(0, at, buffer);
+    sink(buffer);
+  }
+  for (const plan::CheckRead& read : plan.check_reads) gatherer.check(read);
+  ledger.verify();
+}
+
+}  // namespace uckpt

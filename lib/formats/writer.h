@@ -1,0 +1,32 @@
+// A kind of output: how it lays tensors out. Writers do not write; see lib/tensor/target.h. The one list of
+// them is writers.cc.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/tensor/catalog.h"
+#include "lib/tensor/target.h"
+
+namespace uckpt {
+
+struct WriteRequest {
+  std::vector<uint32_t> tensors;  // of the catalog, each alias after its source
+  uint32_t first_object = 0;      // Catalog::add_object_tensors(): object i is tensor first_object + i
+  std::string created_by;         // "uckpt 0.1.0"
+};
+
+struct Writer {
+  std::string_view name;                     // for --to
+  std::string_view what;                     // one line for --help and README
+  std::vector<std::string_view> extensions;  // ".h5"
+  TargetLayout (*lay_out)(const Catalog& catalog, const WriteRequest& request);
+};
+
+std::span<const Writer> writers();
+// By `--to`, else by the extension of the output's path. Throws trouble (`output.kind`) that lists the kinds.
+const Writer& writer_for(std::string_view kind, std::string_view path);
+
+}  // namespace uckpt

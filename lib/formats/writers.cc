@@ -1,0 +1,32 @@
+#include <string>
+
+#include "lib/base/text.h"
+#include "lib/formats/hdf5/hdf5_writer.h"
+#include "lib/formats/writer.h"
+
+namespace uckpt {
+
+std::span<const Writer> writers() {
+  static const Writer kWriters[] = {
+      {"hdf5", "one consolidated HDF5 file", {".h5", ".hdf5"}, hdf5::lay_out},
+  };
+  return kWriters;
+}
+
+const Writer& writer_for(std::string_view kind, std::string_view path) {
+  std::string known;
+  for (const Writer& w : writers()) {
+    if (w.name == kind) return w;
+    known += cat(known.empty() ? "" : ", ", w.name);
+    if (!kind.empty()) continue;
+    for (std::string_view extension : w.extensions)
+      if (path.ends_with(extension)) return w;
+  }
+  if (!kind.empty())
+    throw trouble("output.kind", cat("unknown kind of output `", escape(kind), "`: expected one of ", known));
+  throw trouble("output.kind", "the kind of output cannot be told from its name")
+      .in_file(path)
+      .hint(cat("say it with --to, one of ", known));
+}
+
+}  // namespace uckpt

@@ -1,0 +1,79 @@
+// Linear checksums: the CRC of a long range put together from the CRCs of its parts, in any order.
+//
+// A *raw* CRC (no initial value, no final inversion) is linear over GF(2): the raw CRC of a range is the xor
+// of the raw CRCs of its parts, each shifted by the number of bytes that follow it. So tasks may add their
+// shares whenever they finish. CRC-32 is what zip members carry (zlib's polynomial); CRC-64 (the one of xz,
+// ECMA-182) is the digest of the consolidated file.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace uckpt::kernels {
+
+// Arithmetic modulo a reflected polynomial: bit 0 of a word is the highest power.
+template <class Word, Word kPolynomial>
+class CrcField {
+ public:
+  static constexpr int kBits = sizeof(Word) * 8;
+  static constexpr Word kOne = Word{1} << (kBits - 1);
+
+  static constexpr Word times_x(Word a) {
+    return static_cast<Word>((a >> 1) ^ (kPolynomial & (Word{0} - (a & 1))));
+  }
+
+  static constexpr Word multiply(Word a, Word b) {
+    Word product = 0;
+    for (Word bit = kOne; bit != 0; bit >>= 1) {
+      product ^= b & (Word{0} - static_cast<Word>((a & bit) != 0));
+      b = times_x(b);
+    }
+    return product;
+  }
+
+  // x to the power n, n in bits.
+  static constexpr Word power(uint64_t n) {
+    Word result = kOne, square = times_x(kOne);
+    for (; n != 0; n >>= 1) {
+      if (n & 1) result = multiply(result, square);
+      square = multiply(square, square);
+    }
+    return result;
+  }
+
+  // A raw CRC seen from `bytes` further on.
+  static Word shift(Word raw, uint64_t bytes) {
+    Word result = raw;
+    for (int k = 0; bytes != 0; bytes >>= 1, ++k)
+      if (bytes & 1) result = multiply(kByteShifts[static_cast<size_t>(k)], result);
+    return result;
+  }
+
+  // The usual CRC (all ones in, inverted out) of `bytes` bytes from its raw form.
+  static Word finish(Word raw, uint64_t bytes) {
+    return static_cast<Word>(raw ^ shift(static_cast<Word>(~Word{0}), bytes) ^ static_cast<Word>(~Word{0}));
+  }
+  static Word unfinish(Word crc, uint64_t bytes) { return finish(crc, bytes); }  // its own inverse
+
+ private:
+  static constexpr std::array<Word, 64> make_byte_shifts() {
+    std::array<Word, 64> out{};
+    Word square = power(8);
+    for (Word& w : out) {
+      w = square;
+      square = multiply(square, square);
+    }
+    return out;
+  }
+  static constexpr std::array<Word, 64> kByteShifts = make_byte_shifts();
+};
+
+using Crc32 = CrcField<uint32_t, 0xEDB88320u>;
+using Crc64 = CrcField<uint64_t, 0xC96C5795D7870F42u>;
+
+uint32_t crc32_raw(std::span<const uint8_t> bytes);
+uint64_t crc64_raw(std::span<const uint8_t> bytes);
+
+}  // namespace uckpt::kernels

@@ -1,0 +1,404 @@
+#include "lib/plan/plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "lib/base/checked.h"
+#include "lib/base/text.h"
+#include "lib/plan/box.h"
+
+namespace uckpt::plan {
+
+namespace {
+
+// A source or target piece in its coarsest form, with where its file bytes are.
+struct Side {
+  Box box;
+  Hull hull;
+  uint32_t index;  // of the piece
+};
+
+std::vector<Side> sides_of(std::span<const Piece> pieces, const Catalog& catalog, int64_t numel) {
+  std::vector<Side> out;
+  out.reserve(pieces.size());
+  for (uint32_t i = 0; i < pieces.size(); ++i) {
+    Box box = coarsen(0, catalog.axes_of(pieces[i]));
+    if (numel == 0 || box.volume() == 0) continue;
+    const Hull hull = hull_of(box.axes);
+    out.push_back({std::move(box), hull, i});
+  }
+  return out;
+}
+
+class Builder {
+ public:
+  Builder(const Catalog& catalog, const TargetLayout& target, const PlanOptions& options)
+      : catalog_(catalog), target_(target), options_(options) {}
+
+  Plan build() {
+    size_t piece = 0;
+    for (uint32_t hole = 0; hole < target_.holes.size(); ++hole) {
+      const size_t first = piece;
+      while (piece < target_.pieces.size() && target_.pieces[piece].hole == hole) ++piece;
+      join_hole(hole, std::span(target_.pieces).subspan(first, piece - first));
+      plan_.bytes_out += target_.holes[hole].bytes;
+    }
+    index_moves(plan_.moves, plan_.first_move, true);
+    index_moves(plan_.compares, plan_.first_compare, false);
+    if (options_.check_crc) plan_checks();
+    return std::move(plan_);
+  }
+
+ private:
+  const Tensor& tensor_of(uint32_t hole) const { return catalog_.tensors[target_.holes[hole].tensor]; }
+
+  [[noreturn]] void fail(const Tensor& t, std::string code, std::string message) const {
+    throw refused(std::move(code), std::move(message)).in_file(catalog_.path).in_tensor(t.path());
+  }
+
+  // Elements as the plan counts them: types under a byte move in whole bytes, so their tensors are byte
+  // strings.
+  static int64_t units(const Tensor& t) { return item_size(t.dtype) > 0 ? numel_of(t.shape) : bytes_of(t); }
+  static int64_t unit_size(DType dtype) { return std::max(1, item_size(dtype)); }
+
+  void prove_source(const Tensor& t, std::span<const Side> sides) const {
+    std::vector<Box> boxes;
+    boxes.reserve(sides.size());
+    for (const Side& s : sides) boxes.push_back(s.box);
+    const auto problem = find_cover_problem(boxes, units(t));
+    if (!problem) return;
+    switch (problem->kind) {
+      case CoverProblem::kHole:
+        fail(t, "plan.hole",
+             cat("the pieces in the input do not cover the tensor: expected ", units(t), " elements, found ",
+                 problem->covered));
+      case CoverProblem::kOverlap:
+        fail(t, "plan.overlap",
+             cat("pieces in the input overlap: expected ", units(t), " elements, found ", problem->covered,
+                 " with repetition"));
+      case CoverProblem::kFactoring:
+        fail(t, "plan.factoring", "the pieces in the input cut the tensor along factorings that do not nest");
+    }
+  }
+
+  void join_hole(uint32_t hole, std::span<const TargetPiece> targets) {
+    const Tensor& t = tensor_of(hole);
+    if (!t.refusal.empty()) fail(t, "tensor.refused", t.refusal);
+    const std::vector<Side> sources = sides(t, t.pieces, t.dtype);
+    prove_source(t, sources);
+    int64_t written = 0;
+    for (const TargetPiece& tp : targets) {
+      const Side side = target_side(tp, t);
+      if (side.box.volume() == 0) continue;
+      const int64_t volume = join(t, hole, sources, t.pieces, t.dtype, tp, side, kNoCompare);
+      if (volume != side.box.volume()) {
+        fail(t, "plan.hole",
+             cat("the target wants ", side.box.volume(), " elements, the input gives ", volume));
+      }
+      written += volume * unit_size(t.dtype);
+    }
+    if (written != target_.holes[hole].bytes) {
+      fail(t, "plan.hole", cat("expected to write ", target_.holes[hole].bytes, " bytes, found ", written));
+    }
+    if (options_.compare_copies) join_copies(t, hole, targets);
+  }
+
+  void join_copies(const Tensor& t, uint32_t hole, std::span<const TargetPiece> targets) {
+    for (uint32_t c = 0; c < t.copies.size(); ++c) {
+      const Copy& copy = t.copies[c];
+      const std::vector<Side> sources = sides(t, copy.pieces, copy.dtype);
+      const auto id = static_cast<uint32_t>(plan_.compared.size());
+      plan_.compared.push_back({target_.holes[hole].tensor, c});
+      for (const TargetPiece& tp : targets) {
+        const int64_t volume = join(t, hole, sources, copy.pieces, copy.dtype, tp, target_side(tp, t), id);
+        plan_.bytes_compared += volume * unit_size(copy.dtype);
+      }
+    }
+  }
+
+  std::vector<Side> sides(const Tensor& t, PieceRange range, DType dtype) const {
+    const auto pieces = catalog_.pieces_of(range);
+    if (item_size(dtype) > 0) return sides_of(pieces, catalog_, units(t));
+    if (pieces.size() != 1)
+      fail(t, "plan.sub_byte", "a tensor of a type under a byte lies in several pieces");
+    const Axis whole{units(t), 0, units(t), 1};
+    std::vector<Side> out;
+    if (units(t) > 0) out.push_back({coarsen(0, {&whole, 1}), {0, units(t) - 1}, 0});
+    return out;
+  }
+
+  Side target_side(const TargetPiece& tp, const Tensor& t) const {
+    if (item_size(t.dtype) == 0) {
+      const Axis whole{units(t), 0, units(t), 1};
+      return {coarsen(0, {&whole, 1}), {0, units(t) - 1}, 0};
+    }
+    Box box = coarsen(0, {target_.axes.data() + tp.axes_at, tp.rank});
+    const Hull hull = hull_of(box.axes);
+    return {std::move(box), hull, 0};
+  }
+
+  // Adds the moves from all sources to one target piece; tells how many elements they carry.
+  int64_t join(const Tensor& t, uint32_t hole, std::span<const Side> sources, PieceRange range,
+               DType src_dtype, const TargetPiece& tp, const Side& target, uint32_t compare) {
+    int64_t volume = 0;
+    for (const Side& source : sources) {
+      if (source.hull.last < target.hull.first || target.hull.last < source.hull.first) continue;
+      const Piece& piece = catalog_.pieces_of(range)[source.index];
+      const auto cuts = common_cuts(cuts_of(source.box.axes), cuts_of(target.box.axes));
+      if (!cuts)
+        fail(t, "plan.factoring",
+             "the source and the target cut the tensor along factorings that do not nest");
+      std::vector<Box> from, to;
+      refine(source.box, *cuts, from);
+      refine(target.box, *cuts, to);
+      for (const Box& a : from)
+        for (const Box& b : to) volume += intersect(piece, a, tp, b, hole, t.dtype, src_dtype, compare);
+    }
+    return volume;
+  }
+
+  int64_t intersect(const Piece& piece, const Box& a, const TargetPiece& tp, const Box& b, uint32_t hole,
+                    DType dst_dtype, DType src_dtype, uint32_t compare) {
+    const int64_t src_item = unit_size(src_dtype), dst_item = unit_size(dst_dtype);
+    int64_t src = piece.offset + a.offset * src_item, dst = tp.offset + b.offset * dst_item, volume = 1;
+    std::vector<Loop> nest;
+    for (size_t i = 0; i < a.axes.size(); ++i) {
+      const Axis &x = a.axes[i], &y = b.axes[i];
+      const int64_t from = std::max(x.start, y.start);
+      const int64_t extent = std::min(x.start + x.extent, y.start + y.extent) - from;
+      if (extent <= 0) return 0;
+      volume *= extent;
+      src += (from - x.start) * x.stride * src_item;
+      dst += (from - y.start) * y.stride * dst_item;
+      if (extent > 1) add_loop(nest, {extent, x.stride * src_item, y.stride * dst_item});
+    }
+    std::stable_sort(nest.begin(), nest.end(),
+                     [](const Loop& l, const Loop& r) { return l.dst_stride > r.dst_stride; });
+    Loop innermost{1, src_item, dst_item};
+    if (!nest.empty()) {
+      innermost = nest.back();
+      nest.pop_back();
+    }
+    auto& list = compare == kNoCompare ? plan_.moves : plan_.compares;
+    list.push_back({src, dst, innermost.count, innermost.src_stride, innermost.dst_stride, piece.file,
+                    piece.record, hole, static_cast<uint32_t>(plan_.loops.size()),
+                    static_cast<uint8_t>(nest.size()), piece.flags, static_cast<uint8_t>(src_item),
+                    static_cast<uint8_t>(dst_item), src_dtype, compare});
+    plan_.loops.insert(plan_.loops.end(), nest.begin(), nest.end());
+    plan_.bytes_in += volume * src_item;
+    return volume;
+  }
+
+  // Appends an inner loop, as one with the loop around it where both sides allow.
+  static void add_loop(std::vector<Loop>& nest, Loop inner) {
+    if (!nest.empty()) {
+      Loop& outer = nest.back();
+      if (outer.src_stride == inner.src_stride * inner.count &&
+          outer.dst_stride == inner.dst_stride * inner.count) {
+        outer = {outer.count * inner.count, inner.src_stride, inner.dst_stride};
+        return;
+      }
+    }
+    nest.push_back(inner);
+  }
+
+  // Moves come hole by hole; inside a hole they are put in target order, and neighbours that continue each
+  // other on both sides (the rows of a flat range that was cut into boxes) become one run again.
+  void index_moves(std::vector<Move>& moves, std::vector<uint32_t>& first, bool merge) {
+    const auto less = [](const Move& a, const Move& b) {
+      return a.hole != b.hole ? a.hole < b.hole : a.dst_offset < b.dst_offset;
+    };
+    if (!std::is_sorted(moves.begin(), moves.end(), less)) std::stable_sort(moves.begin(), moves.end(), less);
+    size_t kept = 0;
+    for (size_t i = 0; i < moves.size(); ++i) {
+      if (kept > 0 && continues(moves[kept - 1], moves[i])) {
+        moves[kept - 1].count += moves[i].count;
+      } else {
+        moves[kept++] = moves[i];
+      }
+    }
+    moves.resize(kept);
+    moves.shrink_to_fit();
+    first.assign(target_.holes.size() + 1, 0);
+    for (const Move& m : moves) ++first[m.hole + 1];
+    std::partial_sum(first.begin(), first.end(), first.begin());
+    if (merge) find_sequential();
+  }
+
+  static bool continues(const Move& a, const Move& b) {
+    return a.is_run() && b.is_run() && a.hole == b.hole && a.file == b.file && a.record == b.record &&
+           a.flags == b.flags && a.compare == b.compare &&
+           a.src_offset + a.count * a.src_step == b.src_offset &&
+           a.dst_offset + a.count * a.dst_step == b.dst_offset;
+  }
+
+  void find_sequential() {
+    plan_.sequential.assign(target_.holes.size(), true);
+    for (uint32_t hole = 0; hole < target_.holes.size(); ++hole) {
+      int64_t end = 0;
+      for (uint32_t m = plan_.first_move[hole]; m < plan_.first_move[hole + 1]; ++m) {
+        const ByteRange r = target_range(plan_, plan_.moves[m]);
+        if (r.begin < end) plan_.sequential[hole] = false;
+        end = r.end;
+      }
+    }
+  }
+
+  // How each used record's checksum comes about. One whose bytes are each read once, in runs, is checked on
+  // the way, with extra reads for the bytes nobody wants; any other gets a pass of its own.
+  void plan_checks() {
+    struct Read {
+      uint32_t record;
+      int64_t begin, end;
+    };
+    plan_.check_of_record.assign(catalog_.records.size(), kNoRecord);
+    std::vector<Read> reads;
+    const auto collect = [&](const std::vector<Move>& moves) {
+      for (const Move& m : moves) {
+        if (m.record == kNoRecord) continue;
+        uint32_t& check = plan_.check_of_record[m.record];
+        if (check == kNoRecord) {
+          check = static_cast<uint32_t>(plan_.checks.size());
+          plan_.checks.push_back({m.record, false});
+        }
+        if (!m.is_run() || m.flags != kPlain) plan_.checks[check].own_pass = true;
+        reads.push_back({m.record, m.src_offset, m.src_offset + m.count * m.src_step});
+      }
+    };
+    collect(plan_.moves);
+    collect(plan_.compares);
+    std::sort(reads.begin(), reads.end(), [](const Read& a, const Read& b) {
+      return a.record != b.record ? a.record < b.record : a.begin < b.begin;
+    });
+    for (size_t i = 0; i < reads.size();) {
+      size_t j = i;
+      const Record& record = catalog_.records[reads[i].record];
+      const uint32_t check = plan_.check_of_record[reads[i].record];
+      std::vector<CheckRead> gaps;
+      int64_t at = record.offset;
+      bool own_pass = plan_.checks[check].own_pass;
+      for (; j < reads.size() && reads[j].record == reads[i].record; ++j) {
+        own_pass |= reads[j].begin < at;
+        if (reads[j].begin > at) gaps.push_back({check, at, reads[j].begin - at});
+        at = std::max(at, reads[j].end);
+      }
+      const int64_t end = record.offset + record.size;
+      if (at < end) gaps.push_back({check, at, end - at});
+      if (own_pass) gaps = {{check, record.offset, record.size}};
+      plan_.checks[check].own_pass = own_pass;
+      for (const CheckRead& gap : gaps) add_check_reads(gap);
+      i = j;
+    }
+  }
+
+  void add_check_reads(const CheckRead& whole) {
+    constexpr int64_t kStep = int64_t{1} << 20;
+    for (int64_t done = 0; done < whole.size; done += kStep) {
+      plan_.check_reads.push_back({whole.check, whole.offset + done, std::min(kStep, whole.size - done)});
+    }
+    plan_.bytes_in += whole.size;
+  }
+
+  const Catalog& catalog_;
+  const TargetLayout& target_;
+  const PlanOptions& options_;
+  Plan plan_;
+};
+
+// Bytes from a nest's first to past its last, below and including loop `level`; the innermost loop is last.
+struct Nest {
+  const Plan& plan;
+  const Move& move;
+  size_t depth() const { return static_cast<size_t>(move.loops) + 1; }
+  Loop loop(size_t level) const {
+    if (level < move.loops) return plan.loops[move.loops_at + level];
+    return {move.count, move.src_step, move.dst_step};
+  }
+};
+
+}  // namespace
+
+int64_t Plan::metadata_bytes() const {
+  return static_cast<int64_t>((moves.capacity() + compares.capacity()) * sizeof(Move) +
+                              loops.capacity() * sizeof(Loop) + check_reads.capacity() * sizeof(CheckRead) +
+                              checks.capacity() * sizeof(RecordCheck) +
+                              (first_move.capacity() + first_compare.capacity()) * sizeof(uint32_t));
+}
+
+Plan make_plan(const Catalog& catalog, const TargetLayout& target, const PlanOptions& options) {
+  return Builder(catalog, target, options).build();
+}
+
+ByteRange target_range(const Plan& plan, const Move& move) {
+  const Nest nest{plan, move};
+  int64_t span = move.dst_item;
+  for (size_t l = 0; l < nest.depth(); ++l) span += (nest.loop(l).count - 1) * nest.loop(l).dst_stride;
+  return {move.dst_offset, move.dst_offset + span};
+}
+
+namespace {
+
+// Clips the nest from `level` inwards, its first element at (src, dst); outer loops stand at one index.
+class Clipper {
+ public:
+  Clipper(const Plan& plan, const Move& move, int64_t begin, int64_t end, const BoxVisitor& visit)
+      : nest_{plan, move}, begin_(begin), end_(end), visit_(visit), counts_(nest_.depth(), 1) {
+    spans_.assign(nest_.depth() + 1, 1);
+    for (size_t l = nest_.depth(); l-- > 0;)
+      spans_[l] = spans_[l + 1] + (nest_.loop(l).count - 1) * nest_.loop(l).dst_stride;
+  }
+
+  void run(size_t level, int64_t src, int64_t dst) {
+    if (dst >= end_ || dst + spans_[level] <= begin_) return;
+    if (level == nest_.depth()) {
+      visit_(src, dst, counts_);
+      return;
+    }
+    const Loop loop = nest_.loop(level);
+    const int64_t inner = spans_[level + 1];
+    // Indices whose inner part touches [begin, end), and among them those that lie inside it whole.
+    const int64_t first =
+        begin_ <= dst ? 0 : std::max<int64_t>(0, ceil_div_signed(begin_ - dst - inner + 1, loop.dst_stride));
+    const int64_t past = std::min(loop.count, ceil_div_signed(end_ - dst, loop.dst_stride));
+    const int64_t whole_first = begin_ <= dst ? 0 : ceil_div_signed(begin_ - dst, loop.dst_stride);
+    const int64_t whole_past =
+        std::min(past, end_ - dst - inner < 0 ? 0 : (end_ - dst - inner) / loop.dst_stride + 1);
+    int64_t i = first;
+    for (; i < std::min(whole_first, past); ++i)
+      run(level + 1, src + i * loop.src_stride, dst + i * loop.dst_stride);
+    if (whole_past > i) {
+      for (size_t l = level; l < nest_.depth(); ++l) counts_[l] = nest_.loop(l).count;
+      counts_[level] = whole_past - i;
+      visit_(src + i * loop.src_stride, dst + i * loop.dst_stride, counts_);
+      for (size_t l = level; l < nest_.depth(); ++l) counts_[l] = 1;
+      i = whole_past;
+    }
+    for (; i < past; ++i) run(level + 1, src + i * loop.src_stride, dst + i * loop.dst_stride);
+  }
+
+ private:
+  static int64_t ceil_div_signed(int64_t a, int64_t b) { return a <= 0 ? 0 : (a + b - 1) / b; }
+
+  Nest nest_;
+  int64_t begin_, end_;
+  const BoxVisitor& visit_;
+  std::vector<int64_t> counts_, spans_;
+};
+
+}  // namespace
+
+void clip(const Plan& plan, const Move& move, int64_t begin, int64_t end, const BoxVisitor& visit) {
+  if (move.loops == 0) {  // a run: no nest to walk
+    const int64_t step = move.dst_step;
+    const int64_t first = begin <= move.dst_offset ? 0 : ceil_div(begin - move.dst_offset, step);
+    const int64_t past =
+        end <= move.dst_offset ? 0 : std::min(move.count, ceil_div(end - move.dst_offset, step));
+    if (past <= first) return;
+    const int64_t count = past - first;
+    visit(move.src_offset + first * move.src_step, move.dst_offset + first * step, {&count, 1});
+    return;
+  }
+  Clipper(plan, move, begin, end, visit).run(0, move.src_offset, move.dst_offset);
+}
+
+}  // namespace uckpt::plan

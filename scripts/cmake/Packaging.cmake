@@ -1,0 +1,10 @@
+# `cpack` in the build folder makes a .deb.
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME uckpt)
+set(CPACK_PACKAGE_CONTACT "uckpt developers <uckpt@users.noreply.github.com>")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "${PROJECT_DESCRIPTION}")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_STRIP_FILES ON)
+include(CPack)

@@ -1,0 +1,289 @@
+#include "lib/exec/executor.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+#include <random>
+
+#include "lib/base/checked.h"
+#include "lib/kernels/crc.h"
+#include "tests/unit/exec/naive_copier.h"
+
+using namespace uckpt;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Quiet : Progress {
+  std::atomic<int64_t> moved{0};
+  void begin(std::string_view, int64_t) override {}
+  void advance(int64_t bytes) override { moved += bytes; }
+  void end() override {}
+  void warn(std::string_view) override {}
+};
+
+struct Scratch {
+  fs::path path = fs::temp_directory_path() / ("uckpt_exec_" + std::to_string(::getpid()));
+  Scratch() { fs::create_directories(path); }
+  ~Scratch() { fs::remove_all(path); }
+};
+
+const std::vector<DType> kTypes = {DType::kU8, DType::kBF16, DType::kF32, DType::kF64, DType::kC128};
+
+// A random checkpoint: tensors cut into flat ranges, into row or column shards, or strided views.
+class RandomCheckpoint {
+ public:
+  explicit RandomCheckpoint(uint32_t seed, int64_t scale) : rng_(seed), scale_(scale) {}
+
+  Catalog make(int tensors) {
+    c_.path = "random";
+    for (int i = 0; i < tensors; ++i) add_tensor(i);
+    return std::move(c_);
+  }
+
+ private:
+  int64_t below(int64_t n) { return static_cast<int64_t>(rng_() % static_cast<uint64_t>(n)); }
+
+  // A file with one checksummed record of random bytes, with some bytes around it.
+  std::pair<FileId, uint32_t> file_of(int64_t bytes, int64_t* payload) {
+    *payload = below(70);
+    Bytes content(static_cast<size_t>(*payload + bytes + below(70)));
+    for (auto& b : content) b = static_cast<uint8_t>(rng_());
+    const ByteSpan record(content.data() + *payload, static_cast<size_t>(bytes));
+    const uint32_t crc = kernels::Crc32::finish(kernels::crc32_raw(record), record.size());
+    const FileId file =
+        c_.add_file(std::make_shared<MemorySource>("f" + std::to_string(c_.files.size()), content));
+    c_.records.push_back({*payload, bytes, file, crc, "data"});
+    return {file, static_cast<uint32_t>(c_.records.size() - 1)};
+  }
+
+  void add_tensor(int i) {
+    Tensor t{};
+    t.name = "t" + std::to_string(i);
+    t.state = "param";
+    t.dtype = kTypes[rng_() % kTypes.size()];
+    for (int64_t d = below(4); d > 0; --d) t.shape.push_back(below(10) == 0 ? below(2) : 1 + below(scale_));
+    const int64_t item = item_size(t.dtype), numel = numel_of(t.shape);
+    const uint32_t mark = c_.piece_mark();
+    int64_t at = 0;
+    switch (t.shape.size() == 2 && numel > 0 ? below(4) : below(2)) {
+      case 0: {  // flat ranges over several files, with filler behind some
+        int64_t start = 0;
+        while (start < numel || mark == c_.piece_mark()) {
+          const int64_t n = std::min(numel - start, 1 + below(numel + 1));
+          const auto [file, record] = file_of((n + below(3)) * item, &at);
+          c_.add_flat(file, record, at, numel, start, n, below(4) == 0 ? kByteSwapped : kPlain);
+          start += n;
+        }
+        break;
+      }
+      case 1: {  // one view with strides of a permuted, padded storage
+        std::vector<size_t> order(t.shape.size());
+        std::iota(order.begin(), order.end(), 0u);
+        std::shuffle(order.begin(), order.end(), rng_);
+        std::vector<int64_t> strides(order.size());
+        int64_t span = 1;
+        for (size_t d : order) {
+          strides[d] = span;
+          span *= t.shape[d] + below(2);
+        }
+        const auto [file, record] = file_of(std::max<int64_t>(1, span) * item, &at);
+        c_.add_whole(file, record, at, t.shape, strides);
+        break;
+      }
+      default:
+        shards(t, static_cast<size_t>(below(2)));
+    }
+    t.pieces = c_.pieces_since(mark);
+    c_.tensors.push_back(t);
+  }
+
+  void shards(const Tensor& t, size_t dim) {
+    for (int64_t start = 0; start < t.shape[dim];) {
+      const int64_t n = std::min(t.shape[dim] - start, 1 + below(t.shape[dim]));
+      std::vector<int64_t> local = t.shape;
+      local[dim] = n;
+      int64_t at = 0;
+      const auto [file, record] = file_of(numel_of(local) * item_size(t.dtype), &at);
+      const Axis box[] = {{t.shape[0], dim == 0 ? start : 0, local[0], local[1]},
+                          {t.shape[1], dim == 1 ? start : 0, local[1], 1}};
+      c_.add_piece(file, record, at, box);
+      start += n;
+    }
+  }
+
+  std::mt19937 rng_;
+  int64_t scale_;
+  Catalog c_;
+};
+
+// A flat output: the tensors back to back, some with a gap before them.
+TargetLayout flat_layout(const Catalog& c) {
+  TargetLayout layout;
+  Placement placement;
+  for (uint32_t i = 0; i < c.tensors.size(); ++i) {
+    layout.add_hole(c.tensors[i].path(), i, bytes_of(c.tensors[i]));
+    layout.fill_with_whole(numel_of(c.tensors[i].shape));
+    placement.file_size += i % 3 == 0 ? 16 : 0;
+    placement.hole_offsets.push_back(placement.file_size);
+    placement.file_size += layout.holes.back().bytes;
+  }
+  layout.preallocate = [placement](const std::string&) { return placement; };
+  return layout;
+}
+
+Bytes read_file(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return Bytes(std::istreambuf_iterator<char>(in), {});
+}
+
+void check_conversion(const Catalog& c, const fs::path& path, int threads, int64_t max_mem) {
+  const TargetLayout layout = flat_layout(c);
+  const plan::Plan plan = plan::make_plan(c, layout, {});
+  const exec::Buffers buffers = exec::size_buffers(threads, max_mem);
+  CHECK(buffers.total() <= max_mem);
+  Quiet progress;
+  const StopFlag stop{false};
+  OutputFile output(path.string(), true);
+  const Placement placement = layout.preallocate(output.temporary());
+  output.preallocate(placement.file_size);
+  const exec::Outcome outcome = exec::run(c, layout, plan, placement, output, buffers, false, progress, stop);
+  exec::verify(layout, placement, outcome, output, buffers, progress, stop);
+  output.commit(false);
+  const Bytes file = read_file(path);
+  for (size_t i = 0; i < c.tensors.size(); ++i) {
+    const Bytes want = test::naive_assemble(c, c.tensors[i]);
+    const ByteSpan have(file.data() + placement.hole_offsets[i], want.size());
+    CAPTURE(c.tensors[i].name);
+    REQUIRE(std::equal(have.begin(), have.end(), want.begin()));
+    REQUIRE(outcome.digests[i] == kernels::Crc64::finish(kernels::crc64_raw(want), want.size()));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("random checkpoints equal the naive copier, on any number of threads and any budget") {
+  Scratch s;
+  for (uint32_t seed = 0; seed < 60; ++seed) {
+    CAPTURE(seed);
+    const Catalog c = RandomCheckpoint(seed, seed % 5 == 0 ? 60 : 12).make(seed % 5 == 0 ? 6 : 30);
+    check_conversion(c, s.path / "out", static_cast<int>(1 + seed % 4),
+                     seed % 2 == 0 ? int64_t{64} << 20 : int64_t{800} << 10);
+  }
+}
+
+TEST_CASE("a flipped bit anywhere in a used record is found") {
+  Scratch s;
+  for (uint32_t seed = 100; seed < 130; ++seed) {
+    Catalog c = RandomCheckpoint(seed, 12).make(8);
+    std::mt19937 rng(seed);
+    const Record& r = c.records[rng() % c.records.size()];
+    if (r.size == 0) continue;
+    Bytes bytes = c.files[r.file]->read_range(0, c.files[r.file]->size());
+    bytes[static_cast<size_t>(r.offset) + rng() % static_cast<size_t>(r.size)] ^=
+        static_cast<uint8_t>(1 << rng() % 8);
+    c.files[r.file] = std::make_shared<MemorySource>("changed", bytes);
+    const bool used = std::any_of(c.pieces.begin(), c.pieces.end(), [&](const Piece& p) {
+      int64_t n = 1;
+      for (const Axis& a : c.axes_of(p)) n *= a.extent;
+      return p.file == r.file && n > 0;
+    });
+    std::string code;
+    try {
+      check_conversion(c, s.path / "out", 2, int64_t{64} << 20);
+    } catch (const Error& e) {
+      code = e.code();
+    }
+    CHECK(code == (used ? "zip.crc" : ""));
+    CHECK(!fs::exists(s.path / ".out.uckpt-tmp"));
+  }
+}
+
+TEST_CASE("copies are compared, whatever their pieces") {
+  Scratch s;
+  Catalog c;
+  const int64_t n = 3000;
+  std::vector<float> master(n);
+  std::vector<uint16_t> module(n);
+  for (int64_t i = 0; i < n; ++i) {
+    master[static_cast<size_t>(i)] = static_cast<float>(i % 256);
+    module[static_cast<size_t>(i)] =
+        static_cast<uint16_t>(std::bit_cast<uint32_t>(master[static_cast<size_t>(i)]) >> 16);
+  }
+  module[1234] ^= 1;
+  const auto bytes_of_vector = [](const auto& v) {
+    return Bytes(reinterpret_cast<const uint8_t*>(v.data()),
+                 reinterpret_cast<const uint8_t*>(v.data() + v.size()));
+  };
+  const FileId a = c.add_file(std::make_shared<MemorySource>("master", bytes_of_vector(master)));
+  const FileId b = c.add_file(std::make_shared<MemorySource>("module", bytes_of_vector(module)));
+  Tensor t{};
+  t.name = "w", t.state = "fp32", t.dtype = DType::kF32, t.shape = {50, 60};
+  uint32_t mark = c.piece_mark();
+  c.add_flat(a, kNoRecord, 0, n, 0, 1111);
+  c.add_flat(a, kNoRecord, 4444, n, 1111, n - 1111);
+  t.pieces = c.pieces_since(mark);
+  mark = c.piece_mark();
+  c.add_whole(b, kNoRecord, 0, t.shape, std::vector<int64_t>{60, 1});
+  t.copies.push_back({c.pieces_since(mark), DType::kBF16, true, "module weight"});
+  c.tensors.push_back(t);
+
+  const TargetLayout layout = flat_layout(c);
+  const plan::Plan plan = plan::make_plan(c, layout, {});
+  Quiet progress;
+  const StopFlag stop{false};
+  OutputFile output((s.path / "out").string(), true);
+  const Placement placement = layout.preallocate("");
+  output.preallocate(placement.file_size);
+  const auto outcome =
+      exec::run(c, layout, plan, placement, output, exec::size_buffers(2, 64 << 20), false, progress, stop);
+  CHECK(outcome.comparisons[0].different == 1);
+  CHECK(outcome.comparisons[0].first == 1234);
+}
+
+TEST_CASE("a stop leaves nothing and says it can be resumed") {
+  Scratch s;
+  const Catalog c = RandomCheckpoint(7, 12).make(20);
+  const TargetLayout layout = flat_layout(c);
+  const plan::Plan plan = plan::make_plan(c, layout, {});
+  Quiet progress;
+  const StopFlag stop{true};
+  int code = 0;
+  try {
+    OutputFile output((s.path / "out").string(), true);
+    exec::run(c, layout, plan, layout.preallocate(""), output, exec::size_buffers(2, 64 << 20), false,
+              progress, stop);
+  } catch (const Error& e) {
+    code = e.exit_code();
+  }
+  CHECK(code == 3);
+  CHECK(fs::is_empty(s.path));
+}
+
+TEST_CASE("pieces that do not tile their tensor are refused by name") {
+  Catalog c;
+  c.path = "ckpt";
+  const FileId f = c.add_file(std::make_shared<MemorySource>("f", Bytes(400)));
+  Tensor t{};
+  t.name = "w", t.state = "fp32", t.dtype = DType::kF32, t.shape = {10, 10};
+  const uint32_t mark = c.piece_mark();
+  c.add_flat(f, kNoRecord, 0, 100, 0, 60);
+  c.add_flat(f, kNoRecord, 0, 100, 61, 39);
+  t.pieces = c.pieces_since(mark);
+  c.tensors.push_back(t);
+  try {
+    plan::make_plan(c, flat_layout(c), {});
+    FAIL("a hole was not found");
+  } catch (const Error& e) {
+    CHECK(e.line() ==
+          "ckpt::fp32/w: the pieces in the input do not cover the tensor: expected 100 elements, found 99");
+  }
+}
+
+TEST_CASE("a budget too small to work in is refused") {
+  CHECK_THROWS_AS(exec::size_buffers(8, 100 << 10), Error);
+}
