@@ -6,6 +6,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/plan/box.h"
+#include "lib/tensor/nest.h"
 
 namespace uckpt::plan {
 
@@ -305,7 +306,7 @@ class Builder {
   Plan plan_;
 };
 
-// Bytes from a nest's first to past its last, below and including loop `level`; the innermost loop is last.
+// A move's loops as one list, the innermost last.
 struct Nest {
   const Plan& plan;
   const Move& move;
@@ -336,57 +337,6 @@ ByteRange target_range(const Plan& plan, const Move& move) {
   return {move.dst_offset, move.dst_offset + span};
 }
 
-namespace {
-
-// Clips the nest from `level` inwards, its first element at (src, dst); outer loops stand at one index.
-class Clipper {
- public:
-  Clipper(const Plan& plan, const Move& move, int64_t begin, int64_t end, const BoxVisitor& visit)
-      : nest_{plan, move}, begin_(begin), end_(end), visit_(visit), counts_(nest_.depth(), 1) {
-    spans_.assign(nest_.depth() + 1, 1);
-    for (size_t l = nest_.depth(); l-- > 0;)
-      spans_[l] = spans_[l + 1] + (nest_.loop(l).count - 1) * nest_.loop(l).dst_stride;
-  }
-
-  void run(size_t level, int64_t src, int64_t dst) {
-    if (dst >= end_ || dst + spans_[level] <= begin_) return;
-    if (level == nest_.depth()) {
-      visit_(src, dst, counts_);
-      return;
-    }
-    const Loop loop = nest_.loop(level);
-    const int64_t inner = spans_[level + 1];
-    // Indices whose inner part touches [begin, end), and among them those that lie inside it whole.
-    const int64_t first =
-        begin_ <= dst ? 0 : std::max<int64_t>(0, ceil_div_signed(begin_ - dst - inner + 1, loop.dst_stride));
-    const int64_t past = std::min(loop.count, ceil_div_signed(end_ - dst, loop.dst_stride));
-    const int64_t whole_first = begin_ <= dst ? 0 : ceil_div_signed(begin_ - dst, loop.dst_stride);
-    const int64_t whole_past =
-        std::min(past, end_ - dst - inner < 0 ? 0 : (end_ - dst - inner) / loop.dst_stride + 1);
-    int64_t i = first;
-    for (; i < std::min(whole_first, past); ++i)
-      run(level + 1, src + i * loop.src_stride, dst + i * loop.dst_stride);
-    if (whole_past > i) {
-      for (size_t l = level; l < nest_.depth(); ++l) counts_[l] = nest_.loop(l).count;
-      counts_[level] = whole_past - i;
-      visit_(src + i * loop.src_stride, dst + i * loop.dst_stride, counts_);
-      for (size_t l = level; l < nest_.depth(); ++l) counts_[l] = 1;
-      i = whole_past;
-    }
-    for (; i < past; ++i) run(level + 1, src + i * loop.src_stride, dst + i * loop.dst_stride);
-  }
-
- private:
-  static int64_t ceil_div_signed(int64_t a, int64_t b) { return a <= 0 ? 0 : (a + b - 1) / b; }
-
-  Nest nest_;
-  int64_t begin_, end_;
-  const BoxVisitor& visit_;
-  std::vector<int64_t> counts_, spans_;
-};
-
-}  // namespace
-
 void clip(const Plan& plan, const Move& move, int64_t begin, int64_t end, const BoxVisitor& visit) {
   if (move.loops == 0) {  // a run: no nest to walk
     const int64_t step = move.dst_step;
@@ -398,7 +348,18 @@ void clip(const Plan& plan, const Move& move, int64_t begin, int64_t end, const 
     visit(move.src_offset + first * move.src_step, move.dst_offset + first * step, {&count, 1});
     return;
   }
-  Clipper(plan, move, begin, end, visit).run(0, move.src_offset, move.dst_offset);
+  const Nest nest{plan, move};
+  std::vector<NestLoop> loops;
+  for (size_t l = 0; l < nest.depth(); ++l) loops.push_back({nest.loop(l).count, nest.loop(l).dst_stride});
+  clip_nest(loops, move.dst_offset, begin, end,
+            [&](std::span<const int64_t> starts, std::span<const int64_t> counts) {
+              int64_t src = move.src_offset, dst = move.dst_offset;
+              for (size_t l = 0; l < loops.size(); ++l) {
+                src += starts[l] * nest.loop(l).src_stride;
+                dst += starts[l] * nest.loop(l).dst_stride;
+              }
+              visit(src, dst, counts);
+            });
 }
 
 }  // namespace uckpt::plan
