@@ -1,0 +1,86 @@
+#include "lib/formats/safetensors/model_config.h"
+
+#include <nlohmann/json.hpp>
+
+#include "lib/base/text.h"
+#include "lib/formats/strict_json.h"
+
+namespace uckpt::safetensors {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int64_t kMaxConfigBytes = 16 << 20;
+constexpr int kMaxConfigDepth = 100;
+
+class AcceptAll final : public JsonVisitor {
+ public:
+  void open_object() override {}
+  void open_array() override {}
+  void close() override {}
+  void key(const std::string&) override {}
+  void text(const std::string&) override {}
+  void count(uint64_t) override {}
+  void other(std::string_view) override {}
+};
+
+std::string fact_text(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return value.dump();
+  std::string out;
+  for (const Json& item : value) out += cat(out.empty() ? "" : ", ", fact_text(item));
+  return out;
+}
+
+void add_facts(const std::string& text, Catalog& catalog) {
+  static constexpr std::pair<std::string_view, std::string_view> kFields[] = {
+      {"model_type", "model type"},
+      {"architectures", "architecture"},
+      {"num_hidden_layers", "layers"},
+      {"hidden_size", "hidden size"},
+      {"num_attention_heads", "attention heads"},
+      {"num_key_value_heads", "key-value heads"},
+      {"vocab_size", "vocabulary"},
+      {"tie_word_embeddings", "tied embeddings"},
+      {"transformers_version", "transformers"},
+  };
+  const Json config = Json::parse(text);
+  if (!config.is_object()) return;
+  for (const auto& [field, label] : kFields) {
+    const auto at = config.find(field);
+    if (at == config.end() || at->is_object() || at->is_null()) continue;
+    catalog.facts.emplace_back(label, fact_text(*at));
+  }
+}
+
+void add_file(const ModelFolder& folder, const std::string& name, Catalog& catalog) {
+  if (!folder.has_file(name)) return;
+  const std::shared_ptr<InputFile> file = folder.open(name);
+  Object object{.origin = name, .json = "null"};
+  try {
+    if (file->size() > kMaxConfigBytes) {
+      throw refused("safetensors.config",
+                    cat("expected at most ", kMaxConfigBytes, " bytes of configuration"));
+    }
+    const Bytes bytes = file->read_range(0, file->size());
+    const std::string text(bytes.begin(), bytes.end());
+    AcceptAll accept;
+    parse_strict_json(text, kMaxConfigDepth, accept);
+    if (name == "config.json") add_facts(text, catalog);
+    object.json = text;  // the view is the file itself: no bytes need be kept beside it
+  } catch (const Error& e) {
+    catalog.warnings.push_back(cat(name, " is kept as bytes only: ", e.message()));
+    object.file = catalog.add_file(file);
+    object.size = file->size();
+  }
+  catalog.objects.push_back(std::move(object));
+}
+
+}  // namespace
+
+void add_model_config(const ModelFolder& folder, Catalog& catalog) {
+  add_file(folder, "config.json", catalog);
+  add_file(folder, "generation_config.json", catalog);
+}
+
+}  // namespace uckpt::safetensors

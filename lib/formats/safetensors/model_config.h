@@ -1,0 +1,13 @@
+// The small JSON files that Hugging Face models carry beside their weights.
+#pragma once
+
+#include "lib/formats/safetensors/model_folder.h"
+#include "lib/tensor/catalog.h"
+
+namespace uckpt::safetensors {
+
+// Adds `config.json` and `generation_config.json`, where they are there, as objects, and what the model says
+// of itself as facts. One that is no valid JSON is kept as bytes, with a warning.
+void add_model_config(const ModelFolder& folder, Catalog& catalog);
+
+}  // namespace uckpt::safetensors

@@ -1,0 +1,244 @@
+#include "lib/formats/safetensors/safetensors_format.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+
+#include "lib/base/text.h"
+#include "lib/formats/safetensors/header.h"
+#include "lib/formats/safetensors/index.h"
+#include "lib/formats/safetensors/model_config.h"
+#include "lib/formats/safetensors/model_folder.h"
+
+namespace uckpt::safetensors {
+namespace {
+
+constexpr std::string_view kFileSuffix = ".safetensors";
+constexpr std::string_view kShardingKey = "DCP_SHARDING_INFO";
+
+std::string_view last_part(std::string_view path) { return path.substr(path.find_last_of('/') + 1); }
+
+std::vector<std::string> with_suffix(const std::vector<std::string>& names, std::string_view suffix) {
+  std::vector<std::string> out;
+  std::ranges::copy_if(names, std::back_inserter(out),
+                       [&](const std::string& n) { return n.ends_with(suffix); });
+  return out;
+}
+
+// "a, b and 3 more"
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 3;
+  std::string out;
+  for (size_t i = 0; i < std::min(names.size(), kShown); ++i)
+    out += cat(i ? ", " : "", "`", escape(names[i]), "`");
+  if (names.size() > kShown) out += cat(" and ", names.size() - kShown, " more");
+  return out;
+}
+
+Error sharded_save() {
+  return refused("safetensors.sharded",
+                 "these are the shards of a PyTorch DCP save in Hugging Face format: reading them is not "
+                 "supported yet")
+      .hint("save with enable_consolidation=True, and name the folder above `sharded/`");
+}
+
+// Gathers the files of one checkpoint into a catalog.
+class Reader {
+ public:
+  explicit Reader(const OpenOptions& options) : options_(options) { catalog_.kind = "safetensors"; }
+
+  void add_file(std::shared_ptr<ByteSource> file, const std::string& origin);
+  // Holds what was read against what the index promised.
+  void check_index(const Index& index);
+  void add_config(const ModelFolder& folder) { add_model_config(folder, catalog_); }
+  void warn(std::string text) { catalog_.warnings.push_back(std::move(text)); }
+  Catalog finish(std::string path);
+
+ private:
+  void add_tensor(FileId file, const Header& header, Entry&& entry);
+  void add_metadata(const Header& header, const std::string& origin);
+
+  const OpenOptions& options_;
+  Catalog catalog_;
+  int64_t file_count_ = 0;
+  std::unordered_map<std::string, std::string> origins_;  // tensor name -> file name
+};
+
+void Reader::add_file(std::shared_ptr<ByteSource> file, const std::string& origin) {
+  Header header = read_header(*file);
+  const FileId id = catalog_.add_file(std::move(file));
+  ++file_count_;
+  for (Entry& entry : header.entries) {
+    const auto [at, fresh] = origins_.emplace(entry.name, origin);
+    if (!fresh) {
+      throw refused("safetensors.duplicate",
+                    cat("the tensor is in two files: ", escape(at->second), " and ", origin))
+          .in_file(catalog_.files[id]->name())
+          .in_tensor(entry.name);
+    }
+    add_tensor(id, header, std::move(entry));
+  }
+  add_metadata(header, origin);
+}
+
+void Reader::add_tensor(FileId file, const Header& header, Entry&& entry) {
+  Tensor tensor;
+  tensor.name = std::move(entry.name);
+  tensor.state = state::kParam;
+  tensor.dtype = entry.dtype;
+  tensor.shape = std::move(entry.shape);
+  const int64_t numel = numel_of(tensor.shape);
+  const uint32_t mark = catalog_.piece_mark();
+  if (numel > 0) catalog_.add_flat(file, kNoRecord, header.data_at + entry.begin, numel, 0, numel);
+  tensor.pieces = catalog_.pieces_since(mark);
+  tensor.layout = "whole";
+  catalog_.tensors.push_back(std::move(tensor));
+}
+
+void Reader::add_metadata(const Header& header, const std::string& origin) {
+  if (header.metadata_value(kShardingKey) != nullptr && !catalog_.refusal) {
+    catalog_.refusal = sharded_save().in_file(catalog_.files.back()->name());
+  }
+  const std::string* format = header.metadata_value("format");
+  if (format != nullptr && file_count_ == 1) catalog_.facts.emplace_back("written for", *format);
+  // Every file by transformers says {"format": "pt"} and no more: that alone is no state worth keeping.
+  if (header.metadata.size() == (format != nullptr ? 1 : 0)) return;
+  nlohmann::ordered_json json;
+  if (options_.want_objects) {
+    for (const auto& [key, value] : header.metadata) json["__metadata__"][key] = value;
+  }
+  catalog_.objects.push_back({.origin = origin, .json = options_.want_objects ? json.dump() : ""});
+}
+
+void Reader::check_index(const Index& index) {
+  for (const auto& [name, shard] : index.shard_of) {
+    const auto at = origins_.find(name);
+    if (at != origins_.end() && at->second == shard) continue;
+    throw refused("safetensors.missing_tensor",
+                  cat("the index promises this tensor in ", escape(shard), ": expected it there, found it ",
+                      at == origins_.end() ? std::string("nowhere") : cat("in ", escape(at->second))))
+        .in_tensor(name);
+  }
+  std::vector<std::string> extra;
+  for (const Tensor& t : catalog_.tensors) {
+    if (!index.shard_of.contains(t.name)) extra.push_back(t.name);
+  }
+  if (!extra.empty()) {
+    warn(cat(extra.size(), extra.size() == 1 ? " tensor is" : " tensors are",
+             " in the files but not in the index: ", some_of(extra)));
+  }
+}
+
+Catalog Reader::finish(std::string path) {
+  std::ranges::stable_sort(catalog_.tensors,
+                           [](const Tensor& a, const Tensor& b) { return natural_less(a.name, b.name); });
+  const bool is_model =
+      std::ranges::any_of(catalog_.objects, [](const Object& o) { return o.origin == "config.json"; });
+  catalog_.description = is_model           ? "Hugging Face model"
+                         : file_count_ == 1 ? "safetensors file"
+                                            : "safetensors folder";
+  if (file_count_ != 1) catalog_.description += cat(" in ", file_count_, " safetensors files");
+  catalog_.path = std::move(path);
+  return std::move(catalog_);
+}
+
+void check_all_there(const ModelFolder& folder, const Index& index, const std::vector<std::string>& shards) {
+  std::vector<std::string> missing;
+  for (const std::string& shard : shards) {
+    if (!folder.has_file(shard)) missing.push_back(shard);
+  }
+  if (missing.empty()) return;
+  const auto lost = std::ranges::count_if(index.shard_of, [&](const auto& item) {
+    return std::ranges::find(missing, item.second) != missing.end();
+  });
+  throw refused("safetensors.missing_shard",
+                cat(some_of(missing), missing.size() == 1 ? " is" : " are", " missing (",
+                    shards.size() - missing.size(), " of ", shards.size(), " files are here); ", lost,
+                    lost == 1 ? " tensor" : " tensors", " cannot be read"))
+      .in_file(folder.path());
+}
+
+Catalog read_indexed(const ModelFolder& folder, const std::string& index_name, const OpenOptions& options) {
+  const std::shared_ptr<InputFile> index_file = folder.open(index_name);
+  const Index index = read_index(*index_file);
+  const std::vector<std::string> shards = index.shards();
+  check_all_there(folder, index, shards);
+  Reader reader(options);
+  for (const std::string& shard : shards) reader.add_file(folder.open(shard), shard);
+  try {
+    reader.check_index(index);
+  } catch (Error& e) {
+    throw e.in_file(index_file->name());
+  }
+  std::vector<std::string> left = with_suffix(folder.list(), kFileSuffix);
+  std::erase_if(left, [&](const std::string& n) { return std::ranges::find(shards, n) != shards.end(); });
+  if (!left.empty()) reader.warn(cat("left out, as ", index_name, " does not name them: ", some_of(left)));
+  reader.add_config(folder);
+  return reader.finish(folder.path());
+}
+
+Catalog read_folder(const ModelFolder& folder, const OpenOptions& options) {
+  const std::vector<std::string> entries = folder.list();
+  const std::vector<std::string> indexes = with_suffix(entries, kIndexSuffix);
+  const std::string usual = cat("model", kIndexSuffix);
+  if (std::ranges::find(indexes, usual) != indexes.end()) return read_indexed(folder, usual, options);
+  if (indexes.size() == 1) return read_indexed(folder, indexes.front(), options);
+  if (indexes.size() > 1) {
+    throw refused("safetensors.ambiguous", cat("the folder holds several models: ", some_of(indexes)))
+        .in_file(folder.path())
+        .hint("name one of these index files instead of the folder");
+  }
+  std::vector<std::string> files = with_suffix(entries, kFileSuffix);
+  if (std::ranges::all_of(files, [](const std::string& n) { return n.starts_with("shard-"); })) {
+    throw sharded_save().in_file(folder.path());
+  }
+  const std::string single = cat("model", kFileSuffix);
+  Reader reader(options);
+  if (std::erase(files, single) > 0) {
+    if (!files.empty()) reader.warn(cat("left out, as there is no index: ", some_of(files)));
+    files = {single};
+  }
+  if (files.size() != 1) {
+    throw refused("safetensors.no_index", cat("expected one safetensors file or an index `*", kIndexSuffix,
+                                              "`, found ", files.size(), " files without an index"))
+        .in_file(folder.path())
+        .hint("name one of the files, or fetch the index that belongs to them");
+  }
+  reader.add_file(folder.open(files.front()), files.front());
+  reader.add_config(folder);
+  return reader.finish(folder.path());
+}
+
+}  // namespace
+
+bool recognises(const Target& target) {
+  const auto has = [&](std::string_view suffix) {
+    return std::ranges::any_of(target.entries, [&](const std::string& n) { return n.ends_with(suffix); });
+  };
+  if (target.folder) return has(kIndexSuffix) || has(kFileSuffix) || is_model_cache(target.entries);
+  if (target.path.ends_with(kFileSuffix) || target.path.ends_with(kIndexSuffix)) return true;
+  if (target.head.size() < 10) return false;
+  const bool plausible = load_le<uint64_t>(target.head.data()) <=
+                         static_cast<uint64_t>(std::min(kMaxHeaderBytes, target.file->size() - 8));
+  const auto first =
+      std::find_if(target.head.begin() + 8, target.head.end(), [](uint8_t c) { return c != ' '; });
+  return plausible && first != target.head.end() && *first == '{';
+}
+
+Catalog read(const Target& target, const OpenOptions& options) {
+  if (target.folder) {
+    const bool cached = is_model_cache(target.entries);
+    return read_folder(cached ? ModelFolder::in_cache(*target.folder) : ModelFolder(*target.folder), options);
+  }
+  const std::string name(last_part(target.path));
+  if (name.ends_with(kIndexSuffix)) {
+    const std::string parent = target.path.substr(0, target.path.size() - name.size());
+    const InputFolder folder(parent.empty() ? "." : parent);
+    return read_indexed(ModelFolder(folder), name, options);
+  }
+  Reader reader(options);
+  reader.add_file(target.file, name);
+  return reader.finish(target.path);
+}
+
+}  // namespace uckpt::safetensors

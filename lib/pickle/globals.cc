@@ -1,0 +1,301 @@
+#include "lib/pickle/globals.h"
+
+#include <array>
+#include <unordered_map>
+#include <utility>
+
+#include "lib/base/text.h"
+
+namespace uckpt::pickle {
+
+namespace {
+
+struct Row {
+  std::string_view full;
+  Known known;
+  GlobalClass trust = GlobalClass::kKnown;
+};
+
+constexpr Row kRows[] = {
+    {"torch._utils._rebuild_tensor", Known::kRebuildTensor},
+    {"torch._utils._rebuild_tensor_v2", Known::kRebuildTensorV2},
+    {"torch._utils._rebuild_tensor_v3", Known::kRebuildTensorV3},
+    {"torch._utils._rebuild_parameter", Known::kRebuildParameter},
+    {"torch._utils._rebuild_parameter_with_state", Known::kRebuildParameterWithState},
+    {"torch._utils._rebuild_meta_tensor_no_storage", Known::kRebuildMeta},
+    {"torch._tensor._rebuild_from_type_v2", Known::kRebuildFromType},
+    {"torch._utils._rebuild_sparse_tensor", Known::kRebuildSparse, GlobalClass::kUnknown},
+    {"torch._utils._rebuild_sparse_csr_tensor", Known::kRebuildSparse, GlobalClass::kUnknown},
+    {"torch._utils._rebuild_qtensor", Known::kRebuildQuantised, GlobalClass::kUnknown},
+    {"torch._utils._rebuild_wrapper_subclass", Known::kRebuildWrapper, GlobalClass::kUnknown},
+    {"torch._utils._rebuild_nested_tensor", Known::kRebuildNested, GlobalClass::kUnknown},
+    {"torch.distributed.tensor.DTensor", Known::kDistributedTensor, GlobalClass::kUnknown},
+    {"torch.distributed._tensor.api.DTensor", Known::kDistributedTensor, GlobalClass::kUnknown},
+    {"torch.distributed.tensor._api.DTensor", Known::kDistributedTensor, GlobalClass::kUnknown},
+    {"torch.storage.UntypedStorage", Known::kUntypedStorage},
+    {"torch.UntypedStorage", Known::kUntypedStorage},
+    {"torch.cuda.UntypedStorage", Known::kUntypedStorage},
+    {"torch.storage.TypedStorage", Known::kTypedStorage},
+    {"torch.storage._UntypedStorage", Known::kUntypedStorage},
+    {"torch.storage._TypedStorage", Known::kTypedStorage},
+    {"torch.Tensor", Known::kTensorClass},
+    {"torch._tensor.Tensor", Known::kTensorClass},
+    {"torch.nn.parameter.Parameter", Known::kTensorClass},
+    {"torch.nn.parameter.Buffer", Known::kTensorClass},
+    {"torch.Size", Known::kSize},
+    {"torch.device", Known::kDevice},
+    {"torch.serialization._get_layout", Known::kGetLayout},
+    {"collections.OrderedDict", Known::kOrderedDict},
+    {"collections.defaultdict", Known::kDefaultDict},
+    {"collections.Counter", Known::kCounter},
+    {"builtins.dict", Known::kDict},
+    {"builtins.list", Known::kList},
+    {"builtins.tuple", Known::kTuple},
+    {"builtins.set", Known::kSet},
+    {"builtins.frozenset", Known::kFrozenSet},
+    {"builtins.bytearray", Known::kByteArray},
+    {"builtins.bytes", Known::kByteArray},
+    {"builtins.complex", Known::kComplex},
+    {"builtins.slice", Known::kSlice},
+    {"builtins.range", Known::kRange},
+    {"builtins.object", Known::kObjectClass},
+    {"_codecs.encode", Known::kEncode},
+    {"copyreg._reconstructor", Known::kReconstructor},
+    {"copyreg.__newobj__", Known::kNewObjFunction},
+    {"argparse.Namespace", Known::kNamespace},
+    {"pathlib.PosixPath", Known::kPath},
+    {"pathlib.PurePosixPath", Known::kPath},
+    {"pathlib.WindowsPath", Known::kPath},
+    {"pathlib.PureWindowsPath", Known::kPath},
+    {"pathlib._local.PosixPath", Known::kPath},
+    {"pathlib._local.PurePosixPath", Known::kPath},
+    {"pathlib._local.WindowsPath", Known::kPath},
+    {"io.BytesIO", Known::kBytesIO},
+    {"_io.BytesIO", Known::kBytesIO},
+    {"numpy.dtype", Known::kNumpyDtype},
+    {"numpy.ndarray", Known::kNumpyArrayClass},
+    {"numpy.core.multiarray._reconstruct", Known::kNumpyReconstruct},
+    {"numpy._core.multiarray._reconstruct", Known::kNumpyReconstruct},
+    {"numpy.core.multiarray.scalar", Known::kNumpyScalar},
+    {"numpy._core.multiarray.scalar", Known::kNumpyScalar},
+    {"numpy.core.numeric._frombuffer", Known::kNumpyFromBuffer},
+    {"numpy._core.numeric._frombuffer", Known::kNumpyFromBuffer},
+    {"torch.distributed.checkpoint.metadata.Metadata", Known::kPlainClass},
+    {"torch.distributed.checkpoint.metadata.TensorStorageMetadata", Known::kPlainClass},
+    {"torch.distributed.checkpoint.metadata.BytesStorageMetadata", Known::kPlainClass},
+    {"torch.distributed.checkpoint.metadata.ChunkStorageMetadata", Known::kPlainClass},
+    {"torch.distributed.checkpoint.metadata.TensorProperties", Known::kPlainClass},
+    {"torch.distributed.checkpoint.metadata._MEM_FORMAT_ENCODING", Known::kPlainClass},
+    {"torch.distributed.checkpoint.metadata.MetadataIndex", Known::kPlainClass},
+    {"torch.distributed.checkpoint.metadata.StorageMeta", Known::kPlainClass},
+    {"torch.distributed.checkpoint.filesystem._StorageInfo", Known::kPlainClass},
+    {"torch.distributed.checkpoint.planner.SavePlan", Known::kPlainClass},
+    {"torch.distributed.checkpoint.planner.WriteItem", Known::kPlainClass},
+    {"torch.distributed.checkpoint.planner.WriteItemType", Known::kPlainClass},
+    {"torch.distributed.checkpoint.planner.TensorWriteData", Known::kPlainClass},
+    {"megatron.core.dist_checkpointing.strategies.torch.MCoreMetadata", Known::kPlainClass},
+    {"megatron.core.dist_checkpointing.strategies.torch.MCoreSavePlan", Known::kPlainClass},
+    {"megatron.core.transformer.enums.AttnBackend", Known::kPlainClass},
+    {"deepspeed.runtime.zero.config.ZeroStageEnum", Known::kPlainClass},
+    {"deepspeed.runtime.fp16.loss_scaler.LossScaler", Known::kPlainClass},
+    {"deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler", Known::kPlainClass},
+    {"deepspeed.utils.tensor_fragment.fragment_address", Known::kPlainClass},
+    {"deepspeed.checkpoint.universal_checkpoint.SubparamShape", Known::kPlainClass},
+};
+
+// For the report only: safety never rests on this list, since nothing of any list is ever run.
+constexpr std::string_view kDangerousModules[] = {"os",
+                                                  "posix",
+                                                  "nt",
+                                                  "posixpath",
+                                                  "ntpath",
+                                                  "subprocess",
+                                                  "_posixsubprocess",
+                                                  "sys",
+                                                  "pty",
+                                                  "tty",
+                                                  "shutil",
+                                                  "socket",
+                                                  "_socket",
+                                                  "importlib",
+                                                  "imp",
+                                                  "runpy",
+                                                  "ctypes",
+                                                  "_ctypes",
+                                                  "cffi",
+                                                  "code",
+                                                  "codeop",
+                                                  "pdb",
+                                                  "bdb",
+                                                  "timeit",
+                                                  "trace",
+                                                  "profile",
+                                                  "cProfile",
+                                                  "commands",
+                                                  "popen2",
+                                                  "webbrowser",
+                                                  "marshal",
+                                                  "pickle",
+                                                  "_pickle",
+                                                  "cPickle",
+                                                  "shelve",
+                                                  "zipimport",
+                                                  "pkgutil",
+                                                  "pip",
+                                                  "pydoc",
+                                                  "multiprocessing",
+                                                  "asyncio",
+                                                  "http.client",
+                                                  "urllib.request",
+                                                  "urllib2",
+                                                  "httplib",
+                                                  "ftplib",
+                                                  "smtplib",
+                                                  "telnetlib",
+                                                  "requests",
+                                                  "aiohttp",
+                                                  "torch.hub",
+                                                  "torch.utils.cpp_extension",
+                                                  "torch.utils.benchmark",
+                                                  "numpy.testing",
+                                                  "numpy.distutils",
+                                                  "numpy.f2py"};
+
+constexpr std::string_view kDangerousNames[] = {"builtins.eval",
+                                                "builtins.exec",
+                                                "builtins.execfile",
+                                                "builtins.compile",
+                                                "builtins.getattr",
+                                                "builtins.setattr",
+                                                "builtins.delattr",
+                                                "builtins.__import__",
+                                                "builtins.open",
+                                                "builtins.file",
+                                                "builtins.input",
+                                                "builtins.apply",
+                                                "builtins.breakpoint",
+                                                "builtins.globals",
+                                                "builtins.locals",
+                                                "builtins.vars",
+                                                "builtins.exit",
+                                                "builtins.quit",
+                                                "operator.attrgetter",
+                                                "operator.methodcaller",
+                                                "_operator.attrgetter",
+                                                "_operator.methodcaller",
+                                                "types.CodeType",
+                                                "types.FunctionType",
+                                                "functools.reduce",
+                                                "io.open",
+                                                "_io.open",
+                                                "io.FileIO",
+                                                "_io.FileIO",
+                                                "codecs.open",
+                                                "torch.load",
+                                                "torch.serialization.load",
+                                                "numpy.load",
+                                                "numpy.memmap",
+                                                "numpy.fromfile",
+                                                "joblib.load"};
+
+// Storage classes are spelt torch.FloatStorage, torch.cuda.FloatStorage.
+struct StorageName {
+  std::string_view name;
+  std::optional<DType> dtype;  // nothing: quantised, refused where it is used
+};
+constexpr StorageName kStorages[] = {{"DoubleStorage", DType::kF64},
+                                     {"FloatStorage", DType::kF32},
+                                     {"HalfStorage", DType::kF16},
+                                     {"BFloat16Storage", DType::kBF16},
+                                     {"LongStorage", DType::kI64},
+                                     {"IntStorage", DType::kI32},
+                                     {"ShortStorage", DType::kI16},
+                                     {"CharStorage", DType::kI8},
+                                     {"ByteStorage", DType::kU8},
+                                     {"BoolStorage", DType::kBool},
+                                     {"ComplexFloatStorage", DType::kC64},
+                                     {"ComplexDoubleStorage", DType::kC128},
+                                     {"QInt8Storage", {}},
+                                     {"QUInt8Storage", {}},
+                                     {"QInt32Storage", {}},
+                                     {"QUInt4x2Storage", {}},
+                                     {"QUInt2x4Storage", {}}};
+
+constexpr std::string_view kOtherDtypes[] = {"qint8", "quint8", "qint32", "quint4x2", "quint2x4"};
+
+constexpr std::pair<std::string_view, std::string_view> kModuleMap[] = {
+    {"__builtin__", "builtins"}, {"exceptions", "builtins"},
+    {"copy_reg", "copyreg"},     {"commands", "subprocess"},
+    {"cPickle", "pickle"},       {"UserDict", "collections"},
+    {"UserList", "collections"}, {"UserString", "collections"},
+    {"StringIO", "io"},          {"cStringIO", "io"},
+    {"Queue", "queue"},          {"thread", "_thread"}};
+
+constexpr std::pair<std::string_view, std::string_view> kNameMap[] = {{"builtins.xrange", "range"},
+                                                                      {"builtins.unicode", "str"},
+                                                                      {"builtins.long", "int"},
+                                                                      {"builtins.unichr", "chr"},
+                                                                      {"builtins.basestring", "str"}};
+
+bool module_is_or_below(std::string_view module, std::string_view top) {
+  return module.starts_with(top) && (module.size() == top.size() || module[top.size()] == '.');
+}
+
+bool is_dangerous(const Global& global) {
+  if (global.name().find('.') != std::string_view::npos) return true;
+  for (std::string_view top : kDangerousModules)
+    if (module_is_or_below(global.module(), top)) return true;
+  for (std::string_view name : kDangerousNames)
+    if (global.full == name) return true;
+  return false;
+}
+
+const std::unordered_map<std::string_view, Row>& known_rows() {
+  static const auto rows = [] {
+    std::unordered_map<std::string_view, Row> map;
+    for (const Row& row : kRows) map.emplace(row.full, row);
+    return map;
+  }();
+  return rows;
+}
+
+void classify_torch_type(Global& global) {
+  if (global.module() != "torch" && global.module() != "torch.cuda") return;
+  for (const StorageName& storage : kStorages) {
+    if (storage.name != global.name()) continue;
+    global.known = Known::kStorage;
+    global.trust = GlobalClass::kKnown;
+    global.dtype = storage.dtype;
+    return;
+  }
+  if (global.module() != "torch") return;
+  global.dtype = dtype_from_torch(global.name());
+  bool is_dtype = global.dtype.has_value();
+  for (std::string_view name : kOtherDtypes) is_dtype |= name == global.name();
+  if (!is_dtype) return;
+  global.known = Known::kDtype;
+  global.trust = GlobalClass::kKnown;
+}
+
+}  // namespace
+
+Global make_global(std::string_view module, std::string_view name) {
+  for (const auto& [old_name, new_name] : kModuleMap)
+    if (module == old_name) module = new_name;
+  Global global{cat(module, '.', name), module.size(), GlobalClass::kUnknown, Known::kNone, {}};
+  for (const auto& [old_name, new_name] : kNameMap)
+    if (global.full == old_name) global.full = cat(module, '.', new_name);
+  if (is_dangerous(global)) {
+    global.trust = GlobalClass::kDangerous;
+    return global;
+  }
+  if (const auto row = known_rows().find(global.full); row != known_rows().end()) {
+    global.known = row->second.known;
+    global.trust = row->second.trust;
+    return global;
+  }
+  classify_torch_type(global);
+  return global;
+}
+
+}  // namespace uckpt::pickle

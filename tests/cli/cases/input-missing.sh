@@ -1,0 +1,1 @@
+uckpt inspect no-such-folder

@@ -1,0 +1,1 @@
+uckpt inspect --no-such-flag "$DATA/torch/pt_shapes/zip.pt"

@@ -1,0 +1,1 @@
+uckpt explode "$DATA/torch/pt_shapes/zip.pt"

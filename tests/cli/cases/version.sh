@@ -1,0 +1,1 @@
+uckpt --version

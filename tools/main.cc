@@ -1,0 +1,68 @@
+// The command line: one list of verbs, and the one place where errors are caught, printed and given an exit
+// code.
+#include <csignal>
+#include <new>
+#include <vector>
+
+#include "lib/base/error.h"
+#include "lib/base/text.h"
+#include "lib/io/input.h"
+#include "tools/output.h"
+#include "tools/parser.h"
+#include "tools/verb.h"
+
+namespace uckpt::cli {
+namespace {
+
+int dispatch(int argc, const char* const* argv) {
+  std::vector<std::unique_ptr<Verb>> verbs;
+  verbs.push_back(make_inspect());
+  verbs.push_back(make_ls());
+  verbs.push_back(make_convert());
+  verbs.push_back(make_plan());
+  verbs.push_back(make_extract());
+
+  Out out;
+  std::string answer;
+  Verb* verb = parse(argc, argv, verbs, answer);
+  out.print(answer);
+  const int code = verb == nullptr ? 0 : verb->run(out);
+  out.flush();
+  return code;
+}
+
+// Also where parsing itself failed.
+bool wants_json(int argc, const char* const* argv) {
+  for (int i = 1; i < argc; ++i) {
+    if (std::string_view(argv[i]) == "--json") return true;
+  }
+  return false;
+}
+
+int run(int argc, const char* const* argv) {
+  const bool json = wants_json(argc, argv);
+  const auto failed = [&](const Error& error) {
+    print_error(error, json);
+    return error.exit_code();
+  };
+  try {
+    return dispatch(argc, argv);
+  } catch (const ClosedPipe&) {
+    return 0;
+  } catch (const Error& e) {
+    return failed(e);
+  } catch (const std::bad_alloc&) {
+    return failed(trouble("memory", "out of memory"));
+  } catch (const std::exception& e) {
+    return failed(trouble("internal", cat("internal error, please report it: ", e.what())));
+  }
+}
+
+}  // namespace
+}  // namespace uckpt::cli
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), and a normal end
+  uckpt::raise_file_limit();
+  return uckpt::cli::run(argc, argv);
+}

@@ -1,0 +1,150 @@
+#include "tools/options.h"
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <limits>
+#include <optional>
+
+#include "lib/base/checked.h"
+#include "lib/base/text.h"
+
+namespace uckpt::cli {
+namespace {
+
+// The number at the start of `text`, which is moved behind it.
+std::optional<int64_t> take_number(std::string_view& text) {
+  int64_t value = 0;
+  if (text.empty() || text.front() < '0' || text.front() > '9') return std::nullopt;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc()) return std::nullopt;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  return value;
+}
+
+std::optional<int64_t> unit_of(std::string_view suffix) {
+  if (suffix.empty()) return 1;
+  const size_t power = std::string_view("KMGT").find(suffix.front());
+  suffix.remove_prefix(1);
+  if (power == std::string_view::npos || !(suffix.empty() || suffix == "iB")) return std::nullopt;
+  return int64_t{1} << (10 * (power + 1));
+}
+
+}  // namespace
+
+int64_t parse_size(std::string_view flag, std::string_view text) {
+  std::string_view rest = text;
+  const std::optional<int64_t> number = take_number(rest);
+  const std::optional<int64_t> unit = unit_of(rest);
+  const std::optional<int64_t> size = number && unit ? checked_mul(*number, *unit) : std::nullopt;
+  if (!size || *size == 0) {
+    throw trouble("usage.size",
+                  cat(flag, ": expected a size such as 512M or 16G, found `", escape(text), "`"));
+  }
+  return *size;
+}
+
+int64_t parse_count(std::string_view flag, std::string_view text, int64_t least) {
+  std::string_view rest = text;
+  const std::optional<int64_t> number = take_number(rest);
+  if (!number || !rest.empty() || *number < least) {
+    throw trouble("usage.number",
+                  cat(flag, ": expected a whole number from ", least, " up, found `", escape(text), "`"));
+  }
+  return *number;
+}
+
+void require(const std::string& argument, std::string_view name) {
+  if (argument.empty()) throw trouble("usage.missing", cat(name, " is missing"));
+}
+
+void OpenFlags::add(CLI::App& app) {
+  std::string kinds;
+  for (const Format& f : formats()) kinds += cat(kinds.empty() ? "" : ", ", f.name);
+  app.add_option("--from", from, cat("Take the input for this kind: ", kinds))->type_name("KIND");
+  app.add_option("--limit", limits, "Raise a safety limit that a message named; may be repeated")
+      ->type_name("NAME=N")
+      ->type_size(1)
+      ->allow_extra_args(false);
+}
+
+OpenOptions OpenFlags::checked() const {
+  OpenOptions options;
+  options.from = from;
+  for (const std::string& limit : limits) {
+    const size_t equals = limit.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      throw trouble("usage.limit", cat("--limit: expected NAME=N, found `", escape(limit), "`"));
+    }
+    const std::string name = limit.substr(0, equals);
+    options.limits.set(name, parse_size(cat("--limit ", escape(name)), limit.substr(equals + 1)));
+  }
+  return options;
+}
+
+void SelectFlags::add(CLI::App& app) {
+  const auto globs = [&](const char* flag, std::vector<std::string>& list, const char* text) {
+    app.add_option(flag, list, text)->type_name("GLOB")->type_size(1)->allow_extra_args(false);
+  };
+  globs("--select", selection.select, "Only tensors whose name or state/name matches; may be repeated");
+  globs("--drop", selection.drop, "Leave out tensors whose name or state/name matches; may be repeated");
+  app.add_option("--states", selection.states, "Only these states: fp32,exp_avg,param,…")
+      ->type_name("LIST")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+}
+
+void ProgressFlags::add(CLI::App& app) {
+  app.add_option("--progress", mode, "auto, bar, plain (a line each 30 s), json or none")->type_name("MODE");
+  app.add_flag("-q,--quiet", quiet, "Say nothing but errors");
+}
+
+ProgressMode ProgressFlags::checked() const {
+  const std::optional<ProgressMode> checked = progress_mode(mode);
+  if (!checked) {
+    throw trouble("usage.progress",
+                  cat("--progress: expected auto, bar, plain, json or none, found `", escape(mode), "`"));
+  }
+  return quiet ? ProgressMode::kNone : *checked;
+}
+
+void ConvertFlags::add(CLI::App& app) {
+  app.add_option("IN", in, "A checkpoint: folder or file")->type_name("");
+  app.add_option("OUT", out, "The file to make")->type_name("");
+  app.add_option("--to", to, "Kind of output (by default from OUT's extension: .h5 and .hdf5 are hdf5)")
+      ->type_name("KIND");
+  open.add(app);
+  select.add(app);
+  app.add_option("-j,--threads", threads, "Threads that copy (default: one a core)")->type_name("N");
+  app.add_option("--max-mem", max_mem, "Memory to use at most, such as 512M or 16G")->type_name("SIZE");
+  app.add_flag("-f,--force", force, "Replace OUT if it exists");
+  app.add_flag("--verify", verify, "Read the output back and compare its digests");
+  app.add_flag("--no-crc", no_crc, "Do not check the checksums of the input");
+  app.add_flag("--trust-copies", trust_copies,
+               "Do not compare replicas and module weights with what is written");
+  app.add_flag("--allow-expand", allow_expand, "Write out views far larger than their bytes in the input");
+  app.add_flag("--no-sync", no_sync, "Do not wait until the output is on the disk");
+}
+
+ConvertOptions ConvertFlags::checked() const {
+  require(in, "IN");
+  require(out, "OUT");
+  ConvertOptions options;
+  options.open = open.checked();
+  options.to = to;
+  options.selection = select.selection;
+  if (!threads.empty()) {
+    constexpr int64_t kMost = 4096;
+    options.threads = static_cast<int>(std::min(kMost, parse_count("-j", threads, 1)));
+  }
+  if (!max_mem.empty()) options.max_mem = parse_size("--max-mem", max_mem);
+  options.check_crc = !no_crc;
+  options.trust_copies = trust_copies;
+  options.sync = !no_sync;
+  options.force = force;
+  options.verify = verify;
+  options.allow_expand = allow_expand;
+  options.created_by = cat("uckpt ", UCKPT_VERSION);
+  return options;
+}
+
+}  // namespace uckpt::cli

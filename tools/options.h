@@ -1,0 +1,57 @@
+// Flags that verbs share. What the user typed stands in the *Flags structs; `checked` turns it into what the
+// library takes, or throws trouble (`usage.…`) that names the flag and the way out.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/convert/options.h"
+#include "tools/progress.h"
+
+namespace CLI {
+class App;
+}
+
+namespace uckpt::cli {
+
+// "16G", "512M", "4096": K, M, G, T are powers of 1024, an `iB` behind them changes nothing.
+int64_t parse_size(std::string_view flag, std::string_view text);
+// A whole number >= `least`.
+int64_t parse_count(std::string_view flag, std::string_view text, int64_t least);
+
+struct OpenFlags {
+  std::string from;
+  std::vector<std::string> limits;  // NAME=N
+  void add(CLI::App& app);
+  OpenOptions checked() const;
+};
+
+struct SelectFlags {
+  Selection selection;
+  void add(CLI::App& app);
+};
+
+struct ProgressFlags {
+  std::string mode = "auto";
+  bool quiet = false;
+  void add(CLI::App& app);
+  ProgressMode checked() const;
+};
+
+// What `convert` and `plan` have in common.
+struct ConvertFlags {
+  OpenFlags open;
+  SelectFlags select;
+  std::string in, out, to, threads, max_mem;
+  bool no_crc = false, trust_copies = false, no_sync = false, force = false, verify = false,
+       allow_expand = false;
+  void add(CLI::App& app);
+  ConvertOptions checked() const;
+};
+
+// Positional arguments are optional to the parser, so that a misspelt flag is reported first.
+void require(const std::string& argument, std::string_view name);
+
+}  // namespace uckpt::cli

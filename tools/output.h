@@ -1,0 +1,50 @@
+// stdout is the answer, stderr is everything else. Text from files is escaped here, once, on its way out.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/base/error.h"
+
+namespace uckpt::cli {
+
+// The reader of our output went away (`uckpt ls … | head`): a normal end.
+struct ClosedPipe {};
+
+// Buffered stdout.
+class Out {
+ public:
+  void print(std::string_view text);
+  void line(std::string_view text);  // and a newline
+  // Throws ClosedPipe, or trouble if stdout cannot be written.
+  void flush();
+
+ private:
+  std::string buffer_;
+};
+
+// Columns as wide as they need to be, two spaces apart. Cells are escaped, and cut as long texts are, when
+// they are added.
+class Table {
+ public:
+  enum class Align : uint8_t { kLeft, kRight };
+  explicit Table(std::vector<Align> columns) : columns_(std::move(columns)) {}
+  void row(std::vector<std::string> cells);
+  void print(Out& out, std::string_view indent = "") const;
+
+ private:
+  std::vector<Align> columns_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// A JSON string literal. What is not UTF-8 is written escaped, as on a terminal.
+std::string json_string(std::string_view text);
+std::string json_strings(const std::vector<std::string>& items);  // a list of them
+
+void write_stderr(std::string_view text);  // one write; failures are ignored
+void print_warning(std::string_view text);
+// `uckpt: LINE` and a hint, or one JSON object on one line.
+void print_error(const Error& error, bool json);
+
+}  // namespace uckpt::cli

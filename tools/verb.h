@@ -1,0 +1,34 @@
+// A verb of the command line: its flags as typed, its help, and what it does. One file each; main.cc lists
+// them.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+namespace CLI {
+class App;
+}
+
+namespace uckpt::cli {
+
+class Out;
+
+class Verb {
+ public:
+  virtual ~Verb() = default;
+  virtual std::string_view name() const = 0;
+  virtual std::string_view summary() const = 0;   // one line
+  virtual std::string_view usage() const = 0;     // "IN OUT"
+  virtual std::string_view examples() const = 0;  // lines, the most common one first
+  virtual void add_flags(CLI::App& app) = 0;
+  // Prints the answer and returns the exit code; throws Error.
+  virtual int run(Out& out) = 0;
+};
+
+std::unique_ptr<Verb> make_inspect();
+std::unique_ptr<Verb> make_ls();
+std::unique_ptr<Verb> make_convert();
+std::unique_ptr<Verb> make_plan();
+std::unique_ptr<Verb> make_extract();
+
+}  // namespace uckpt::cli
