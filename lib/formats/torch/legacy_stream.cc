@@ -16,8 +16,8 @@ namespace {
 using pickle::Kind;
 using pickle::Value;
 
-// PROTO 2, LONG1 of ten bytes: 0x1950a86a20f9469cfc6c.
-constexpr std::array<uint8_t, 4> kHead = {0x80, 0x02, 0x8a, 0x0a};
+// LONG1 of ten bytes: 0x1950a86a20f9469cfc6c.
+constexpr std::array<uint8_t, 2> kLong = {0x8a, 0x0a};
 constexpr std::array<uint8_t, 10> kMagic = {0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
 constexpr int64_t kVersion = 1001;
 constexpr int64_t kFirstWindow = 16 << 10;
@@ -61,7 +61,12 @@ bool read_big_endian(const pickle::Document& system) {
 }  // namespace
 
 bool looks_like_legacy(ByteSpan head) {
-  return head.size() >= kHead.size() && std::equal(kHead.begin(), kHead.end(), head.begin());
+  // PROTO n, from protocol 4 on a FRAME with its length, then a LONG1 of ten bytes: no other pickle of a
+  // checkpoint begins with a number.
+  if (head.size() < 2 || head[0] != 0x80 || head[1] < 2 || head[1] > 5) return false;
+  const size_t number = head[1] < 4 ? 2 : 11;
+  if (head.size() < number + kLong.size() || (number > 2 && head[2] != 0x95)) return false;
+  return std::equal(kLong.begin(), kLong.end(), head.begin() + static_cast<std::ptrdiff_t>(number));
 }
 
 LegacyStream read_legacy(const ByteSource& source, const pickle::Limits& limits) {
