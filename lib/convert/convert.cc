@@ -76,6 +76,7 @@ void settle_incomparable_copies(Catalog& catalog, const ConvertOptions& options)
 Catalog open_for_conversion(const std::string& in, const ConvertOptions& options) {
   OpenOptions open = options.open;
   open.allow_expand |= options.allow_expand;
+  open.check_crc &= options.check_crc;
   Catalog catalog = open_catalog(in, open);
   if (catalog.refusal) throw *catalog.refusal;
   settle_incomparable_copies(catalog, options);

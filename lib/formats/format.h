@@ -15,25 +15,26 @@
 namespace uckpt {
 
 struct OpenOptions {
-  std::string from;         // --from KIND: skip recognition
+  std::string from;  // --from KIND: skip recognition
   pickle::Limits limits;
-  bool allow_expand = false; // views far larger than their bytes in the input are fine
-  bool want_objects = true; // build the JSON views of non-tensor state (convert, inspect --metadata)
+  bool check_crc = true;      // of what is read at open
+  bool allow_expand = false;  // views far larger than their bytes in the input are fine
+  bool want_objects = true;   // build the JSON views of non-tensor state (convert, inspect --metadata)
 };
 
 // What the user named, opened as far as recognition needs.
 struct Target {
-  std::string path;                      // as given
-  std::unique_ptr<InputFolder> folder;   // set for folders
-  std::shared_ptr<InputFile> file;       // set for files
-  Bytes head;                            // the first 512 bytes of a file
-  std::vector<std::string> entries;      // of a folder, naturally sorted; folders end in '/'
+  std::string path;                     // as given
+  std::unique_ptr<InputFolder> folder;  // set for folders
+  std::shared_ptr<InputFile> file;      // set for files
+  Bytes head;                           // the first 512 bytes of a file
+  std::vector<std::string> entries;     // of a folder, naturally sorted; folders end in '/'
 };
 
 struct Format {
-  std::string_view name;                           // "deepspeed"
-  std::string_view what;                           // one line for --help and README
-  bool (*recognises)(const Target& target);        // cheap, never throws for foreign files
+  std::string_view name;                     // "deepspeed"
+  std::string_view what;                     // one line for --help and README
+  bool (*recognises)(const Target& target);  // cheap, never throws for foreign files
   Catalog (*read)(const Target& target, const OpenOptions& options);
 };
 

@@ -18,9 +18,17 @@
 namespace uckpt::pickle {
 
 enum class Kind : uint8_t {
-  kNone, kBool, kInt, kBigInt,   // integers beyond 64 bits keep their little-endian two's-complement bytes
-  kReal, kText, kBytes,
-  kList, kTuple, kSet, kFrozenSet,  // torch.Size is a tuple
+  kNone,
+  kBool,
+  kInt,
+  kBigInt,  // integers beyond 64 bits keep their little-endian two's-complement bytes
+  kReal,
+  kText,
+  kBytes,
+  kList,
+  kTuple,
+  kSet,
+  kFrozenSet,   // torch.Size is a tuple
   kDict,        // dict, OrderedDict, defaultdict, Counter: see type_name()
   kGlobal,      // a class or function named in the file: `collections.OrderedDict`
   kCall,        // REDUCE of something that is no container: callable, args, maybe state and items
@@ -46,27 +54,27 @@ class Value {
   // Exact kinds only: an int is no bool, a bool no int. Nothing if the kind differs.
   std::optional<bool> boolean() const;
   std::optional<int64_t> integer() const;
-  std::optional<double> real() const;                  // kReal only
-  std::optional<double> number() const;                // kInt or kReal
-  std::optional<std::string_view> text() const;        // UTF-8 or WTF-8, see has_surrogates()
-  std::optional<ByteSpan> bytes() const;               // kBytes, kBigInt
-  bool has_surrogates() const;                         // kText that cannot be written as UTF-8
+  std::optional<double> real() const;            // kReal only
+  std::optional<double> number() const;          // kInt or kReal
+  std::optional<std::string_view> text() const;  // UTF-8 or WTF-8, see has_surrogates()
+  std::optional<ByteSpan> bytes() const;         // kBytes, kBigInt
+  bool has_surrogates() const;                   // kText that cannot be written as UTF-8
 
   // Sequences and sets: items. Dicts: size() counts pairs.
   size_t size() const;
-  Value at(size_t i) const;                            // sequences and sets
-  std::pair<Value, Value> entry(size_t i) const;       // dicts, in file order
-  Value get(std::string_view text_key) const;          // dicts: the value, or nothing
-  Value get_int(int64_t key) const;                    // dicts
+  Value at(size_t i) const;                       // sequences and sets
+  std::pair<Value, Value> entry(size_t i) const;  // dicts, in file order
+  Value get(std::string_view text_key) const;     // dicts: the value, or nothing
+  Value get_int(int64_t key) const;               // dicts
 
   // kGlobal: "module.name" (Python 2 module names already mapped). kDict: "dict", "collections.OrderedDict"….
   // kCall, kObject: the same as callable().global_name().
   std::string_view global_name() const;
-  GlobalClass global_class() const;                    // of kGlobal, or of the callable
-  Value callable() const;                              // kCall, kObject: the class; kPersistent: the id
+  GlobalClass global_class() const;  // of kGlobal, or of the callable
+  Value callable() const;            // kCall, kObject: the class; kPersistent: the id
   // kCall, kObject: a tuple; named arguments (NEWOBJ_EX), if there are any, are a dict at its end.
   Value args() const;
-  Value state() const;                                 // what BUILD gave, if anything (also on dicts)
+  Value state() const;  // what BUILD gave, if anything (also on dicts)
   // kObject / kCall / argparse.Namespace-like: the attribute from a BUILD dict (or the dict of a
   // (dict, slots) pair), or nothing.
   Value attribute(std::string_view name) const;
@@ -89,7 +97,7 @@ struct Limits {
   int64_t string_bytes = 64 << 20;
   int64_t global_name = 1024;
   int64_t tensor_rank = 64;
-  int64_t json_bytes = 256 << 20;   // of a printed view
+  int64_t json_bytes = 256 << 20;                  // of a printed view
   void set(std::string_view name, int64_t value);  // throws trouble for an unknown name
 };
 

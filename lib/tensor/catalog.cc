@@ -51,11 +51,7 @@ uint32_t Catalog::add_object_tensors() {
   return first;
 }
 
-int64_t numel_of(const Shape& shape) {
-  int64_t n = 1;
-  for (int64_t s : shape) n *= s;
-  return n;
-}
+int64_t numel_of(const Shape& shape) { return checked_product(shape).value_or(INT64_MAX); }
 
 int64_t bytes_of(const Tensor& tensor) { return bytes_of(tensor.dtype, numel_of(tensor.shape)).value_or(0); }
 

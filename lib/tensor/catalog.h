@@ -152,7 +152,7 @@ struct Catalog {
   std::span<const Piece> pieces_of(PieceRange r) const { return {pieces.data() + r.first, r.count}; }
 };
 
-int64_t numel_of(const Shape& shape);  // shape already checked
+int64_t numel_of(const Shape& shape);  // INT64_MAX if 64 bits cannot count it
 int64_t bytes_of(const Tensor& tensor);
 
 }  // namespace uckpt

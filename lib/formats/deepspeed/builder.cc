@@ -4,15 +4,9 @@
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/torch/guards.h"
 
 namespace uckpt::deepspeed {
-
-namespace {
-
-// A small storage can be shown as a huge tensor by strides of 0: legal to see, rarely meant to be written.
-constexpr int64_t kExpandFactor = 16, kExpandBytes = 64 << 20;
-
-}  // namespace
 
 std::optional<uint32_t> Builder::find(std::string_view state, std::string_view name) const {
   const auto it = index_.find(cat(state, "/", name));
@@ -84,20 +78,8 @@ void Builder::guard(const std::function<void()>& step) {
 }
 
 std::string Builder::refusal_of(const torch::TensorInfo& info) const {
-  if (!info.refusal.empty() || allow_expand) return info.refusal;
-  int64_t moving = 1, span = 1;  // both bound the elements that the view touches
-  for (size_t d = 0; d < info.shape.size(); ++d) {
-    if (info.shape[d] == 0) return "";
-    if (info.stride[d] == 0) continue;
-    moving *= info.shape[d];
-    span += (info.shape[d] - 1) * info.stride[d];
-  }
-  const auto bytes = bytes_of(info.dtype, info.numel());
-  const int64_t stored = std::min(moving, span) * item_size(info.dtype);
-  if (bytes && (*bytes <= kExpandBytes || *bytes / kExpandFactor <= stored)) return "";
-  return cat("tensor.expands: a view of ", human_bytes(static_cast<uint64_t>(stored)), " expanded to ",
-             bytes ? human_bytes(static_cast<uint64_t>(*bytes)) : "more than 64 bits can count",
-             " (--allow-expand writes it)");
+  if (!info.refusal.empty()) return info.refusal;
+  return torch::expansion_refusal(info, allow_expand);
 }
 
 void Builder::put_refused(const NewTensor& t, const std::string& why) {

@@ -8,74 +8,106 @@ namespace uckpt::deepspeed {
 namespace {
 
 constexpr size_t kMostStates = 1 << 20;
-constexpr size_t kSkipped = ~size_t{0};
+constexpr size_t kFrozen = ~size_t{0};  // in place of a group
 
-// How far every group has come. `ways` counts the paths that lead here, up to 2; with one, `from` retraces
-// it.
+using Groups = std::vector<std::vector<std::optional<Shape>>>;
+// How far every group has come.
 using Progress = std::vector<uint32_t>;
-struct Reached {
-  int ways = 0;
-  Progress from;
-  size_t group = kSkipped;
-};
-using Layer = std::map<Progress, Reached>;
+// The progress possible after the first k shapes; true if it leads to the end.
+using Layer = std::map<Progress, bool>;
 
-void reach(Layer& layer, Progress to, const Progress& from, size_t group, int ways) {
-  Reached& r = layer[std::move(to)];
-  if (r.ways == 0) {
-    r.from = from;
-    r.group = group;
+class Matcher {
+ public:
+  Matcher(const std::vector<Shape>& shapes, const Groups& groups) : shapes_(shapes), groups_(groups) {
+    for (const auto& g : groups) {
+      full_.push_back(static_cast<uint32_t>(g.size()));
+      wanted_ += g.size();
+    }
   }
-  r.ways = std::min(2, r.ways + ways);
-}
+
+  Match run(std::vector<std::vector<size_t>>& out) {
+    if (wanted_ > shapes_.size()) return Match::kNone;
+    if (!forward()) return Match::kSeveral;
+    const auto end = layers_.back().find(full_);
+    if (end == layers_.back().end()) return Match::kNone;
+    end->second = true;
+    return backward(out) ? Match::kUnique : Match::kSeveral;
+  }
+
+ private:
+  // Calls `step(group, progress)` for all that may become of the k-th shape.
+  template <class Step>
+  void each_step(size_t k, const Progress& at, const Step& step) const {
+    size_t taken = 0;
+    for (const uint32_t n : at) taken += n;
+    if (k - taken < shapes_.size() - wanted_) step(kFrozen, at);
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      if (at[g] == full_[g]) continue;
+      const auto& shape = groups_[g][at[g]];
+      if (shape && *shape != shapes_[k]) continue;
+      Progress to = at;
+      ++to[g];
+      step(g, to);
+    }
+  }
+
+  // False if there are too many possibilities to try.
+  bool forward() {
+    layers_.assign(1, Layer{{Progress(groups_.size(), 0), false}});
+    size_t states = 1;
+    for (size_t k = 0; k < shapes_.size(); ++k) {
+      Layer next;
+      for (const auto& [at, alive] : layers_[k]) {
+        each_step(k, at, [&](size_t, const Progress& to) { next.emplace(to, false); });
+      }
+      states += next.size();
+      if (states > kMostStates) return false;
+      layers_.push_back(std::move(next));
+    }
+    return true;
+  }
+
+  // Keeps what leads to the end. False if an entry with a state could take several shapes.
+  bool backward(std::vector<std::vector<size_t>>& out) {
+    out.clear();
+    for (const auto& g : groups_) out.emplace_back(g.size(), kNoMatch);
+    std::vector<std::vector<bool>> several;
+    for (const auto& g : groups_) several.emplace_back(g.size(), false);
+    bool unique = true;
+    for (size_t k = shapes_.size(); k-- > 0;) {
+      for (auto& [at, alive] : layers_[k]) {
+        each_step(k, at, [&, &from = at, &is_alive = alive](size_t g, const Progress& to) {
+          const auto next = layers_[k + 1].find(to);
+          if (next == layers_[k + 1].end() || !next->second) return;
+          is_alive = true;
+          if (g == kFrozen) return;
+          size_t& taken = out[g][from[g]];
+          if (several[g][from[g]] || taken == k) return;
+          if (taken == kNoMatch) {
+            taken = k;
+            return;
+          }
+          several[g][from[g]] = true;
+          taken = kNoMatch;
+          unique &= !groups_[g][from[g]].has_value();
+        });
+      }
+    }
+    return unique;
+  }
+
+  const std::vector<Shape>& shapes_;
+  const Groups& groups_;
+  Progress full_;
+  size_t wanted_ = 0;
+  std::vector<Layer> layers_;
+};
 
 }  // namespace
 
-Match match_in_order(const std::vector<Shape>& shapes,
-                     const std::vector<std::vector<std::optional<Shape>>>& groups,
+Match match_in_order(const std::vector<Shape>& shapes, const Groups& groups,
                      std::vector<std::vector<size_t>>& out) {
-  Progress full;
-  size_t wanted = 0;
-  for (const auto& g : groups) {
-    full.push_back(static_cast<uint32_t>(g.size()));
-    wanted += g.size();
-  }
-  if (wanted > shapes.size()) return Match::kNone;
-  const size_t skips = shapes.size() - wanted;
-  std::vector<Layer> layers(1);
-  layers[0][Progress(groups.size(), 0)] = {1, {}, kSkipped};
-  size_t states = 1;
-  for (size_t k = 0; k < shapes.size(); ++k) {
-    Layer next;
-    for (const auto& [at, reached] : layers[k]) {
-      size_t taken = 0;
-      for (const uint32_t n : at) taken += n;
-      if (k - taken < skips) reach(next, at, at, kSkipped, reached.ways);
-      for (size_t g = 0; g < groups.size(); ++g) {
-        if (at[g] == full[g]) continue;
-        const auto& shape = groups[g][at[g]];
-        if (shape && *shape != shapes[k]) continue;
-        Progress to = at;
-        ++to[g];
-        reach(next, std::move(to), at, g, reached.ways);
-      }
-    }
-    states += next.size();
-    if (states > kMostStates) return Match::kSeveral;
-    layers.push_back(std::move(next));
-  }
-  const auto end = layers.back().find(full);
-  if (end == layers.back().end()) return Match::kNone;
-  if (end->second.ways > 1) return Match::kSeveral;
-  out.assign(groups.size(), {});
-  for (size_t g = 0; g < groups.size(); ++g) out[g].resize(groups[g].size());
-  Progress at = full;
-  for (size_t k = shapes.size(); k-- > 0;) {
-    const Reached& r = layers[k + 1].at(at);
-    if (r.group != kSkipped) out[r.group][at[r.group] - 1] = k;
-    at = Progress(r.from);
-  }
-  return Match::kUnique;
+  return Matcher(shapes, groups).run(out);
 }
 
 }  // namespace uckpt::deepspeed

@@ -118,7 +118,9 @@ class PlainNames {
     }
     for (size_t k = 0; k < mine.size(); ++k) {
       const auto& params = optimizer_.groups[mine[k]].params;
-      for (size_t i = 0; i < params.size(); ++i) set_name(mine[k], i, candidates[found[k][i]]);
+      for (size_t i = 0; i < params.size(); ++i) {
+        if (found[k][i] != kNoMatch) set_name(mine[k], i, candidates[found[k][i]]);
+      }
     }
   }
 
@@ -140,13 +142,15 @@ class PlainNames {
       return optimizer_.masters[group][i].shape;
     const auto entry = optimizer_.state.find(optimizer_.groups[group].params[i]);
     if (entry == optimizer_.state.end()) return std::nullopt;
+    // Moments have the weight's shape; where states have several shapes (factored ones), none is sure.
+    std::optional<Shape> shape;
     for (const PlainState& s : entry->second) {
-      const bool like_the_weight =
-          s.name.starts_with("exp_avg") || s.name == "momentum_buffer" || s.name == "sum";
-      if (s.is_tensor && like_the_weight && !s.name.ends_with("_row") && !s.name.ends_with("_col"))
-        return s.info.shape;
+      if (!s.is_tensor || s.info.shape.empty()) continue;
+      if (s.name == "exp_avg" || s.name == "momentum_buffer") return s.info.shape;
+      if (shape && *shape != s.info.shape) return std::nullopt;
+      shape = s.info.shape;
     }
-    return std::nullopt;
+    return shape;
   }
 
   // Newer torch stores the names, if it was told them.

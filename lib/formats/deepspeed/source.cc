@@ -1,12 +1,11 @@
 #include "lib/formats/deepspeed/source.h"
 
-#include <zlib.h>
-
 #include <algorithm>
 
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/torch/guards.h"
 
 namespace uckpt::deepspeed {
 
@@ -26,17 +25,6 @@ Scalar make_scalar(DType dtype, T value) {
 template <class T>
 std::string number_text(const Scalar& s) {
   return cat(load_le<T>(s.bytes.data()));
-}
-
-void check_crc(const ByteSource& bytes, const torch::FileRecord& record) {
-  const Bytes all = bytes.read_range(record.offset, record.size);
-  const auto found = static_cast<uint32_t>(::crc32(0, all.data(), static_cast<uInt>(all.size())));
-  if (found != *record.crc) {
-    throw refused("zip.crc", cat("expected checksum ", hex(*record.crc, 8), ", found ", hex(found, 8),
-                                 ": the file was changed after it was written"))
-        .in_file(bytes.name())
-        .in_member(record.name);
-  }
 }
 
 }  // namespace
@@ -97,7 +85,7 @@ Scalar Source::read_scalar(const torch::TorchFile& file, const torch::TensorInfo
   s.size = static_cast<uint8_t>(size);
   if (info.record != kNoRecord) {
     const torch::FileRecord& record = file.records().at(info.record);
-    if (record.crc && record.size <= kSmallRecord) check_crc(*bytes_, record);
+    if (record.size <= kSmallRecord) torch::check_crc(*bytes_, record);
   }
   bytes_->read_at(info.offset, {s.bytes.data(), s.size});
   if (info.flags & ~kByteSwapped)

@@ -7,6 +7,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/torch/guards.h"
 #include "lib/formats/torch/tensor_path.h"
 #include "lib/formats/torch/torch_file.h"
 #include "lib/pickle/fields.h"
@@ -22,7 +23,7 @@ using pickle::Kind;
 using pickle::Value;
 
 constexpr size_t kMaxName = 64 << 10;
-constexpr int64_t kExpandFactor = 16, kExpandBytes = 64 << 20;
+constexpr int64_t kSmallFile = 1 << 20;
 
 bool is_training_key(std::string_view key) {
   static constexpr std::string_view kKeys[] = {"optimizer",    "optim",     "optimizer_state_dict",
@@ -30,38 +31,16 @@ bool is_training_key(std::string_view key) {
   return std::ranges::find(kKeys, key) != std::end(kKeys) || key.find("rng") != std::string_view::npos;
 }
 
-// An upper bound of the distinct elements that a view touches.
-int64_t distinct_elements(const TensorInfo& info) {
-  int64_t moving = 1, span = 1;
-  for (size_t d = 0; d < info.shape.size(); ++d) {
-    if (info.stride[d] == 0) continue;
-    moving *= info.shape[d];  // both stay below the storage's size or numel, which were checked
-    span += (info.shape[d] - 1) * info.stride[d];
-  }
-  return std::min(moving, span);
-}
-
-// A small storage can be shown as a huge tensor by strides of 0: legal to see, rarely meant to be written.
-std::string expansion_refusal(const TensorInfo& info) {
-  const int64_t numel = info.numel();
-  if (numel == 0) return "";
-  const auto bytes = bytes_of(info.dtype, numel);
-  const int64_t source = distinct_elements(info) * item_size(info.dtype);
-  if (bytes && (*bytes <= kExpandBytes || *bytes / kExpandFactor <= source)) return "";
-  return cat("tensor.expands: a view of ", human_bytes(static_cast<uint64_t>(source)), " expanded to ",
-             bytes ? human_bytes(static_cast<uint64_t>(*bytes)) : "more than 64 bits can count",
-             " (--allow-expand writes it)");
-}
-
 // Walks the tree along everything that holds a tensor or an array and enters what it finds under dotted
 // paths.
 class Walk {
  public:
-  Walk(const TorchFile& file, const TorchFile::Registered& registered, const pickle::Limits& limits,
+  Walk(const TorchFile& file, const TorchFile::Registered& registered, const OpenOptions& options,
        Catalog& catalog)
       : file_(file),
         registered_(registered),
-        limits_(limits),
+        limits_(options.limits),
+        allow_expand_(options.allow_expand),
         catalog_(catalog),
         max_tensors_(static_cast<size_t>(file.pickle_record().size) + (64 << 10)) {}
 
@@ -161,7 +140,7 @@ class Walk {
 
   void add_tensor(const TensorInfo& info, bool is_param, const std::string& name) {
     Tensor& tensor = enter(name, is_param ? state::kParam : state::kOther, info.dtype, info.shape);
-    tensor.refusal = info.refusal.empty() ? expansion_refusal(info) : info.refusal;
+    tensor.refusal = info.refusal.empty() ? expansion_refusal(info, allow_expand_) : info.refusal;
     if (!tensor.refusal.empty()) return;
     tensor.layout = info.contiguous() ? "whole" : cat("view, strides ", shape_text(info.stride));
     const bool has_bytes = info.numel() > 0;
@@ -188,6 +167,7 @@ class Walk {
   const TorchFile& file_;
   const TorchFile::Registered& registered_;
   const pickle::Limits& limits_;
+  const bool allow_expand_;
   Catalog& catalog_;
   size_t max_tensors_;
   size_t names_bytes_ = 0;
@@ -241,6 +221,9 @@ Catalog read(const Target& target, const OpenOptions& options) {
   if (!target.file)
     throw refused("torch.format", "expected a torch.save file, found a folder").in_file(target.path);
   const auto file = TorchFile::open(target.file, options.limits);
+  // A small file is checked whole at once; the records of a large one while they are copied.
+  if (options.check_crc && target.file->size() <= kSmallFile)
+    for (const FileRecord& record : file->records()) check_crc(*target.file, record);
   Catalog catalog;
   catalog.kind = "torch";
   catalog.path = target.path;
@@ -250,7 +233,7 @@ Catalog read(const Target& target, const OpenOptions& options) {
   catalog.iteration = iteration_of(file->root());
   add_warnings(catalog);
   const TorchFile::Registered registered = file->register_with(catalog, target.file);
-  Walk(*file, registered, options.limits, catalog).run();
+  Walk(*file, registered, options, catalog).run();
   add_object(*file, registered.file, options.want_objects, catalog);
   if (catalog.tensors.empty() && !catalog.refusal)
     catalog.refusal = refused("torch.no_tensors", "the file holds no tensors").in_file(catalog.path);

@@ -1,7 +1,5 @@
 #include "lib/formats/torch/zip_directory.h"
 
-#include <zlib.h>
-
 #include <algorithm>
 #include <cstring>
 #include <unordered_set>
@@ -9,6 +7,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/torch/guards.h"
 
 namespace uckpt::torch {
 
@@ -332,12 +331,7 @@ Bytes ZipDirectory::read(const ZipMember& member, int64_t limit) const {
                   cat("expected a member of at most ", limit, " bytes, found ", member.size))
         .in_member(member.name);
   Bytes bytes = source_.read_range(member.offset, member.size);
-  const auto found = static_cast<uint32_t>(::crc32_z(0, bytes.data(), bytes.size()));
-  if (member.crc != 0 && found != member.crc) {
-    throw refused("zip.crc", cat("expected checksum ", hex(member.crc, 8), ", found ", hex(found, 8),
-                                 ": the file was changed after it was written"))
-        .in_member(member.name);
-  }
+  if (member.crc != 0) check_crc(bytes, member.crc, member.name);
   return bytes;
 }
 
