@@ -94,25 +94,34 @@ def bench_stage(stage, args):
 
 def bench_plan(stage, args):
     source = many_ranks.make(os.path.join(CACHE, f"ranks1024-zero{stage}"), 1024, 1000, stage)
-    command = [tool.binary(), "plan", "-q", source, os.path.join(OUT, "out.h5")]
+    command = [tool.binary(), "plan", source, os.path.join(OUT, "out.h5")]
     seconds = [timed(command) for _ in range(3)]
     resident, anonymous = memory(command)
     return {"stage": stage, "median_s": statistics.median(seconds), "min_s": min(seconds), "peak_rss_mib": resident,
             "peak_anonymous_mib": anonymous}
 
 
-def print_tables(report):
-    for entry in report["stages"]:
-        print(f"\nZeRO-{entry['stage']}, {entry['bytes'] / 1e9:.2f} GB, -j 2, warm cache")
-        print(f"  {'':18} {'median':>9} {'min':>9} {'x cp':>7}")
-        for name, row in entry["rows"].items():
-            print(f"  {name:18} {row['median_s']:8.2f}s {row['min_s']:8.2f}s {row['ratio_to_cp']:7.2f}")
-        print(f"  uckpt against `cp, then sync`: {entry['rows']['uckpt']['ratio_to_synced_cp']:.2f}; peak memory "
-              f"{entry['peak_rss_mib']:.0f} MiB resident, {entry['peak_anonymous_mib']:.0f} MiB anonymous")
-    if report["plans"]:
-        print("\nuckpt plan, 1,024 ranks x 1,000 parameters")
-    for entry in report["plans"]:
-        print(f"  ZeRO-{entry['stage']}: {entry['median_s']:.2f} s, {entry['peak_rss_mib']:.0f} MiB resident")
+def print_stage(entry):
+    print(f"\nZeRO-{entry['stage']}, {entry['bytes'] / 1e9:.2f} GB, -j 2, warm cache")
+    print(f"  {'':18} {'median':>9} {'min':>9} {'x cp':>7}")
+    for name, row in entry["rows"].items():
+        print(f"  {name:18} {row['median_s']:8.2f}s {row['min_s']:8.2f}s {row['ratio_to_cp']:7.2f}")
+    print(f"  uckpt against `cp -r, then sync`: {entry['rows']['uckpt']['ratio_to_synced_cp']:.2f}; peak memory "
+          f"{entry['peak_rss_mib']:.0f} MiB resident, {entry['peak_anonymous_mib']:.0f} MiB anonymous", flush=True)
+
+
+def print_plan(entry):
+    print(f"\nuckpt plan, ZeRO-{entry['stage']}, 1,024 ranks x 1,000 parameters: {entry['median_s']:.2f} s, "
+          f"{entry['peak_rss_mib']:.0f} MiB resident", flush=True)
+
+
+def measured(measure, show, stages, args):
+    """Each stage's numbers, shown as soon as they are there."""
+    entries = []
+    for stage in stages:
+        entries.append(measure(stage, args))
+        show(entries[-1])
+    return entries
 
 
 def main():
@@ -127,10 +136,9 @@ def main():
     parser.add_argument("--no-peers", action="store_true", help="leave DeepSpeed's own converters out")
     args = parser.parse_args()
     os.makedirs(CACHE, exist_ok=True)
-    report = {"stages": [bench_stage(stage, args) for stage in args.stages],
-              "plans": [bench_plan(stage, args) for stage in args.plan_stages]}
+    report = {"stages": measured(bench_stage, print_stage, args.stages, args),
+              "plans": measured(bench_plan, print_plan, args.plan_stages, args)}
     clean()
-    print_tables(report)
     if args.json:
         with open(args.json, "w") as file:
             json.dump(report, file, indent=1)

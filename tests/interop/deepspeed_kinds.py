@@ -31,6 +31,7 @@ class Kind:
     groups: object = models.decay_groups
     save: dict = dataclasses.field(default_factory=dict)
     runner: str = "plain"   # plain, moe, pipe
+    layers: object = models.pipeline_layers
     pp: int = 1
     steps: int = 3
     may_refuse: bool = False   # names are inferred where DeepSpeed stores none: a clear refusal is right, a guess is not
@@ -41,7 +42,7 @@ def _zero(stage, **more):
 
 
 def _moe(**more):
-    return Kind(model=models.MoeNet, batch=models.moe_batch, runner="moe", world=4, **more)
+    return Kind(**{"model": models.MoeNet, "batch": models.moe_batch, "runner": "moe", "world": 4, **more})
 
 
 def _every_stage(name, about, **more):
@@ -81,6 +82,17 @@ KINDS = {
                               zero=_zero(1), runner="pipe", pp=2),
     "pipe-pp2-nozero": Kind("pipeline without ZeRO: states have numbers, and no file tells the stages apart", runner="pipe",
                             pp=2, may_refuse=True),
+    "untied-pipe-nozero": Kind("pipeline without ZeRO and without tied layers", runner="pipe", pp=2,
+                               layers=models.untied_pipeline_layers),
+    "bf16-pipe-nozero": Kind("bf16 pipeline without ZeRO: partitions, but no list of shapes", world=4, dtype="bf16",
+                             runner="pipe", pp=2),
+    **{f"zero{s}-dp1": Kind("one rank: padding in the moments only", zero=_zero(s), world=1) for s in (1, 2, 3)},
+    "zero2-roundrobin-dp3": Kind("round_robin_gradients", zero=_zero(2, round_robin_gradients=True), world=3),
+    **{f"bf16-zero{s}-lora": Kind("nearly all weights frozen", zero=_zero(s), dtype="bf16", world=3, model=models.Lora)
+       for s in (1, 2, 3)},
+    "moe-two-sizes": _moe(about="expert groups of two sizes, ZeRO-1", zero=_zero(1), model=models.TwoSizesMoeNet),
+    "moe-elastic": _moe(about="elastic form: no param_groups, experts by name", zero=_zero(1, elastic_checkpoint=True)),
+    "moe-roundrobin": _moe(about="round_robin_gradients with experts", zero=_zero(2, round_robin_gradients=True)),
     "moe-zero1": _moe(about="two MoE layers with 2 and 4 experts, ZeRO-1", zero=_zero(1)),
     "moe-zero2-data-first": _moe(about="use_data_before_expert_parallelism", zero=_zero(2),
                                  config={"use_data_before_expert_parallelism": True}),
@@ -141,7 +153,7 @@ def _global_expert_names(engine):
 def _train(kind):
     import deepspeed
     if kind.runner == "pipe":
-        model = deepspeed.pipe.PipelineModule(layers=models.pipeline_layers(), num_stages=kind.pp,
+        model = deepspeed.pipe.PipelineModule(layers=kind.layers(), num_stages=kind.pp,
                                               loss_fn=lambda out, y: torch.nn.functional.cross_entropy(
                                                   out.flatten(0, 1).float(), y.flatten()))
     else:

@@ -64,14 +64,14 @@ class Expert(nn.Module):
 class MoeNet(nn.Module):
     """Two MoE layers with different numbers of experts, and a dense layer between them."""
 
-    def __init__(self, width=7, experts=(2, 4), ep_size=2, data_before_expert=False):
+    def __init__(self, width=7, experts=(2, 4), ep_sizes=(2, 2)):
         super().__init__()
         from deepspeed.moe.layer import MoE
         self.inp = nn.Linear(width, width)
         self.mid = nn.Linear(width, width)
         self.moes = nn.ModuleList(
-            MoE(width, Expert(width), num_experts=n, ep_size=ep_size, k=1, use_residual=False,
-                min_capacity=8) for n in experts)
+            MoE(width, Expert(width), num_experts=n, ep_size=ep, k=1, use_residual=False,
+                min_capacity=8) for n, ep in zip(experts, ep_sizes))
         self.out = nn.Linear(width, 3)
 
     def forward(self, x, targets):
@@ -80,6 +80,13 @@ class MoeNet(nn.Module):
         x = torch.relu(self.mid(x))
         x = x + self.moes[1](x)[0]
         return nn.functional.cross_entropy(self.out(x).float(), targets)
+
+
+class TwoSizesMoeNet(MoeNet):
+    """The layers' experts are spread over groups of different sizes."""
+
+    def __init__(self):
+        super().__init__(experts=(4, 8), ep_sizes=(2, 4))
 
 
 def moe_batch(width=7, dtype=torch.float32):
@@ -110,6 +117,31 @@ def pipeline_layers(width=11, vocab=29, depth=3):
             *(LayerSpec(PipeBlock, width) for _ in range(depth)),
             LayerSpec(nn.LayerNorm, width),
             TiedLayerSpec("embed", TiedIn, vocab, width, forward_fn=as_head)]
+
+
+def untied_pipeline_layers(width=11, vocab=29, depth=3):
+    from deepspeed.pipe import LayerSpec
+    return [LayerSpec(nn.Embedding, vocab, width), *(LayerSpec(PipeBlock, width) for _ in range(depth)),
+            LayerSpec(nn.LayerNorm, width), LayerSpec(nn.Linear, width, vocab)]
+
+
+class Lora(nn.Module):
+    """Nearly all weights are frozen."""
+
+    def __init__(self, width=13, vocab=31, depth=3):
+        super().__init__()
+        self.emb = nn.Embedding(vocab, width)
+        self.base = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.head = nn.Linear(width, vocab)
+        self.requires_grad_(False)
+        self.down = nn.ModuleList(nn.Linear(width, 2, bias=False) for _ in range(depth))
+        self.up = nn.ModuleList(nn.Linear(2, width, bias=False) for _ in range(depth))
+
+    def forward(self, tokens, targets):
+        x = self.emb(tokens)
+        for base, down, up in zip(self.base, self.down, self.up):
+            x = x + torch.relu(base(x) + up(down(x)))
+        return nn.functional.cross_entropy(self.head(x).flatten(0, 1).float(), targets.flatten())
 
 
 class OddStates(torch.optim.Optimizer):

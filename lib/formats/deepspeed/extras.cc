@@ -175,6 +175,8 @@ void add_facts(Catalog& catalog, const Checkpoint& checkpoint, const Weights& we
   fact("ds_version", model ? model->ds_version : "");
   if (!universal) fact("optimizer", optimizer_form(checkpoint));
   fact("param groups", cat(group_count(checkpoint, universal)));
+  // At the other stages the weights are there, beside their masters; here only their type is.
+  if (checkpoint.stage == 3) fact("module weights", weights.dtypes);
   for (const std::string_view key : {"dp_world_size", "mp_world_size", "global_samples", "skipped_steps"}) {
     if (const auto n = count(key)) fact(std::string(key), cat(*n));
   }

@@ -178,7 +178,7 @@ TEST_CASE("deepspeed: facts of the fixtures") {
   CHECK(fact(zero1, "optimizer") == "ZeRO stage 1");
   CHECK(fact(zero1, "param groups") == "3");
   CHECK(fact(zero1, "ds_version") == "0.19.8");
-  CHECK(fact(zero1, "module weights") == "fp32");
+  CHECK(fact(zero1, "module weights") == "");  // its copies say it
   CHECK(fact(zero1, "round-robin gradients") == "");
   CHECK(zero1.objects.size() == 2);  // the ranks' optimizer files differ in their layout only
   CHECK(find(zero1, "fp32/blocks.1.qkv.weight")->layout == "2 dp shards, flat");

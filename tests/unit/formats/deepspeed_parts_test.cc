@@ -1,0 +1,112 @@
+// Names, patterns and the matching of numbers with names, each by itself.
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "lib/base/error.h"
+#include "lib/base/text.h"
+#include "lib/formats/deepspeed/builder.h"
+#include "lib/formats/deepspeed/folder.h"
+#include "lib/formats/deepspeed/match.h"
+#include "lib/formats/deepspeed/shapes.h"
+
+using namespace uckpt;
+using namespace uckpt::deepspeed;
+
+namespace {
+
+std::string described(std::string_view name) {
+  const auto f = parse_name(name);
+  if (!f) return "-";
+  constexpr const char* kRoles[] = {"model", "zero model", "optimizer",
+                                    "layer", "expert",     "expert optimizer"};
+  return cat(kRoles[static_cast<size_t>(f->role)], " M", f->model, " D", f->data, " L", f->layer, " E",
+             f->expert);
+}
+
+std::string code_of(const std::vector<std::string>& patterns, const std::string& name,
+                    std::optional<int64_t> rows = 3) {
+  try {
+    Vocabulary v;
+    v.set(patterns, rows);
+    return shape_text(v.logical(name, {5, 2}));
+  } catch (const Error& e) {
+    return e.code();
+  }
+}
+
+using Slots = std::vector<std::vector<std::optional<Shape>>>;
+using Taken = std::vector<std::vector<size_t>>;
+
+}  // namespace
+
+TEST_CASE("deepspeed: file names") {
+  CHECK(described("mp_rank_00_model_states.pt") == "model M0 D0 L-1 E-1");
+  CHECK(described("mp_rank_123_model_states.pt") == "model M123 D0 L-1 E-1");
+  CHECK(described("zero_pp_rank_17_mp_rank_02_model_states.pt") == "zero model M2 D17 L-1 E-1");
+  CHECK(described("zero_pp_rank_1023_mp_rank_00_optim_states.pt") == "optimizer M0 D1023 L-1 E-1");
+  CHECK(described("bf16_zero_pp_rank_3_mp_rank_01_optim_states.pt") == "optimizer M1 D3 L-1 E-1");
+  CHECK(described("fp16_zero_pp_rank_3_mp_rank_01_optim_states.pt") == "optimizer M1 D3 L-1 E-1");
+  CHECK(described("zero_pp_rank_3_mp_rank_01optim_states.pt") == "optimizer M1 D3 L-1 E-1");
+  CHECK(described("layer_07-model_01-model_states.pt") == "layer M1 D0 L7 E-1");
+  CHECK(described("layer_107-model_states.pt") == "layer M0 D0 L107 E-1");
+  CHECK(described("layer_2_expert_31_mp_rank_00_model_states.pt") == "expert M0 D0 L2 E31");
+  CHECK(described("expert_31_mp_rank_00_model_states.pt") == "expert M0 D0 L-1 E31");
+  CHECK(described("expp_rank_3_mp_rank_00_optim_states.pt") == "expert optimizer M0 D3 L-1 E-1");
+  for (const char* other :
+       {"mp_rank_00", "mp_rank__model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt.tmp",
+        "model_states.pt", "layer_00-model_states.pt2", "mp_rank_99999999999_model_states.pt", ""}) {
+    CHECK_MESSAGE(described(other) == "-", other);
+  }
+}
+
+TEST_CASE("deepspeed: names of experts") {
+  const std::string name = "moe.deepspeed_moe.experts.deepspeed_experts.12.up.weight";
+  const auto at = parse_expert(name);
+  REQUIRE(at);
+  CHECK(at->number == 12);
+  CHECK(at->layer(name) == "moe.deepspeed_moe.experts.deepspeed_experts.");
+  CHECK(with_expert(name, *at, 345) == "moe.deepspeed_moe.experts.deepspeed_experts.345.up.weight");
+  CHECK(parse_expert("deepspeed_moe.experts.deepspeed_experts.0.w"));
+  CHECK(!parse_expert("mydeepspeed_moe.experts.deepspeed_experts.0.w"));
+  CHECK(!parse_expert("deepspeed_moe.experts.deepspeed_experts.x.w"));
+  CHECK(!parse_expert("deepspeed_moe.experts.deepspeed_experts.0"));
+}
+
+TEST_CASE("deepspeed: vocabulary patterns match as re.match does") {
+  CHECK(code_of({"word.weight"}, "word.weight") == "[3, 2]");
+  CHECK(code_of({"word"}, "word.weight") == "[3, 2]");  // anchored at the start, not at the end
+  CHECK(code_of({"weight"}, "word.weight") == "[5, 2]");
+  CHECK(code_of({"^word\\.weight$"}, "word.weight") == "[3, 2]");
+  CHECK(code_of({"layers\\.\\d+\\.w"}, "layers.12.w") == "[3, 2]");
+  CHECK(code_of({"a|word"}, "word.weight") == "[3, 2]");
+  CHECK(code_of({"word", "word.weight"}, "word.weight") == "deepspeed.pattern");  // two of one list
+  CHECK(code_of({"word"}, "word", 9) == "deepspeed.sizes");
+  CHECK(code_of({"word"}, "word", std::nullopt) == "deepspeed.pattern");
+  CHECK(code_of({}, "word", std::nullopt) == "[5, 2]");
+  for (const char* beyond :
+       {"(?=word)", "(w)\\1", "word(?!x)", "(?P<a>w)(?P=a)", "[[:alpha:]]", "w{,3}", "w++", "("}) {
+    CHECK_MESSAGE(code_of({beyond}, "word") == "deepspeed.pattern", beyond);
+  }
+  CHECK(code_of({"\\w+"}, "wörd") == "deepspeed.pattern");  // Unicode for Python, ASCII for RE2
+}
+
+TEST_CASE("deepspeed: numbers find their names") {
+  const Shape a{2, 3}, b{3}, c{7, 2};
+  Taken taken;
+  // Weights and biases in two groups, a frozen one between them.
+  CHECK(match_in_order({a, b, c, a, b}, {{a, a}, {b, b}}, taken) == Match::kUnique);
+  CHECK(taken == Taken{{0, 3}, {1, 4}});
+  CHECK(match_in_order({a, b}, {{a, b}}, taken) == Match::kUnique);
+  CHECK(match_in_order({a, b}, {{b, a}}, taken) == Match::kNone);
+  CHECK(match_in_order({a, b}, {{a, b, b}}, taken) == Match::kNone);
+  CHECK(match_in_order({a, a}, {{a}, {a}}, taken) == Match::kSeveral);
+  CHECK(match_in_order({a, a, b}, {{a, b}}, taken) == Match::kSeveral);  // which of the two is frozen?
+  CHECK(match_in_order({}, {}, taken) == Match::kUnique);
+  CHECK(match_in_order({}, {{a}}, taken) == Match::kNone);
+  // An entry without a state needs no name; it gets one where only one is left.
+  CHECK(match_in_order({a, b}, {{a, std::nullopt}}, taken) == Match::kUnique);
+  CHECK(taken == Taken{{0, 1}});
+  CHECK(match_in_order({a, c, c, b}, {{a, std::nullopt, b}}, taken) == Match::kUnique);
+  CHECK(taken == Taken{{0, kNoMatch, 3}});
+}
