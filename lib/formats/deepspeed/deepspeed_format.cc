@@ -169,7 +169,7 @@ void build(Builder& builder, Checkpoint& checkpoint, UniversalFolder* universal)
   builder.guard([&] { add_weights(builder, checkpoint, weights, trained, !shards_only); });
   if (checkpoint.mesh.tp > 1) refuse_shards(builder, checkpoint, shards_only);
   note_missing_weight_files(builder, checkpoint, weights);
-  warn_unused_patterns(builder);
+  if (!universal) warn_unused_patterns(builder);  // there the rows are cut already
   warn_weights_only(builder, checkpoint);
   builder.guard([&] { add_loose(builder, checkpoint, universal); });
   add_objects(builder.catalog, checkpoint, universal);
