@@ -1,0 +1,1 @@
+autocmd BufRead,BufNewFile *.ucl setfiletype ucl
