@@ -111,17 +111,19 @@ def run(*args, timeout=60, env=None, cwd=None, program=None, prefix=(), preexec=
 
 
 def peak_memory(command):
-    """Runs a command silently; (exit code, peak resident MiB, peak anonymous MiB). The latter is sampled."""
+    """Runs a command silently; (exit code, peak resident MiB, peak anonymous MiB), both sampled.
+
+    The kernel's own peak would count what the child inherits from this process before it becomes the command.
+    """
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    anonymous = 0
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage.ru_maxrss / 1024, anonymous / 1024
+    resident, anonymous = 0, 0
+    while process.poll() is None:
         with open(f"/proc/{process.pid}/status") as file:
-            anonymous = max([anonymous, *(int(line.split()[1]) for line in file if line.startswith("RssAnon:"))])
+            lines = dict(line.split(":", 1) for line in file)
+        resident = max(resident, int(lines.get("VmHWM", "0").split()[0]))
+        anonymous = max(anonymous, int(lines.get("RssAnon", "0").split()[0]))
         time.sleep(0.002)
+    return process.returncode, resident / 1024, anonymous / 1024
 
 
 def is_sanitized():

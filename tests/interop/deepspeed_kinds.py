@@ -3,11 +3,15 @@
 A kind folder holds what the fixtures in tests/data/deepspeed hold: ckpt/, expected.safetensors, expected.json.
 """
 import dataclasses
+import datetime
+import functools
+import importlib
 import json
 import os
 import re
 import shutil
 import tempfile
+import time
 
 import torch
 import torch.distributed as dist
@@ -101,6 +105,24 @@ KINDS = {
 }
 
 
+LARGE_WIDTH = 1024
+PATIENCE_S = 300   # for one kind; a rank that waits longer for another never meets it
+
+
+def large_kind(stage, gigabytes):
+    """bf16 with fp32 masters and two moments: 14 bytes a parameter in stages 1 and 2, 12 in stage 3."""
+    depth = max(1, round(gigabytes * 1e9 / (12 if stage == 3 else 14) / (LARGE_WIDTH * LARGE_WIDTH)))
+    model = functools.partial(models.Net, width=LARGE_WIDTH, vocab=64, depth=depth, tied=False, frozen=False)
+    return Kind("for timing", zero=_zero(stage), dtype="bf16", steps=1, model=model,
+                batch=functools.partial(models.net_batch, 64))
+
+
+def kind_of(name):
+    """One of KINDS, or `large-zero2-1.5GB`: so many gigabytes at that stage."""
+    large = re.fullmatch(r"large-zero([123])-([0-9.]+)GB", name)
+    return large_kind(int(large[1]), float(large[2])) if large else KINDS[name]
+
+
 def unsupported(kind):
     """Why this machine cannot make the kind, or None."""
     from deepspeed.accelerator import get_accelerator
@@ -173,12 +195,21 @@ def _train(kind):
     return engine
 
 
-def _rank_main(rank, kind, folder, port, with_truth):
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(kind.world), MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), DS_ACCELERATOR="cpu", LOCAL_WORLD_SIZE=str(kind.world))
+def _meet(rank, kind, folder):
+    """Joins the other ranks: over the loopback device and a file, so that neither a port nor the host's name matters."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(kind.world), LOCAL_WORLD_SIZE=str(kind.world),
+                      MASTER_ADDR="127.0.0.1", MASTER_PORT="29500", DS_ACCELERATOR="cpu", GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     import deepspeed
-    deepspeed.init_distributed(dist_backend="gloo", verbose=False)
+    backend = importlib.import_module("deepspeed.comm.torch")
+    backend.build_shm_op = lambda: None   # compiles C++ for a minute, and waits for ever where a killed run left its lock
+    deepspeed.init_distributed(dist_backend="gloo", verbose=False, rank=rank, world_size=kind.world,
+                               init_method=f"file://{os.path.join(folder, 'meeting')}",
+                               timeout=datetime.timedelta(seconds=PATIENCE_S))
+
+
+def _rank_main(rank, kind, folder, with_truth):
+    _meet(rank, kind, folder)
     torch.manual_seed(1)
     engine = _train(kind)
     if with_truth:
@@ -206,29 +237,41 @@ def _merge(folder, world):
     return tensors, numbers
 
 
-def write_checkpoint(kind, folder, port, with_truth):
+def write_checkpoint(kind, folder, with_truth):
     """Trains and saves FOLDER/ckpt. Ranks are forked, so that the libraries are imported once."""
-    context = mp.start_processes(_rank_main, (kind, folder, port, with_truth), nprocs=kind.world, join=False,
+    folder = os.path.abspath(folder)
+    context = mp.start_processes(_rank_main, (kind, folder, with_truth), nprocs=kind.world, join=False,
                                  start_method="fork")
-    while not context.join():
-        pass
+    deadline = time.monotonic() + PATIENCE_S
+    while not context.join(timeout=1):
+        if time.monotonic() > deadline:
+            for process in context.processes:
+                process.kill()
+            raise TimeoutError(f"the ranks did not finish within {PATIENCE_S} s")
+    os.remove(os.path.join(folder, "meeting"))
     for script in ("zero_to_fp32.py", "zero_to_torch.py"):
         if os.path.exists(os.path.join(folder, "ckpt", script)):
             os.remove(os.path.join(folder, "ckpt", script))
 
 
-def make(name, out, port=29555):
-    """Writes OUT/<name>: the checkpoint and the truth about it."""
-    kind, folder = KINDS[name], os.path.join(out, name)
+def make(name, out):
+    """Writes OUT/<name>: the checkpoint and, but for large ones, the truth about it."""
+    kind, folder = kind_of(name), os.path.join(out, name)
     shutil.rmtree(folder, ignore_errors=True)
     scratch = tempfile.mkdtemp(dir=out, prefix=f".{name}-")
-    write_checkpoint(kind, scratch, port, with_truth=True)
-    tensors, numbers = _merge(scratch, kind.world)
-    if kind.save.get("exclude_frozen_parameters"):
-        tensors = {k: v for k, v in tensors.items() if not k.startswith("frozen/")}
-    save_file(tensors, os.path.join(scratch, "expected.safetensors"))
-    with open(os.path.join(scratch, "expected.json"), "w") as file:
-        json.dump({"about": kind.about, "oracle": "live partitions", "step": kind.steps, "world": kind.world,
-                   "zero_stage": kind.zero.get("stage", 0), "numbers": numbers}, file, indent=1, sort_keys=True)
+    with_truth = name in KINDS
+    write_checkpoint(kind, scratch, with_truth)
+    if with_truth:
+        _write_truth(kind, scratch)
     os.rename(scratch, folder)
     return folder
+
+
+def _write_truth(kind, folder):
+    tensors, numbers = _merge(folder, kind.world)
+    if kind.save.get("exclude_frozen_parameters"):
+        tensors = {k: v for k, v in tensors.items() if not k.startswith("frozen/")}
+    save_file(tensors, os.path.join(folder, "expected.safetensors"))
+    with open(os.path.join(folder, "expected.json"), "w") as file:
+        json.dump({"about": kind.about, "oracle": "live partitions", "step": kind.steps, "world": kind.world,
+                   "zero_stage": kind.zero.get("stage", 0), "numbers": numbers}, file, indent=1, sort_keys=True)

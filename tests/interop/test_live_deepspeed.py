@@ -1,23 +1,19 @@
 """Checkpoints written by DeepSpeed right now, against what the live engine held when it saved them."""
 import os
-import subprocess
-import sys
 
 import pytest
 
 import deepspeed_kinds as kinds
-from common import Consolidated, consolidated_path, convert, differences, expected_tensors, refused, tool, uckpt
+from common import Consolidated, consolidated_path, convert, differences, expected_tensors, refused, uckpt
+from made import make_checkpoints
 from test_fixtures import load
-
-SCRIPT = os.path.join(tool.ROOT, "scripts", "make-deepspeed-checkpoints")
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """All kinds, made by one run of the script: DeepSpeed is imported once."""
     folder = tmp_path_factory.mktemp("deepspeed")
-    run = subprocess.run([sys.executable, SCRIPT, str(folder)], capture_output=True, text=True, timeout=900)
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    make_checkpoints(folder)
     return folder
 
 
