@@ -38,7 +38,7 @@ class Uses {
 
   template <class Items>
   void add_items(const Items& items) {
-    for (const auto& item : items) std::visit([this](const auto& node) { add(node); }, item);
+    for (const auto& item : items) std::visit([this](const auto& node) { this->add(node); }, item);
   }
 
   // Axes that nothing declares: what a mistyped `where` was probably meant for.

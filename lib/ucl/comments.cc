@@ -39,7 +39,7 @@ class AnchorList {
   }
   template <class Items>
   void visit_all(Items& items) {
-    for (auto& item : items) std::visit([this](auto& node) { visit(node); }, item);
+    for (auto& item : items) std::visit([this](auto& node) { this->visit(node); }, item);
   }
 
   template <class Leaf>

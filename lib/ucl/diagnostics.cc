@@ -1,6 +1,7 @@
 #include "lib/ucl/diagnostics.h"
 
 #include <algorithm>
+#include <limits>
 #include <tuple>
 
 #include "lib/base/text.h"
@@ -49,9 +50,9 @@ std::string json_string(std::string_view text) {
   return out + "\"";
 }
 
-// A file name may be broken UTF-8, which JSON cannot hold.
+// A file name may hold anything: broken UTF-8, which JSON cannot hold, or what would move a cursor.
 std::string json_name(const Source& source) {
-  return json_string(valid_utf8(source.name()) ? source.name() : escape(source.name()));
+  return json_string(escape(source.name(), std::numeric_limits<size_t>::max()));
 }
 
 std::string json_place(const Source& source, Span span) {
@@ -143,7 +144,7 @@ std::string Diagnostics::text(size_t limit) const {
 }
 
 std::string Diagnostics::json() const {
-  std::string out = "{\"version\":1,\"diagnostics\":[";
+  std::string out = "{\"uckpt\":1,\"diagnostics\":[";
   const std::vector<Diagnostic> all = sorted();
   for (size_t i = 0; i < all.size(); ++i) out += cat(i > 0 ? "," : "", json_of(all[i]));
   return out + cat("],\"errors\":", errors_, ",\"warnings\":", warnings_, "}");

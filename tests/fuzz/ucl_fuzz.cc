@@ -34,6 +34,12 @@ void check_printing(const Program& program) {
   if (diagnostics.has_errors() || dump(again) != dump(program) || print(again) != printed) std::abort();
 }
 
+// What a program says reaches a terminal: nothing in it may move the cursor.
+void check_is_plain(const std::string& text) {
+  for (const char c : text)
+    if (static_cast<unsigned char>(c) < 0x20 ? c != '\n' : c == 0x7f) std::abort();
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -43,7 +49,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Spec spec = read_spec(Source("fuzz.ucl", text), importer, diagnostics);
   if (!diagnostics.has_errors()) check_printing(spec.root().program);
   check(spec, diagnostics);
-  diagnostics.text();
-  diagnostics.json();
+  check_is_plain(diagnostics.text());
+  check_is_plain(diagnostics.json());
   return 0;
 }

@@ -37,11 +37,11 @@ TEST_CASE("the form for programs") {
   Diagnostics d;
   d.error(source, {2, 6}, "ucl.a", "say `\\`").note(source, {0, 1}, "here").hint("or not");
   CHECK(d.json() ==
-        R"({"version":1,"diagnostics":[{"severity":"error","code":"ucl.a","file":"a \"b\".ucl","line":1,)"
+        R"({"uckpt":1,"diagnostics":[{"severity":"error","code":"ucl.a","file":"a \"b\".ucl","line":1,)"
         R"("column":3,"end_line":1,"end_column":5,"begin":2,"end":6,"message":"say `\\`","notes":[)"
         R"({"file":"a \"b\".ucl","line":1,"column":1,"end_line":1,"end_column":2,"begin":0,"end":1,)"
         R"("message":"here"}],"hint":"or not"}],"errors":1,"warnings":0})");
-  CHECK(Diagnostics().json() == R"({"version":1,"diagnostics":[],"errors":0,"warnings":0})");
+  CHECK(Diagnostics().json() == R"({"uckpt":1,"diagnostics":[],"errors":0,"warnings":0})");
 }
 
 TEST_CASE("many messages are counted, not shown") {
