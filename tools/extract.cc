@@ -79,6 +79,7 @@ class Extract final : public Verb {
     app.add_flag("--raw", raw_,
                  "Keep bfloat16 and fp8 as bits (unsigned integers) instead of widening to float32");
     app.add_flag("--allow-expand", allow_expand_, "Write out a view far larger than its bytes in the input");
+    rules_.add(app);
     open_.add(app);
   }
   int run(Out& out) override {
@@ -87,7 +88,7 @@ class Extract final : public Verb {
     OpenOptions options = open_.checked();
     options.want_objects = false;
     options.allow_expand = allow_expand_;
-    const Catalog catalog = open_catalog(path_, options);
+    const Catalog catalog = open_whole(path_, options, rules_.checked(), false);
     for (const std::string& w : catalog.warnings) print_warning(w);
     const Tensor& tensor = readable(catalog, tensor_called(catalog, name_));
     try {
@@ -125,6 +126,7 @@ class Extract final : public Verb {
   std::string path_, name_, output_;
   bool force_ = false, raw_ = false, allow_expand_ = false;
   OpenFlags open_;
+  RuleFlags rules_;
 };
 
 }  // namespace

@@ -230,13 +230,14 @@ class Inspect final : public Verb {
     app.add_flag("--metadata", metadata_, "Show everything that is not a tensor instead");
     app.add_flag("-a,--all", all_, cat("With --metadata: more than ", kMostLines, " lines, and long ones"));
     app.add_flag("--json", json_, "Answer in JSON");
+    rules_.add(app);
     open_.add(app);
   }
   int run(Out& out) override {
     require(path_, "PATH");
     OpenOptions options = open_.checked();
     options.want_objects = metadata_;
-    const Catalog catalog = open_catalog(path_, options);
+    const Catalog catalog = open_whole(path_, options, rules_.checked(), true);
     if (metadata_) {
       json_ ? print_objects_json(catalog, out) : print_objects(catalog, out);
     } else if (json_) {
@@ -274,6 +275,7 @@ class Inspect final : public Verb {
   std::string path_;
   bool metadata_ = false, all_ = false, json_ = false;
   OpenFlags open_;
+  RuleFlags rules_;
 };
 
 }  // namespace

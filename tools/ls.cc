@@ -59,6 +59,7 @@ class Ls final : public Verb {
     app.add_flag("-a,--all", all_, "Each tensor on a line of its own");
     app.add_flag("--json", json_, "Answer in JSON; lists each tensor");
     select_.add(app);
+    rules_.add(app);
     open_.add(app);
   }
   int run(Out& out) override {
@@ -66,7 +67,7 @@ class Ls final : public Verb {
     split_pattern();
     OpenOptions options = open_.checked();
     options.want_objects = false;
-    const Catalog catalog = open_catalog(path_, options);
+    const Catalog catalog = open_whole(path_, options, rules_.checked(), true);
     const std::vector<const Tensor*> tensors = chosen(catalog);
     json_ ? print_json_list(catalog, tensors, out) : print_list(catalog, tensors, out);
     if (!tensors.empty() || catalog.tensors.empty()) return 0;
@@ -150,6 +151,7 @@ class Ls final : public Verb {
   bool all_ = false, json_ = false;
   SelectFlags select_;
   OpenFlags open_;
+  RuleFlags rules_;
 };
 
 }  // namespace

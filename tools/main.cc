@@ -21,6 +21,9 @@ int dispatch(int argc, const char* const* argv) {
   verbs.push_back(make_convert());
   verbs.push_back(make_plan());
   verbs.push_back(make_extract());
+  verbs.push_back(make_check());
+  verbs.push_back(make_infer());
+  verbs.push_back(make_fmt());
 
   Out out;
   std::string answer;

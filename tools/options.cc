@@ -81,6 +81,33 @@ OpenOptions OpenFlags::checked() const {
   return options;
 }
 
+void RuleFlags::add(CLI::App& app) {
+  app.add_option("--spec", spec,
+                 "Rules that join the input's fragments: a UCL file, or the name of a shipped spec")
+      ->type_name("SPEC");
+  app.add_option("--naming", naming, "Which of the spec's layouts describes the input")->type_name("NAME");
+  app.add_option("--set", set, "Give a size of the spec's `given` or `where`; may be repeated")
+      ->type_name("NAME=N")
+      ->type_size(1)
+      ->allow_extra_args(false);
+}
+
+RuleOptions RuleFlags::checked() const {
+  RuleOptions options;
+  options.spec = spec;
+  options.naming = naming;
+  for (const std::string& text : set) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0)
+      throw trouble("usage.set", cat("--set: expected NAME=N, found `", escape(text), "`"));
+    const std::string name = text.substr(0, equals);
+    options.set[name] = parse_count(cat("--set ", escape(name)), text.substr(equals + 1), 0);
+  }
+  if (spec.empty() && (!naming.empty() || !set.empty()))
+    throw trouble("usage.spec", "--naming and --set say something about a spec: expected --spec too");
+  return options;
+}
+
 void SelectFlags::add(CLI::App& app) {
   const auto globs = [&](const char* flag, std::vector<std::string>& list, const char* text) {
     app.add_option(flag, list, text)->type_name("GLOB")->type_size(1)->allow_extra_args(false);
@@ -112,6 +139,7 @@ void ConvertFlags::add(CLI::App& app) {
   app.add_option("OUT", out, "The file to make")->type_name("");
   app.add_option("--to", to, "Kind of output (by default from OUT's extension: .h5 and .hdf5 are hdf5)")
       ->type_name("KIND");
+  rules.add(app);
   open.add(app);
   select.add(app);
   app.add_option("-j,--threads", threads, "Threads that copy (default: one a core)")->type_name("N");
@@ -130,6 +158,7 @@ ConvertOptions ConvertFlags::checked() const {
   require(out, "OUT");
   ConvertOptions options;
   options.open = open.checked();
+  options.rules = rules.checked();
   options.to = to;
   options.selection = select.selection;
   if (!threads.empty()) {

@@ -28,6 +28,14 @@ struct OpenFlags {
   OpenOptions checked() const;
 };
 
+// Rules for inputs that are cut.
+struct RuleFlags {
+  std::string spec, naming;
+  std::vector<std::string> set;  // NAME=N
+  void add(CLI::App& app);
+  RuleOptions checked() const;
+};
+
 struct SelectFlags {
   Selection selection;
   void add(CLI::App& app);
@@ -43,6 +51,7 @@ struct ProgressFlags {
 // What `convert` and `plan` have in common.
 struct ConvertFlags {
   OpenFlags open;
+  RuleFlags rules;
   SelectFlags select;
   std::string in, out, to, threads, max_mem;
   bool no_crc = false, trust_copies = false, no_sync = false, force = false, verify = false,

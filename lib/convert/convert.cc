@@ -77,7 +77,7 @@ Catalog open_for_conversion(const std::string& in, const ConvertOptions& options
   OpenOptions open = options.open;
   open.allow_expand |= options.allow_expand;
   open.check_crc &= options.check_crc;
-  Catalog catalog = open_catalog(in, open);
+  Catalog catalog = open_whole(in, open, options.rules, false);
   if (catalog.refusal) throw *catalog.refusal;
   settle_incomparable_copies(catalog, options);
   return catalog;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/convert/whole.h"
 #include "lib/formats/format.h"
 
 namespace uckpt {
@@ -17,6 +18,7 @@ struct Selection {
 
 struct ConvertOptions {
   OpenOptions open;
+  RuleOptions rules;
   std::string to;  // kind of output; empty: by the extension
   Selection selection;
   int threads = 0;      // 0: one a core

@@ -125,8 +125,9 @@ class Worker {
     buffer_.resize(at + static_cast<size_t>(bytes));
     const std::span<uint8_t> range(buffer_.data() + at, static_cast<size_t>(bytes));
     gatherer_.fill(hole, begin, range);
-    const DType dtype = run_.catalog.tensors[run_.target.holes[hole].tensor].dtype;
-    gatherer_.compare(hole, begin, range, dtype, run_.comparisons);
+    const Tensor& tensor = run_.catalog.tensors[run_.target.holes[hole].tensor];
+    gatherer_.compare(hole, begin, range, tensor.dtype, run_.comparisons);
+    gatherer_.finish(hole, begin, range, tensor);
     const int64_t after = run_.target.holes[hole].bytes - begin - bytes;
     run_.digests[hole].fetch_xor(
         kernels::Crc64::shift(kernels::crc64_raw(range), static_cast<uint64_t>(after)),

@@ -6,6 +6,7 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/io/input.h"
+#include "lib/kernels/arithmetic.h"
 #include "lib/kernels/crc.h"
 #include "lib/kernels/elements.h"
 
@@ -147,6 +148,27 @@ void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int
     if (!nest.empty()) nest[0].count = n;
     kernels::copy_strided(dst + i * outer.dst_stride, range.data(), nest, static_cast<size_t>(item));
   }
+}
+
+void Gatherer::finish(uint32_t hole, int64_t begin, std::span<uint8_t> filled, const Tensor& tensor) {
+  const DType dtype = tensor.dtype;
+  const int64_t end = begin + static_cast<int64_t>(filled.size());
+  const int64_t count = static_cast<int64_t>(filled.size()) / std::max(1, item_size(dtype));
+  const auto parts = static_cast<uint32_t>(tensor.averaged_with.size());
+  for (uint32_t part = 0; part < parts; ++part) {
+    addend_.resize(filled.size());
+    for (const Move& move : moves_from(plan_.addends, plan_.first_addend, false, hole, begin)) {
+      if (move.dst_offset >= end) break;
+      if (move.compare != part) continue;
+      plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
+        gather(move, box_of(move, src, dst - begin, counts), addend_.data());
+      });
+    }
+    kernels::add(filled.data(), addend_.data(), dtype, count);
+  }
+  if (parts > 0) kernels::divide(filled.data(), parts + 1, dtype, count);
+  if (tensor.factor != 1 || tensor.summand != 0)
+    kernels::scale(filled.data(), tensor.factor, tensor.summand, dtype, count);
 }
 
 void Gatherer::compare(uint32_t hole, int64_t begin, ByteSpan filled, DType dtype,

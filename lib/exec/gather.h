@@ -44,6 +44,8 @@ class Gatherer {
   void fill(uint32_t hole, int64_t begin, std::span<uint8_t> out);
   // Compares the same range, already filled, with every other copy in the input.
   void compare(uint32_t hole, int64_t begin, ByteSpan filled, DType dtype, std::span<Comparison> results);
+  // What is left to do to the same range once it is compared: the mean with other parts, a factor, a summand.
+  void finish(uint32_t hole, int64_t begin, std::span<uint8_t> filled, const Tensor& tensor);
   // A range for a record's checksum.
   void check(const plan::CheckRead& read);
 
@@ -62,7 +64,7 @@ class Gatherer {
   const Catalog& catalog_;
   const plan::Plan& plan_;
   ChecksumLedger* ledger_;
-  Bytes staging_, narrow_, wide_;
+  Bytes staging_, narrow_, wide_, addend_;
 };
 
 }  // namespace uckpt::exec

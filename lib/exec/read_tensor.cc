@@ -27,6 +27,7 @@ void read_tensor(const Catalog& catalog, const Tensor& tensor, const std::functi
   for (int64_t at = 0; at < total; at += step) {
     buffer.resize(static_cast<size_t>(std::min(step, total - at)));
     gatherer.fill(0, at, buffer);
+    gatherer.finish(0, at, buffer, source);
     sink(buffer);
   }
   for (const plan::CheckRead& read : plan.check_reads) gatherer.check(read);

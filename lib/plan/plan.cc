@@ -46,6 +46,7 @@ class Builder {
     }
     index_moves(plan_.moves, plan_.first_move, true);
     index_moves(plan_.compares, plan_.first_compare, false);
+    index_moves(plan_.addends, plan_.first_addend, false);
     if (options_.check_crc) plan_checks();
     return std::move(plan_);
   }
@@ -85,13 +86,22 @@ class Builder {
   void join_hole(uint32_t hole, std::span<const TargetPiece> targets) {
     const Tensor& t = tensor_of(hole);
     if (!t.refusal.empty()) fail(t, "tensor.refused", t.refusal);
-    const std::vector<Side> sources = sides(t, t.pieces, t.dtype);
+    join_whole(t, hole, targets, t.pieces, plan_.moves, kNoCompare);
+    for (uint32_t i = 0; i < t.averaged_with.size(); ++i)
+      join_whole(t, hole, targets, t.averaged_with[i], plan_.addends, i);
+    if (options_.compare_copies) join_copies(t, hole, targets);
+  }
+
+  // From pieces that must be the whole tensor, to all of the hole.
+  void join_whole(const Tensor& t, uint32_t hole, std::span<const TargetPiece> targets, PieceRange pieces,
+                  std::vector<Move>& list, uint32_t number) {
+    const std::vector<Side> sources = sides(t, pieces, t.dtype);
     prove_source(t, sources);
     int64_t written = 0;
     for (const TargetPiece& tp : targets) {
       const Side side = target_side(tp, t);
       if (side.box.volume() == 0) continue;
-      const int64_t volume = join(t, hole, sources, t.pieces, t.dtype, tp, side, kNoCompare);
+      const int64_t volume = join(t, hole, sources, pieces, t.dtype, tp, side, list, number);
       if (volume != side.box.volume()) {
         fail(t, "plan.hole",
              cat("the target wants ", side.box.volume(), " elements, the input gives ", volume));
@@ -101,7 +111,6 @@ class Builder {
     if (written != target_.holes[hole].bytes) {
       fail(t, "plan.hole", cat("expected to write ", target_.holes[hole].bytes, " bytes, found ", written));
     }
-    if (options_.compare_copies) join_copies(t, hole, targets);
   }
 
   void join_copies(const Tensor& t, uint32_t hole, std::span<const TargetPiece> targets) {
@@ -111,7 +120,8 @@ class Builder {
       const auto id = static_cast<uint32_t>(plan_.compared.size());
       plan_.compared.push_back({target_.holes[hole].tensor, c});
       for (const TargetPiece& tp : targets) {
-        const int64_t volume = join(t, hole, sources, copy.pieces, copy.dtype, tp, target_side(tp, t), id);
+        const int64_t volume =
+            join(t, hole, sources, copy.pieces, copy.dtype, tp, target_side(tp, t), plan_.compares, id);
         plan_.bytes_compared += volume * unit_size(copy.dtype);
       }
     }
@@ -140,7 +150,8 @@ class Builder {
 
   // Adds the moves from all sources to one target piece; tells how many elements they carry.
   int64_t join(const Tensor& t, uint32_t hole, std::span<const Side> sources, PieceRange range,
-               DType src_dtype, const TargetPiece& tp, const Side& target, uint32_t compare) {
+               DType src_dtype, const TargetPiece& tp, const Side& target, std::vector<Move>& list,
+               uint32_t number) {
     int64_t volume = 0;
     for (const Side& source : sources) {
       if (source.hull.last < target.hull.first || target.hull.last < source.hull.first) continue;
@@ -153,13 +164,13 @@ class Builder {
       refine(source.box, *cuts, from);
       refine(target.box, *cuts, to);
       for (const Box& a : from)
-        for (const Box& b : to) volume += intersect(piece, a, tp, b, hole, t.dtype, src_dtype, compare);
+        for (const Box& b : to) volume += intersect(piece, a, tp, b, hole, t.dtype, src_dtype, list, number);
     }
     return volume;
   }
 
   int64_t intersect(const Piece& piece, const Box& a, const TargetPiece& tp, const Box& b, uint32_t hole,
-                    DType dst_dtype, DType src_dtype, uint32_t compare) {
+                    DType dst_dtype, DType src_dtype, std::vector<Move>& list, uint32_t number) {
     const int64_t src_item = unit_size(src_dtype), dst_item = unit_size(dst_dtype);
     int64_t src = piece.offset + a.offset * src_item, dst = tp.offset + b.offset * dst_item, volume = 1;
     std::vector<Loop> nest;
@@ -180,11 +191,10 @@ class Builder {
       innermost = nest.back();
       nest.pop_back();
     }
-    auto& list = compare == kNoCompare ? plan_.moves : plan_.compares;
     list.push_back({src, dst, innermost.count, innermost.src_stride, innermost.dst_stride, piece.file,
                     piece.record, hole, static_cast<uint32_t>(plan_.loops.size()),
                     static_cast<uint8_t>(nest.size()), piece.flags, static_cast<uint8_t>(src_item),
-                    static_cast<uint8_t>(dst_item), src_dtype, compare});
+                    static_cast<uint8_t>(dst_item), src_dtype, number});
     plan_.loops.insert(plan_.loops.end(), nest.begin(), nest.end());
     plan_.bytes_in += volume * src_item;
     return volume;
@@ -268,6 +278,7 @@ class Builder {
     };
     collect(plan_.moves);
     collect(plan_.compares);
+    collect(plan_.addends);
     std::sort(reads.begin(), reads.end(), [](const Read& a, const Read& b) {
       return a.record != b.record ? a.record < b.record : a.begin < b.begin;
     });
@@ -320,10 +331,11 @@ struct Nest {
 }  // namespace
 
 int64_t Plan::metadata_bytes() const {
-  return static_cast<int64_t>((moves.capacity() + compares.capacity()) * sizeof(Move) +
+  return static_cast<int64_t>((moves.capacity() + compares.capacity() + addends.capacity()) * sizeof(Move) +
                               loops.capacity() * sizeof(Loop) + check_reads.capacity() * sizeof(CheckRead) +
                               checks.capacity() * sizeof(RecordCheck) +
-                              (first_move.capacity() + first_compare.capacity()) * sizeof(uint32_t));
+                              (first_move.capacity() + first_compare.capacity() + first_addend.capacity()) *
+                                  sizeof(uint32_t));
 }
 
 Plan make_plan(const Catalog& catalog, const TargetLayout& target, const PlanOptions& options) {

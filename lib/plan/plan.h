@@ -37,7 +37,7 @@ struct Move {
   uint8_t flags;               // PieceFlags
   uint8_t src_item, dst_item;  // bytes of an element; they differ only in compares
   DType src_dtype;
-  uint32_t compare;  // index into Plan::compared, or kNoCompare for a copy
+  uint32_t compare;  // index into Plan::compared, or kNoCompare for a copy; of an addend which one it is
   // Back to back on both sides?
   bool is_run() const { return loops == 0 && src_step == src_item && dst_step == dst_item; }
 };
@@ -76,6 +76,8 @@ struct Plan {
   std::vector<Move> compares;        // sorted likewise
   std::vector<uint32_t> first_compare;
   std::vector<Compared> compared;
+  std::vector<Move> addends;  // sorted likewise; Move::compare tells which of Tensor::averaged_with
+  std::vector<uint32_t> first_addend;
   std::vector<Loop> loops;
   std::vector<RecordCheck> checks;
   std::vector<uint32_t> check_of_record;  // index into checks, or kNoRecord

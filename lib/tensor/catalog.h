@@ -89,8 +89,31 @@ struct Tensor {
   std::string layout;             // how it lies in the input, for people: "2 dp shards, flat"
   std::optional<DType> module_dtype =
       {};  // of the module's copy of this master, where the input only states it
+  // Further tensors like `pieces`, each whole: the tensor is the mean of them all.
+  std::vector<PieceRange> averaged_with = {};
+  double factor = 1;  // the tensor is what its pieces say, times this, plus `summand`
+  double summand = 0;
 
   std::string path() const { return state + "/" + name; }
+};
+
+// What the ranks at one place of the mesh hold, as its files have it: fragments, with the shapes they have
+// there. Replicas that the format itself undoes (data parallel cuts, pipeline stages) are undone already.
+struct RankSet {
+  std::map<std::string, int64_t, std::less<>> at;  // {"tp", 1}
+  std::vector<Tensor> tensors;  // their pieces are in the catalog's lists; aliases count here
+};
+
+// A tensor whose fragments the input itself describes box by box, in a way that no rule says. Offsets and strides
+// count elements: of the whole tensor, and of the rank's fragment, both row-major.
+struct ScatteredBox {
+  Shape extent, whole_strides, part_strides;
+  int64_t whole_offset = 0, part_offset = 0;
+};
+struct Scattered {
+  Shape shape;                                   // of the whole
+  std::vector<std::vector<ScatteredBox>> ranks;  // of each RankSet
+  double scale = 1;                              // a rank holds the value times this
 };
 
 // Non-tensor state of one input file: nothing is lost.
@@ -125,6 +148,13 @@ struct Catalog {
   Bytes literals;  // values read or made at open: steps, scalars
   std::vector<Tensor> tensors;
   std::vector<Object> objects;
+
+  // Where the input is cut in ways that rules have to tell: then `tensors` has only what is whole, until a
+  // layout's rules join the fragments (lib/layout/assemble.h).
+  std::vector<RankSet> ranks;
+  std::map<std::string, Scattered, std::less<>> scattered;  // by name: these need no rule
+  std::string rules;  // a UCL program that the input's own description gives
+  std::map<std::string, int64_t, std::less<>> arguments;  // of the training run, for `given … from`
 
   std::map<std::string, GlobalClass> globals;  // "module.name" of every pickled class met
   std::vector<std::string> warnings;           // worth a line on stderr, does not stop a conversion

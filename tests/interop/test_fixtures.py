@@ -33,7 +33,7 @@ def tolerance(expected):
     return {}
 
 
-@pytest.mark.parametrize("name", [n for n in DEEPSPEED if n not in TP])
+@pytest.mark.parametrize("name", DEEPSPEED)
 def test_deepspeed(name, out):
     expected = load("deepspeed", name, "expected.json")
     tensors = expected_tensors(os.path.join(DATA, "deepspeed", name, "expected.safetensors"))
@@ -92,9 +92,18 @@ def check_nothing_else(file, expected, tensors):
 
 
 @pytest.mark.parametrize("name", TP)
-def test_deepspeed_tensor_parallel_is_refused(name, out):
-    message = refused(os.path.join(DATA, "deepspeed", name, "ckpt"), out)
-    assert "tensor parallel" in message.lower()
+def test_inferred_rules_give_the_identical_file(name, out, tmp_path):
+    checkpoint = os.path.join(DATA, "deepspeed", name, "ckpt")
+    rules, again = tmp_path / "rules.ucl", str(tmp_path / "again.h5")
+    inferred = uckpt("infer", checkpoint)
+    assert inferred.code == 0
+    rules.write_bytes(inferred.out)
+    assert uckpt("check", str(rules), checkpoint).code == 0
+    assert uckpt("fmt", "--check", str(rules)).code == 0
+    convert(checkpoint, out)
+    convert(checkpoint, again, "--spec", str(rules))
+    with open(out, "rb") as one, open(again, "rb") as other:
+        assert one.read() == other.read()
 
 
 def plain_files():

@@ -13,21 +13,38 @@
 
 namespace uckpt::deepspeed {
 
+// Python regexes from a checkpoint. Two patterns of one list may not match the same name.
+class Patterns {
+ public:
+  Patterns();
+  ~Patterns();
+  Patterns(Patterns&&) noexcept;
+  Patterns& operator=(Patterns&&) noexcept;
+  // Throws `deepspeed.pattern` for what RE2 cannot say as Python does.
+  void add(const std::string& text);
+  // The index of the pattern that matches as `re.match` would. Throws `deepspeed.pattern` if two do.
+  std::optional<size_t> match(const std::string& name) const;
+  // Patterns that matched nothing so far.
+  std::vector<std::string> unused() const;
+  bool empty() const { return patterns_.empty(); }
+
+ private:
+  struct Pattern;
+  std::vector<Pattern> patterns_;
+};
+
 // Patterns of universal_checkpoint_info that say which parameters have padding rows.
 class Vocabulary {
  public:
-  Vocabulary();
-  ~Vocabulary();
   // Throws `deepspeed.pattern` for what RE2 cannot say as Python does.
   void set(const std::vector<std::string>& patterns, std::optional<int64_t> original_size);
   // The shape without padding rows. Throws `deepspeed.pattern` if two patterns match.
   Shape logical(const std::string& name, const Shape& shape) const;
   // Patterns that matched nothing so far.
-  std::vector<std::string> unused() const;
+  std::vector<std::string> unused() const { return patterns_.unused(); }
 
  private:
-  struct Pattern;
-  std::vector<Pattern> patterns_;
+  Patterns patterns_;
   std::optional<int64_t> original_size_;
 };
 
@@ -48,6 +65,7 @@ class Builder {
   Vocabulary vocabulary;
   std::vector<Error> problems;
   bool allow_expand = false;
+  int64_t tp_rank = 0;    // whose fragments are read, where there is tensor parallelism
   size_t incomplete = 0;  // tensors with a piece in a file that is not there
 
   std::optional<uint32_t> find(std::string_view state, std::string_view name) const;

@@ -283,10 +283,8 @@ void check_doubles(Checkpoint& out) {
 
 void read_weight_files(Checkpoint& out, const OpenOptions& options) {
   const auto read = [&](std::vector<RankFile> names, std::vector<WeightFile>& files) {
-    // With tensor parallelism the first rank of each stage stands for the others, which are only listed.
     std::erase_if(names, [&](const RankFile& f) {
-      return f.role == Role::kLayer ? f.model != 0
-                                    : f.model % out.mesh.tp != 0 || f.model >= out.model_ranks();
+      return f.model >= (f.role == Role::kLayer ? out.mesh.tp : out.model_ranks());
     });
     files.resize(names.size());
     in_parallel(names.size(), [&](size_t i) { files[i] = read_weight_file(out.folder, names[i], options); });

@@ -8,6 +8,7 @@
 #include "lib/formats/deepspeed/extras.h"
 #include "lib/formats/deepspeed/folder.h"
 #include "lib/formats/deepspeed/plain.h"
+#include "lib/formats/deepspeed/rules.h"
 #include "lib/formats/deepspeed/universal.h"
 #include "lib/formats/deepspeed/weights.h"
 #include "lib/formats/deepspeed/zero12.h"
@@ -19,19 +20,30 @@ namespace {
 
 constexpr size_t kMostLines = 20;  // of further problems
 
-// Rules that one tensor parallel rank needs; with more of them the tensors are only listed.
+// What the checkpoint says of itself, from the first file that does.
+const ModelFile* describing_file(const Checkpoint& checkpoint) {
+  for (const ModelFile& f : checkpoint.models)
+    if (!f.damage && f.universal) return &f;
+  return nullptr;
+}
+
+// Of a single tensor parallel rank only the vocabulary's filler has to go.
 void set_vocabulary(Builder& builder, const Checkpoint& checkpoint) {
-  if (checkpoint.mesh.tp > 1) return;
-  for (const ModelFile& f : checkpoint.models) {
-    if (f.damage || !f.has_universal_info) continue;
-    if (f.vocabulary.has_affine_map) {
-      builder.problems.push_back(
-          refused("deepspeed.affine_map",
-                  "the checkpoint describes its parameters by affine maps, which this version does not read")
-              .in_file(f.source.bytes()->name()));
-    }
-    return builder.vocabulary.set(f.vocabulary.patterns, f.vocabulary.original_size);
+  const ModelFile* file = describing_file(checkpoint);
+  if (checkpoint.mesh.tp > 1 || !file) return;
+  const bool scaled =
+      std::any_of(file->universal->affine.begin(), file->universal->affine.end(), [](const AffineMap& m) {
+        return std::any_of(m.ranks.begin(), m.ranks.end(), [](const auto& rank) {
+          return std::any_of(rank.second.begin(), rank.second.end(),
+                             [](const AffinePiece& p) { return p.scale != 1; });
+        });
+      });
+  if (scaled) {
+    builder.problems.push_back(refused("deepspeed.affine_map",
+                                       "an affine map of a single rank scales a parameter, which is not read")
+                                   .in_file(file->source.bytes()->name()));
   }
+  builder.vocabulary.set(file->universal->vocabulary, file->universal->original_vocabulary);
 }
 
 void warn_unused_patterns(Builder& builder) {
@@ -42,8 +54,7 @@ void warn_unused_patterns(Builder& builder) {
 }
 
 void add_masters(Builder& builder, Checkpoint& checkpoint, bool universal) {
-  // With tensor parallelism the first rank of each stage stands for the others, which are only listed.
-  for (int64_t m = 0; m < checkpoint.model_ranks(); m += checkpoint.mesh.tp) {
+  for (int64_t m = builder.tp_rank; m < checkpoint.model_ranks(); m += checkpoint.mesh.tp) {
     builder.guard([&] {
       if (universal) return;
       if (checkpoint.stage == 3) {
@@ -67,45 +78,22 @@ void warn_weights_only(Builder& builder, const Checkpoint& checkpoint) {
   }
 }
 
-std::string shard_text(const Checkpoint& c, const std::string& name, const Shape& own) {
-  std::string shapes;
-  bool differ = false;
-  for (const ModelFile& f : c.models) {
-    if (!f.param_shapes) continue;
-    for (const ParamList& group : *f.param_shapes) {
-      for (const Param& p : group) {
-        if (p.name != name) continue;
-        differ |= p.shape != own;
-        shapes += cat(shapes.empty() ? "" : " ", shape_text(p.shape));
-      }
-    }
-  }
-  return cat(c.mesh.tp, " tp shards", differ ? cat(": ", shapes) : std::string());
-}
-
-bool is_number(const Catalog& catalog, const Tensor& t) {
-  const auto pieces = catalog.pieces_of(t.pieces);
-  return !pieces.empty() && pieces[0].file == kLiteral;
-}
-
-// Shards of one rank are no tensors: they are listed with the shape they have there, and refused.
-void refuse_shards(Builder& builder, const Checkpoint& checkpoint, bool only_weights) {
-  const std::string why = cat("tensor parallel degree ", checkpoint.mesh.tp,
-                              " needs layout rules, which this version does not read yet");
+// The weights beside a universal folder's whole parameters are shards of one rank: those that are nowhere
+// else are listed with the shape they have there, and refused.
+void refuse_shards(Builder& builder, const Checkpoint& checkpoint) {
+  const std::string why = cat("it lies in ", checkpoint.mesh.tp,
+                              " tensor parallel shards, which a universal checkpoint does not describe");
   bool any = false;
   for (Tensor& t : builder.catalog.tensors) {
-    if (t.state == state::kOther || is_number(builder.catalog, t)) continue;
-    if (only_weights && t.state != state::kParam) continue;
+    if (t.state != state::kParam) continue;
     if (t.refusal.empty()) t.refusal = why;
-    if (!t.alias) t.layout = shard_text(checkpoint, t.name, t.shape);
     t.pieces = {};
     t.copies.clear();
     any = true;
   }
-  if (any) {
+  if (any)
     builder.problems.push_back(
         refused("deepspeed.tensor_parallel", why).in_file(checkpoint.folder.files.path()));
-  }
 }
 
 std::optional<Error> missing_error(const Builder& builder, const Checkpoint& c) {
@@ -153,22 +141,55 @@ void note_missing_weight_files(Builder& builder, Checkpoint& checkpoint, const W
   const auto ranks = static_cast<int64_t>(checkpoint.expert_optimizers.size());
   for (int64_t r = 0; ranks > 0 && r < builder.catalog.mesh.ep; ++r) {
     const auto& files = checkpoint.expert_optimizers;
-    if (std::any_of(files.begin(), files.end(), [r](const WeightFile& f) { return f.file.data == r; }))
+    if (std::any_of(files.begin(), files.end(), [&](const WeightFile& f) {
+          return f.file.data == r && f.file.model % checkpoint.mesh.tp == builder.tp_rank;
+        }))
       continue;
-    checkpoint.missing.push_back(cat("expp_rank_", r, "_mp_rank_00_optim_states.pt"));
+    checkpoint.missing.push_back(cat("expp_rank_", r, "_mp_rank_", builder.tp_rank < 10 ? "0" : "",
+                                     builder.tp_rank, "_optim_states.pt"));
   }
+}
+
+// All that the ranks of one tensor parallel rank hold.
+Weights add_model(Builder& builder, Checkpoint& checkpoint, UniversalFolder* universal) {
+  if (universal) builder.guard([&] { add_universal(builder, checkpoint, *universal); });
+  add_masters(builder, checkpoint, universal != nullptr);
+  Weights weights = collect_weights(builder, checkpoint);
+  const auto trained = add_plain_optimizers(builder, checkpoint, weights);
+  const bool shards_only = universal && checkpoint.mesh.tp > 1;
+  builder.guard([&] { add_weights(builder, checkpoint, weights, trained, !shards_only); });
+  if (shards_only) refuse_shards(builder, checkpoint);
+  note_missing_weight_files(builder, checkpoint, weights);
+  return weights;
+}
+
+// One set of fragments a tensor parallel rank, and the rules to join them.
+Weights add_rank_sets(Builder& builder, Checkpoint& checkpoint) {
+  Catalog& catalog = builder.catalog;
+  std::optional<Weights> first;
+  for (int64_t t = 0; t < checkpoint.mesh.tp; ++t) {
+    Builder own(catalog);
+    own.allow_expand = builder.allow_expand;
+    own.tp_rank = t;
+    Weights weights = add_model(own, checkpoint, nullptr);
+    if (!first) first = std::move(weights);
+    catalog.ranks.push_back({{{"tp", t}}, std::move(catalog.tensors)});
+    catalog.tensors.clear();
+    builder.incomplete += own.incomplete;
+    builder.problems.insert(builder.problems.end(), own.problems.begin(), own.problems.end());
+  }
+  const ModelFile* file = describing_file(checkpoint);
+  if (file) builder.guard([&] { catalog.rules = rules_of(*file->universal, catalog); });
+  return std::move(*first);
 }
 
 void build(Builder& builder, Checkpoint& checkpoint, UniversalFolder* universal) {
   builder.guard([&] { set_vocabulary(builder, checkpoint); });
-  if (universal) builder.guard([&] { add_universal(builder, checkpoint, *universal); });
-  add_masters(builder, checkpoint, universal != nullptr);
-  const Weights weights = collect_weights(builder, checkpoint);
-  const auto trained = add_plain_optimizers(builder, checkpoint, weights);
-  const bool shards_only = universal && checkpoint.mesh.tp > 1;
-  builder.guard([&] { add_weights(builder, checkpoint, weights, trained, !shards_only); });
-  if (checkpoint.mesh.tp > 1) refuse_shards(builder, checkpoint, shards_only);
-  note_missing_weight_files(builder, checkpoint, weights);
+  const bool fragments = checkpoint.mesh.tp > 1 && !universal;
+  const Weights weights =
+      fragments ? add_rank_sets(builder, checkpoint) : add_model(builder, checkpoint, universal);
+  for (const ModelFile& f : checkpoint.models)
+    if (!f.damage) builder.catalog.arguments.insert(f.arguments.begin(), f.arguments.end());
   if (!universal) warn_unused_patterns(builder);  // there the rows are cut already
   warn_weights_only(builder, checkpoint);
   builder.guard([&] { add_loose(builder, checkpoint, universal); });

@@ -83,16 +83,20 @@ void read_names(const Value& root, ModelFile& out) {
   }
 }
 
-void read_universal_info(const Value& info, ModelFile& out) {
-  if (!info || !info.is_dict()) return;
-  out.has_universal_info = true;
-  const Value patterns = info.get("vocabulary_parameter_patterns");
-  for (size_t i = 0; patterns && patterns.is_sequence() && i < patterns.size(); ++i) {
-    if (const auto text = patterns.at(i).text()) out.vocabulary.patterns.emplace_back(*text);
+// Whole numbers and truths among the client state's `args`, a dict or an argparse.Namespace.
+void read_arguments(const Value& args, ModelFile& out) {
+  const Value dict = args && !args.is_dict() ? args.state() : args;
+  for (size_t i = 0; dict && dict.is_dict() && i < dict.size(); ++i) {
+    const auto [key, value] = dict.entry(i);
+    if (!key.text()) continue;
+    const auto number = value.integer();
+    const auto truth = value.boolean();
+    if (number || truth) out.arguments.emplace(*key.text(), number ? *number : *truth);
   }
-  out.vocabulary.original_size = info.get("original_vocab_size").integer();
-  const Value affine = info.get("affine_map");
-  out.vocabulary.has_affine_map = affine && affine.is_dict() && affine.get("params").size() > 0;
+  // Megatron ignores it without grouped-query attention.
+  if (const auto gqa = out.arguments.find("group_query_attention");
+      gqa != out.arguments.end() && gqa->second == 0)
+    out.arguments.erase("num_query_groups");
 }
 
 bool is_something(const Value& value) {
@@ -108,7 +112,9 @@ void read_reference(const torch::TorchFile& file, const Value& root, ModelFile& 
   if (const Value optimizer = root.get("optimizer"); optimizer && optimizer.is_dict()) {
     out.optimizer = read_plain_optimizer(file, out.source, optimizer);
   }
-  read_universal_info(root.get("universal_checkpoint_info"), out);
+  if (const Value info = root.get("universal_checkpoint_info"); info && info.is_dict())
+    out.universal = read_universal_info(info);
+  read_arguments(root.get("args"), out);
   const Value config = root.get("ds_config");
   out.data_before_experts = config.get("use_data_before_expert_parallelism").boolean().value_or(false);
   out.has_autoep = is_something(root.get("ds_autoep_layers")) || is_something(root.get("autoep_layers"));

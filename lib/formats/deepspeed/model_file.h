@@ -10,6 +10,7 @@
 #include "lib/formats/deepspeed/folder.h"
 #include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/source.h"
+#include "lib/formats/deepspeed/universal_info.h"
 #include "lib/formats/deepspeed/views.h"
 #include "lib/formats/format.h"
 
@@ -46,13 +47,6 @@ struct PlainOptimizer {
   std::vector<std::vector<torch::TensorInfo>> masters;
 };
 
-// universal_checkpoint_info, as far as one tensor parallel rank needs it.
-struct VocabularyInfo {
-  std::vector<std::string> patterns;
-  std::optional<int64_t> original_size;
-  bool has_affine_map = false;
-};
-
 struct ModelFile {
   RankFile file;
   Source source;
@@ -78,8 +72,8 @@ struct ModelFile {
   std::vector<std::pair<std::string, std::string>> shared;  // alias -> stored name
   std::string comparable_view;
   std::optional<PlainOptimizer> optimizer;
-  VocabularyInfo vocabulary;
-  bool has_universal_info = false;
+  std::optional<UniversalInfo> universal;
+  std::map<std::string, int64_t, std::less<>> arguments;  // whole numbers among the training run's `args`
   bool data_before_experts = false;
   bool has_autoep = false;
 };

@@ -308,7 +308,7 @@ class PlainAdder {
       : builder_(builder), checkpoint_(checkpoint), weights_(weights) {
     std::map<int64_t, size_t> counts;
     for (const ModelFile& f : checkpoint.models) {
-      if (f.optimizer && f.file.model % checkpoint.mesh.tp == 0)
+      if (f.optimizer && f.file.model % checkpoint.mesh.tp == builder.tp_rank)
         counts.emplace(f.file.model, count_params(*f.optimizer));
     }
     if (checkpoint.mesh.pp > 1 && !checkpoint.layers.empty())
@@ -319,12 +319,12 @@ class PlainAdder {
 
   std::unordered_set<std::string> run() {
     for (ModelFile& f : checkpoint_.models) {
-      if (!f.damage && f.optimizer && f.file.model % checkpoint_.mesh.tp == 0) {
+      if (!f.damage && f.optimizer && f.file.model % checkpoint_.mesh.tp == builder_.tp_rank) {
         add(*f.optimizer, f.source, f.file.model, 0, "replica");
       }
     }
     for (WeightFile& f : checkpoint_.expert_optimizers) {
-      if (!f.damage && f.optimizer) {
+      if (!f.damage && f.optimizer && f.file.model % checkpoint_.mesh.tp == builder_.tp_rank) {
         add(*f.optimizer, f.source, f.file.model, f.file.data, cat("replica on expert rank ", f.file.data));
       }
     }

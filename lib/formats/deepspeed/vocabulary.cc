@@ -10,7 +10,7 @@
 
 namespace uckpt::deepspeed {
 
-struct Vocabulary::Pattern {
+struct Patterns::Pattern {
   std::string text;
   std::unique_ptr<RE2> regex;
   bool by_class;  // \w, \d, \s, \b mean Unicode in Python and ASCII in RE2
@@ -45,37 +45,54 @@ bool is_ascii(std::string_view text) {
 
 }  // namespace
 
-Vocabulary::Vocabulary() = default;
-Vocabulary::~Vocabulary() = default;
+Patterns::Patterns() = default;
+Patterns::~Patterns() = default;
+Patterns::Patterns(Patterns&&) noexcept = default;
+Patterns& Patterns::operator=(Patterns&&) noexcept = default;
 
-void Vocabulary::set(const std::vector<std::string>& patterns, std::optional<int64_t> original_size) {
-  patterns_.clear();
-  original_size_ = original_size;
-  if (!patterns.empty() && (!original_size || *original_size < 0)) {
-    throw refused("deepspeed.pattern", "there are vocabulary_parameter_patterns, but no original_vocab_size");
-  }
+void Patterns::add(const std::string& text) {
   RE2::Options options;
   options.set_log_errors(false);
   options.set_max_mem(1 << 20);
-  for (const std::string& text : patterns) {
-    if (const auto spelling = foreign_spelling(text)) throw bad_pattern(text, *spelling);
-    auto regex = std::make_unique<RE2>(text, options);
-    if (!regex->ok()) throw bad_pattern(text, regex->error());
-    patterns_.push_back({text, std::move(regex), has_class(text)});
-  }
+  if (const auto spelling = foreign_spelling(text)) throw bad_pattern(text, *spelling);
+  auto regex = std::make_unique<RE2>(text, options);
+  if (!regex->ok()) throw bad_pattern(text, regex->error());
+  patterns_.push_back({text, std::move(regex), has_class(text)});
 }
 
-Shape Vocabulary::logical(const std::string& name, const Shape& shape) const {
-  const Pattern* matched = nullptr;
-  for (const Pattern& p : patterns_) {
+std::optional<size_t> Patterns::match(const std::string& name) const {
+  std::optional<size_t> matched;
+  for (size_t i = 0; i < patterns_.size(); ++i) {
+    const Pattern& p = patterns_[i];
     if (p.by_class && !is_ascii(name))
       throw bad_pattern(p.text, "it cannot be tried on a name beyond ASCII").in_tensor(name);
     if (!p.regex->Match(name, 0, name.size(), RE2::ANCHOR_START, nullptr, 0)) continue;
     if (matched) throw bad_pattern(p.text, "another pattern of the same list matches too").in_tensor(name);
-    matched = &p;
+    matched = i;
     p.used = true;
   }
-  if (!matched) return shape;
+  return matched;
+}
+
+std::vector<std::string> Patterns::unused() const {
+  std::vector<std::string> out;
+  for (const Pattern& p : patterns_) {
+    if (!p.used) out.push_back(p.text);
+  }
+  return out;
+}
+
+void Vocabulary::set(const std::vector<std::string>& patterns, std::optional<int64_t> original_size) {
+  patterns_ = {};
+  original_size_ = original_size;
+  if (!patterns.empty() && (!original_size || *original_size < 0)) {
+    throw refused("deepspeed.pattern", "there are vocabulary_parameter_patterns, but no original_vocab_size");
+  }
+  for (const std::string& text : patterns) patterns_.add(text);
+}
+
+Shape Vocabulary::logical(const std::string& name, const Shape& shape) const {
+  if (!patterns_.match(name)) return shape;
   if (shape.empty() || shape[0] < *original_size_) {
     throw refused("deepspeed.sizes", cat("expected at least ", *original_size_,
                                          " rows (original_vocab_size), found shape ", shape_text(shape)))
@@ -84,14 +101,6 @@ Shape Vocabulary::logical(const std::string& name, const Shape& shape) const {
   Shape cut = shape;
   cut[0] = *original_size_;
   return cut;
-}
-
-std::vector<std::string> Vocabulary::unused() const {
-  std::vector<std::string> out;
-  for (const Pattern& p : patterns_) {
-    if (!p.used) out.push_back(p.text);
-  }
-  return out;
 }
 
 }  // namespace uckpt::deepspeed

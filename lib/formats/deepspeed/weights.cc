@@ -229,6 +229,7 @@ class WeightAdder {
 void compare_rank_buffers(Builder& builder, Checkpoint& checkpoint) {
   for (ModelFile& f : checkpoint.models) {
     if (f.damage || checkpoint.reference_model(f.file.model) == &f) continue;
+    if (f.file.model % checkpoint.mesh.tp != builder.tp_rank) continue;
     for (const NamedTensor& t : f.module) {
       const auto buffer = builder.find(state::kBuffer, t.name);
       if (!buffer || !t.info.refusal.empty()) continue;
@@ -280,7 +281,7 @@ Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
     for (const std::string& name : f.buffer_names) out.buffers.insert(name);
     for (const auto& [alias, name] : f.shared) out.shared.emplace(alias, name);
   }
-  for (int64_t m = 0; m < checkpoint.model_ranks(); m += checkpoint.mesh.tp) {
+  for (int64_t m = builder.tp_rank; m < checkpoint.model_ranks(); m += checkpoint.mesh.tp) {
     ModelFile* file = checkpoint.reference_model(m);
     if (!file) continue;
     const size_t first = out.all.size();
@@ -290,7 +291,7 @@ Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
   }
   std::vector<WeightFile*> layers;
   for (WeightFile& f : checkpoint.layers) {
-    if (!f.damage) layers.push_back(&f);
+    if (!f.damage && f.file.model == builder.tp_rank) layers.push_back(&f);
   }
   std::sort(layers.begin(), layers.end(), [](auto* a, auto* b) { return a->file.layer < b->file.layer; });
   const TiedNames tied = layers.empty() ? TiedNames() : tied_names(builder.catalog);
@@ -301,7 +302,7 @@ Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
   }
   std::vector<WeightFile*> experts;
   for (WeightFile& f : checkpoint.experts) {
-    if (!f.damage) experts.push_back(&f);
+    if (!f.damage && f.file.model % checkpoint.mesh.tp == builder.tp_rank) experts.push_back(&f);
   }
   std::stable_sort(experts.begin(), experts.end(), [](auto* a, auto* b) {
     return std::tie(a->file.model, a->file.layer, a->file.expert) <
@@ -324,7 +325,7 @@ void add_weights(Builder& builder, Checkpoint& checkpoint, const Weights& weight
     compare_rank_buffers(builder, checkpoint);
     return;
   }
-  for (int64_t m = 0; m < checkpoint.model_ranks(); m += checkpoint.mesh.tp) {
+  for (int64_t m = builder.tp_rank; m < checkpoint.model_ranks(); m += checkpoint.mesh.tp) {
     if (ModelFile* file = checkpoint.reference_model(m)) {
       builder.guard([&] { compare_frozen_fragments(builder, *file); });
     }
@@ -341,6 +342,7 @@ std::vector<std::string> missing_weight_files(const Builder& builder, const Chec
     if (at && w.file->role == Role::kExpert) moe_layers.emplace(at->layer(w.name), w.file->layer);
   }
   std::set<std::string> missing;
+  const std::string rank = cat(builder.tp_rank < 10 ? "0" : "", builder.tp_rank);
   const bool pipeline = !checkpoint.folder.layers.empty();
   const bool plain_tail =
       pipeline && checkpoint.folder.layers.front().name.find("-model_0") == std::string::npos;
@@ -349,7 +351,7 @@ std::vector<std::string> missing_weight_files(const Builder& builder, const Chec
     if (const auto at = parse_expert(t.name); at && !checkpoint.folder.experts.empty()) {
       const auto layer = moe_layers.find(at->layer(t.name));
       const std::string l = layer == moe_layers.end() ? "?" : cat(layer->second);
-      missing.insert(cat("layer_", l, "_expert_", at->number, "_mp_rank_00_model_states.pt"));
+      missing.insert(cat("layer_", l, "_expert_", at->number, "_mp_rank_", rank, "_model_states.pt"));
       continue;
     }
     const size_t dot = t.name.find('.');
@@ -357,8 +359,8 @@ std::vector<std::string> missing_weight_files(const Builder& builder, const Chec
                           std::all_of(t.name.begin(), t.name.begin() + static_cast<ptrdiff_t>(dot),
                                       [](char c) { return c >= '0' && c <= '9'; });
     if (!pipeline || !numbered) continue;
-    missing.insert(cat("layer_", dot == 1 ? "0" : "", t.name.substr(0, dot), plain_tail ? "" : "-model_00",
-                       "-model_states.pt"));
+    missing.insert(cat("layer_", dot == 1 ? "0" : "", t.name.substr(0, dot),
+                       plain_tail ? "" : "-model_" + rank, "-model_states.pt"));
   }
   return {missing.begin(), missing.end()};
 }

@@ -239,28 +239,31 @@ TEST_CASE("deepspeed: the argument may be the root, the tag or a file") {
   CHECK_FALSE(deepspeed::recognises(open_target(torch_test::data("torch"))));
 }
 
-TEST_CASE("deepspeed: tensor parallel checkpoints are listed and refused") {
+TEST_CASE("deepspeed: tensor parallel ranks are read as fragments, with the rules to join them") {
   for (const char* name : {"zero1-tp2-dp2", "bf16opt-zero1-tp2-dp2", "zero2-tp2-dp1-ucp04",
                            "autotp2-zero1-dp2", "autotp2-zero3-dp2", "pipe-pp2-tp2-dp1"}) {
     CAPTURE(name);
     const Catalog c = read_checkpoint(fixture(name) + "/ckpt");
-    REQUIRE(c.refusal);
-    CHECK(c.refusal->code() == "deepspeed.tensor_parallel");
-    CHECK(c.refusal->message() ==
-          "tensor parallel degree 2 needs layout rules, which this version does not read yet");
+    CHECK_FALSE(c.refusal);
     CHECK(c.mesh.tp == 2);
+    REQUIRE(c.ranks.size() == 2);
+    CHECK(c.rules.starts_with("ucl 1\n"));
     const auto expected = torch_test::read_safetensors(fixture(name) + "/expected.safetensors");
     for (const auto& [path, e] : expected) {
-      const Tensor* t = find(c, path_in_catalog(path));
-      REQUIRE_MESSAGE(t, path);
-      CHECK_MESSAGE(!t->refusal.empty(), path);
-      CHECK(t->pieces.count == 0);
-      CHECK(t->layout.starts_with("2 tp shards"));
+      for (const RankSet& set : c.ranks) {
+        const bool there = std::any_of(set.tensors.begin(), set.tensors.end(),
+                                       [&](const Tensor& t) { return t.path() == path_in_catalog(path); });
+        CHECK_MESSAGE(there, path);
+      }
     }
   }
   const Catalog c = read_checkpoint(fixture("zero1-tp2-dp2") + "/ckpt");
-  CHECK(find(c, "fp32/layers.0.attention.qkv.weight")->shape == Shape{10, 11});
-  CHECK(find(c, "step/layers.0.attention.qkv.weight")->refusal.empty());
+  const auto& first = c.ranks[0].tensors;
+  const auto qkv = std::find_if(first.begin(), first.end(), [](const Tensor& t) {
+    return t.path() == "fp32/layers.0.attention.qkv.weight";
+  });
+  REQUIRE(qkv != first.end());
+  CHECK(qkv->shape == Shape{10, 11});
   // The same random state on both ranks, or each under its file's name.
   size_t states = 0;
   for (const Tensor& t : c.tensors) states += t.state == "other" && t.name.ends_with("torch_rng_state");

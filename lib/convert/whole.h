@@ -1,0 +1,36 @@
+// A catalog of whole tensors: fragments joined by rules, where the input is cut.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "lib/formats/format.h"
+#include "lib/ucl/diagnostics.h"
+
+namespace uckpt {
+
+// Which rules, and what is known beside them.
+struct RuleOptions {
+  std::string spec;    // a UCL file, or the name of a spec that ships; empty: the input's own description
+  std::string naming;  // the input's; empty: the only layout, or that of `convert { from … as … }`
+  std::string as;      // the naming that is wanted; empty: the input's
+  std::map<std::string, int64_t, std::less<>> set;  // NAME=N
+};
+
+// What the rules took on trust: sizes that no shape proves, and where each came from.
+using Trusted = std::vector<std::string>;
+
+// Joins what is cut, and gives it the names that are wanted. All that does not fit goes to `diagnostics`; true
+// if nothing did. Throws refused `layout.no_rules` where there are fragments and no rules.
+bool join_fragments(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics,
+                    Trusted& trusted);
+
+// Opens and joins. What does not fit is one refusal that names the first problem, the spec's line, and how to
+// see all. With `listed`, fragments that cannot be joined are listed as one rank has them, and refused: then
+// it throws only where nothing can be listed.
+Catalog open_whole(const std::string& path, const OpenOptions& options, const RuleOptions& rules,
+                   bool listed);
+
+}  // namespace uckpt

@@ -1,0 +1,429 @@
+#include "lib/layout/assemble.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "lib/base/checked.h"
+#include "lib/base/text.h"
+#include "lib/layout/fragments.h"
+#include "lib/layout/joining.h"
+#include "lib/layout/rule_book.h"
+#include "lib/layout/shape_solver.h"
+#include "lib/ucl/text_of.h"
+#include "lib/ucl/walk.h"
+
+namespace uckpt::layout {
+
+namespace {
+
+using Kind = ucl::Body::Kind;
+
+constexpr size_t kMostMessages = 200;
+
+const ucl::Shape& whole_shape() {
+  static const ucl::Shape shape = [] {
+    ucl::Shape s;
+    s.ellipsis = ucl::Ellipsis::kFirst;
+    return s;
+  }();
+  return shape;
+}
+
+class Assembler {
+ public:
+  Assembler(Catalog& catalog, const ucl::Spec& spec, ucl::LayoutRef layout, const Settings& settings,
+            ucl::Diagnostics& diagnostics)
+      : catalog_(catalog),
+        diagnostics_(diagnostics),
+        book_(spec, layout),
+        facts_(spec, book_.layouts(), settings, diagnostics) {}
+
+  Assembled run() {
+    Facts early = facts_;  // conditions speak of givens that size no shape: their defaults hold at once
+    early.take_defaults();
+    sorted_ = sort_fragments(catalog_, book_, early, diagnostics_);
+    make_solvers();
+    solve();
+    facts_.check();
+    for (size_t i = 0; i < sorted_.matches.size() && diagnostics_.errors() < kMostMessages; ++i) build(i);
+    for (const Parts& p : sorted_.scattered) build_scattered(p);
+    for (const Parts& n : sorted_.numbers) build_number(n);
+    if (!diagnostics_.has_errors()) add_aliases();
+    Assembled out{trusted(), facts_.solved_givens()};
+    catalog_.ranks.clear();
+    return out;
+  }
+
+ private:
+  const RuleRef& rule_of(const Match& m) const { return book_.rules()[m.rule]; }
+
+  const ucl::Shape& shape_of(const Match& m) const {
+    const ucl::Body& body = rule_of(m).rule->body;
+    return body.kind == Kind::kShape ? body.shape : whole_shape();
+  }
+
+  // The first of a rule's matches with one kind of problem speaks for all.
+  void error(const Match& m, const std::string& code, std::string message, std::string hint = {}) {
+    if (!told_.emplace(m.rule, code).second) return;
+    const RuleRef& r = rule_of(m);
+    auto& said = diagnostics_.error(r.scope.file->source, r.rule->name.span, code,
+                                    cat("`", escape(m.name, 100), "`: ", message));
+    if (!hint.empty()) said.hint(std::move(hint));
+  }
+
+  // One solver for all matches of a rule whose fragments have the same shapes: they have the same sizes.
+  void make_solvers() {
+    std::map<std::string, size_t> known;
+    solver_of_.resize(sorted_.matches.size());
+    for (size_t i = 0; i < sorted_.matches.size(); ++i) {
+      const Match& m = sorted_.matches[i];
+      std::vector<LocalShape> shapes;
+      std::string key = cat(m.rule);
+      for (const Fragment& f : sorted_.parts[m.parts.front()].fragments) {
+        shapes.push_back({f.set->at, f.tensor->shape});
+        key += cat(";", text_of(f.set->at), ":", shape_text(f.tensor->shape));
+      }
+      const auto [entry, fresh] = known.emplace(std::move(key), solvers_.size());
+      if (fresh)
+        solvers_.push_back(
+            std::make_unique<ShapeSolver>(facts_, rule_of(m).scope, shape_of(m), std::move(shapes)));
+      solver_of_[i] = entry->second;
+    }
+    fine_.resize(solvers_.size());
+  }
+
+  void advance_all() {
+    for (size_t before = facts_.known() + 1; before != facts_.known();) {
+      before = facts_.known();
+      for (auto& s : solvers_) s->advance();
+      facts_.propagate();
+    }
+  }
+
+  void solve() {
+    advance_all();
+    facts_.take_defaults();
+    advance_all();
+    for (auto& s : solvers_)
+      while (!s->solved() && s->assume_even()) s->advance();
+    advance_all();
+    // Of one rule's solvers, those of the same shapes on other ranks say nothing new: the first speaks.
+    std::set<uint32_t> told;
+    for (size_t i = 0; i < sorted_.matches.size(); ++i) {
+      const size_t s = solver_of_[i];
+      if (fine_[s] || told.contains(sorted_.matches[i].rule)) continue;
+      fine_[s] = solvers_[s]->check(diagnostics_);
+      if (!fine_[s]) told.insert(sorted_.matches[i].rule);
+    }
+  }
+
+  // Where the rule places it: the sets that must have a fragment, but for empty shares.
+  bool belongs(const Match& m, const Coordinate& at, const Coordinate& found) {
+    const RuleRef& r = rule_of(m);
+    for (const ucl::On& on : r.rule->on) {
+      const auto place = facts_.place(r.scope, at, on.axis.text);
+      const auto ranks = facts_.mesh_size(r.scope, on.axis.text);
+      if (!place || !ranks) continue;  // the format undoes this axis itself
+      const bool there = std::any_of(on.places.begin(), on.places.end(), [&](const ucl::Place& p) {
+        if (p.kind == ucl::Place::Kind::kFirst) return *place == 0;
+        if (p.kind == ucl::Place::Kind::kLast) return *place == *ranks - 1;
+        return *place == p.number;
+      });
+      if (!there) return false;
+    }
+    for (const ucl::Capture* c : r.rule->name.captures()) {
+      const IndexRef* index = c->kind == ucl::Capture::Kind::kNumber ? book_.index(c->name.text) : nullptr;
+      if (!index) continue;
+      for (const ucl::CutAxis& a : index->index->cut.axes)
+        if (facts_.place(index->scope, at, a.axis.text) != facts_.place(index->scope, found, a.axis.text))
+          return false;
+    }
+    return true;
+  }
+
+  bool has_global_index(const Match& m) const {
+    for (const ucl::Capture* c : rule_of(m).rule->name.captures()) {
+      const IndexRef* index = book_.index(c->name.text);
+      if (index && !index->index->local) return true;
+    }
+    return false;
+  }
+
+  bool check_presence(const Match& m, const Parts& parts, const ShapeSolver& solver) {
+    bool fine = true;
+    const Coordinate& found = parts.fragments.front().set->at;
+    for (const RankSet& set : catalog_.ranks) {
+      const bool here = std::any_of(parts.fragments.begin(), parts.fragments.end(),
+                                    [&](const Fragment& f) { return f.set == &set; });
+      const bool wanted = belongs(m, set.at, found);
+      if (here && !wanted) {
+        error(m, "ucl.misplaced", cat("it lies on rank ", text_of(set.at), ", where its rule has none"),
+              has_global_index(m) ? "if the files of each rank count from 0, its `index` is `local`" : "");
+        fine = false;
+      } else if (!here && wanted && numel_of(solver.local(set.at)) != 0) {
+        error(m, "ucl.missing_fragment",
+              cat("rank ", text_of(set.at), " has no ", parts.state, " of it, expected one of shape ",
+                  shape_text(solver.local(set.at))));
+        fine = false;
+      }
+    }
+    return fine;
+  }
+
+  void build(size_t index) {
+    const Match& m = sorted_.matches[index];
+    const ucl::Body& body = rule_of(m).rule->body;
+    if (body.kind == Kind::kUnknown) {
+      diagnostics_.error(
+          rule_of(m).scope.file->source, body.span, "ucl.unknown_body",
+          cat("how `", escape(m.name, 100), "` lies is not known yet: write its shape in place of `?`"));
+      return;
+    }
+    if (!fine_[solver_of_[index]]) return;
+    const ShapeSolver& solver = *solvers_[solver_of_[index]];
+    for (const size_t p : m.parts) {
+      const Parts& parts = sorted_.parts[p];
+      if (!same_shapes(m, parts)) continue;
+      const bool one_owner = body.kind == Kind::kUnique || body.kind == Kind::kOpaque;
+      if (!one_owner && !check_presence(m, parts, solver)) continue;
+      if (body.kind == Kind::kTied) {
+        ties_.push_back(&parts);
+      } else {
+        build_tensor(m, parts, solver, one_owner);
+      }
+    }
+  }
+
+  // A rule covers all states of one shape.
+  bool same_shapes(const Match& m, const Parts& parts) {
+    const Parts& first = sorted_.parts[m.parts.front()];
+    for (const Fragment& f : parts.fragments) {
+      for (const Fragment& g : first.fragments) {
+        if (f.set != g.set || f.tensor->shape == g.tensor->shape) continue;
+        error(m, "ucl.state_shape",
+              cat("its ", parts.state, " has the shape ", shape_text(f.tensor->shape), " on rank ",
+                  text_of(f.set->at), ", its ", first.state, " ", shape_text(g.tensor->shape)),
+              "a state of another shape takes a rule of its own, with `states`");
+        return false;
+      }
+      if (f.tensor->dtype == parts.fragments.front().tensor->dtype) continue;
+      error(m, "ucl.dtype",
+            cat("its ", parts.state, " is ", name_of(f.tensor->dtype), " on rank ", text_of(f.set->at), ", ",
+                name_of(parts.fragments.front().tensor->dtype), " on others"));
+      return false;
+    }
+    return true;
+  }
+
+  void build_tensor(const Match& m, const Parts& parts, const ShapeSolver& solver, bool one_owner) {
+    const RuleRef& r = rule_of(m);
+    const ucl::Body& body = r.rule->body;
+    const DType dtype = parts.fragments.front().tensor->dtype;
+    if ((body.partial || body.value) && !has_arithmetic(dtype)) {
+      error(m, "ucl.dtype",
+            cat("its ", parts.state, " is ", name_of(dtype), ", of which there is no mean and no product"));
+      return;
+    }
+    Joining joining;
+    joining.shape = solver.logical();
+    joining.view = [&](const Fragment& f) { return solver.view(f.set->at); };
+    joining.one_owner = one_owner;
+    joining.averaged = body.partial.has_value();
+    joining.whole = [&](const Fragment& f) {
+      return facts_.place(r.scope, f.set->at, body.partial->text).value_or(0);
+    };
+    joining.how = ucl::text_of(body);
+    Tensor t = join(catalog_, parts, joining);
+    if (set_value(m, t)) catalog_.tensors.push_back(std::move(t));
+  }
+
+  // What the input says of its fragments, box by box.
+  void build_scattered(const Parts& parts) {
+    const Scattered& scattered = catalog_.scattered.find(parts.name)->second;
+    const auto fail = [&](std::string why) {
+      return refused("layout.scattered", std::move(why)).in_file(catalog_.path).in_tensor(parts.name);
+    };
+    Joining joining;
+    joining.shape = scattered.shape;
+    joining.how = "boxes";
+    joining.view = [&](const Fragment& f) {
+      View view{numel_of(scattered.shape), numel_of(f.tensor->shape), {}};
+      for (const ScatteredBox& b : scattered.ranks[static_cast<size_t>(f.set - catalog_.ranks.data())]) {
+        Strand strand{b.whole_offset, b.part_offset, {}};
+        for (size_t d = 0; d < b.extent.size(); ++d)
+          if (b.extent[d] > 1) strand.steps.push_back({b.extent[d], b.whole_strides[d], b.part_strides[d]});
+        if (!is_nest(strand, view.local)) throw fail("the boxes of a fragment overlap, or leave it");
+        view.strands.push_back(std::move(strand));
+      }
+      if (view.volume() != view.local) throw fail("the boxes of a fragment do not fill it");
+      return view;
+    };
+    Tensor t = join(catalog_, parts, joining);
+    if (scattered.scale != 1) {
+      if (!has_arithmetic(t.dtype)) throw fail(cat("there is no product of type ", name_of(t.dtype)));
+      apply_factor(t, scattered.scale);
+    }
+    catalog_.tensors.push_back(std::move(t));
+  }
+
+  // Sorts the steps by falling local stride. False if they do not nest, or leave the local range.
+  static bool is_nest(Strand& strand, int64_t local) {
+    std::stable_sort(strand.steps.begin(), strand.steps.end(),
+                     [](const Step& a, const Step& b) { return a.local > b.local; });
+    int64_t inner = 1;
+    for (size_t i = strand.steps.size(); i-- > 0;) {
+      const Step& s = strand.steps[i];
+      const auto way = checked_mul(s.count - 1, s.local);
+      if (s.local < inner || !way || *way > local) return false;
+      inner += *way;
+    }
+    return strand.local <= local && inner <= local - strand.local;
+  }
+
+  static bool is_weight(const Tensor& t) {
+    return t.state == state::kMaster || t.state == state::kParam || t.state == state::kBuffer;
+  }
+  // A rank holds the weight times `number`: its gradient is smaller by that.
+  static void apply_factor(Tensor& t, double number) {
+    t.factor = is_weight(t) ? 1 / number : t.state == "exp_avg_sq" ? number * number : number;
+  }
+
+  // A rank holds the logical value times, or plus, something; a gradient scales the other way round.
+  bool set_value(const Match& m, Tensor& t) {
+    const auto& value = rule_of(m).rule->body.value;
+    if (!value) return true;
+    const auto amount =
+        facts_.evaluate(value->expr, rule_of(m).scope, [](std::string_view) { return Linear::beyond(); })
+            .fraction();
+    if (!amount || amount->over == 0) {
+      diagnostics_.error(rule_of(m).scope.file->source, value->span, "ucl.size_unknown",
+                         "this value is 0 or stays unknown");
+      return false;
+    }
+    const double number = static_cast<double>(amount->over) / static_cast<double>(amount->under);
+    if (value->times) {
+      apply_factor(t, number);
+    } else if (is_weight(t)) {
+      t.summand = -number;
+    }
+    return true;
+  }
+
+  void build_number(const Parts& parts) {
+    const Fragment& first = parts.fragments.front();
+    const auto bytes_of_number = [&](const Tensor& t) {
+      const Piece& p = catalog_.pieces_of(t.pieces)[0];
+      return ByteSpan(catalog_.literals.data() + p.offset, static_cast<size_t>(item_size(t.dtype)));
+    };
+    for (const Fragment& f : parts.fragments) {
+      const ByteSpan a = bytes_of_number(*first.tensor), b = bytes_of_number(*f.tensor);
+      if (first.tensor->dtype == f.tensor->dtype && std::equal(a.begin(), a.end(), b.begin(), b.end()))
+        continue;
+      throw refused("copies.differ", cat("the ", parts.state, " differs between rank ",
+                                         text_of(first.set->at), " and rank ", text_of(f.set->at)))
+          .in_file(catalog_.path)
+          .in_tensor(parts.name);
+    }
+    Tensor t = *first.tensor;
+    t.name = parts.name;
+    catalog_.tensors.push_back(std::move(t));
+  }
+
+  void add_alias(const std::string& state, const std::string& name, const std::string& target_state,
+                 const std::string& target_name) {
+    const auto count = static_cast<uint32_t>(catalog_.tensors.size());
+    for (uint32_t i = 0; i < count; ++i) {
+      const Tensor& target = catalog_.tensors[i];
+      if (target.state != target_state || target.name != target_name || target.alias) continue;
+      Tensor t;
+      t.name = name;
+      t.state = state;
+      t.dtype = target.dtype;
+      t.shape = target.shape;
+      t.alias = i;
+      t.layout = "another name";
+      t.refusal = target.refusal;
+      catalog_.tensors.push_back(std::move(t));
+      return;
+    }
+  }
+
+  void add_aliases() {
+    for (const AliasName& a : sorted_.aliases) add_alias(a.state, a.name, a.target_state, a.target_name);
+    for (const Parts* p : ties_) add_tie(*p);
+  }
+
+  // `tied to`: one more copy of the tensor that the rule names, cut as that is.
+  void add_tie(const Parts& parts) {
+    const RuleRef& r = book_.rules()[parts.rule];
+    const auto captures = ucl::match(r.rule->name, parts.name);
+    const auto target_name = captures ? ucl::produce(r.rule->body.tied, *captures) : std::nullopt;
+    for (size_t i = 0; target_name && i < sorted_.matches.size(); ++i) {
+      const Match& m = sorted_.matches[i];
+      if (m.name != *target_name || !fine_[solver_of_[i]]) continue;
+      for (Tensor& t : catalog_.tensors) {
+        if (t.state != parts.state || t.name != *target_name || t.alias) continue;
+        compare_tie(parts, *solvers_[solver_of_[i]], t);
+        return add_alias(parts.state, parts.name, parts.state, *target_name);
+      }
+    }
+    diagnostics_.error(r.scope.file->source, r.rule->body.span, "ucl.tied_to_nothing",
+                       cat("`", escape(parts.name, 100), "` is tied to ", ucl::text_of(r.rule->body.tied),
+                           ", of which the checkpoint has no ", parts.state));
+  }
+
+  void compare_tie(const Parts& parts, const ShapeSolver& solver, Tensor& t) {
+    for (const Fragment& f : parts.fragments) {
+      if (!f.tensor->refusal.empty() || f.tensor->dtype != t.dtype || item_size(t.dtype) == 0) continue;
+      if (f.tensor->shape != solver.local(f.set->at)) {
+        const RuleRef& r = book_.rules()[parts.rule];
+        diagnostics_.error(
+            r.scope.file->source, r.rule->body.span, "ucl.size_conflict",
+            cat("`", escape(parts.name, 100), "` has the shape ", shape_text(f.tensor->shape), " on rank ",
+                text_of(f.set->at), ", the tensor that it is tied to ", shape_text(solver.local(f.set->at))));
+        return;
+      }
+      add_copy(catalog_, t, f, solver.view(f.set->at),
+               cat("tied weight ", escape(parts.name, 60), " on rank ", text_of(f.set->at)));
+    }
+  }
+
+  std::vector<std::string> trusted() const {
+    std::vector<std::string> out = facts_.trusted();
+    // Blocks of a fused tensor: another order of them has the same shapes.
+    std::set<uint32_t> used;
+    for (const Match& m : sorted_.matches) used.insert(m.rule);
+    for (const uint32_t rule : used) {
+      const ucl::Rule& r = *book_.rules()[rule].rule;
+      if (r.body.kind != Kind::kShape) continue;
+      ucl::each_factor(r.body.shape, [&](const ucl::Factor& f) {
+        if (f.kind == ucl::Factor::Kind::kConcat)
+          out.push_back(
+              cat("the order ", ucl::text_of(f), " in ", ucl::text_of(r.name), ", which no shape tells"));
+      });
+    }
+    return out;
+  }
+
+  Catalog& catalog_;
+  ucl::Diagnostics& diagnostics_;
+  RuleBook book_;
+  Facts facts_;
+  Sorted sorted_;
+  std::vector<std::unique_ptr<ShapeSolver>> solvers_;
+  std::vector<size_t> solver_of_;  // of each match
+  std::vector<bool> fine_;         // of each solver
+  std::vector<const Parts*> ties_;
+  std::set<std::pair<uint32_t, std::string>> told_;
+};
+
+}  // namespace
+
+Assembled assemble(Catalog& catalog, const ucl::Spec& spec, ucl::LayoutRef layout, const Settings& settings,
+                   ucl::Diagnostics& diagnostics) {
+  return Assembler(catalog, spec, layout, settings, diagnostics).run();
+}
+
+}  // namespace uckpt::layout

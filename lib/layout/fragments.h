@@ -1,0 +1,51 @@
+// The fragments of a checkpoint, each under the rule that takes it and its logical name.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "lib/layout/rule_book.h"
+#include "lib/tensor/catalog.h"
+
+namespace uckpt::layout {
+
+struct Fragment {
+  const RankSet* set;
+  const Tensor* tensor;
+};
+
+// All fragments of one logical tensor.
+struct Parts {
+  std::string state, name;  // global numbers
+  uint32_t rule = 0;
+  std::vector<Fragment> fragments;  // by rank set
+};
+
+// One parameter under one rule: its sizes are solved together, over all its states.
+struct Match {
+  uint32_t rule = 0;
+  std::string name;
+  std::vector<size_t> parts;  // indices into Sorted::parts
+};
+
+// A name that stands for another tensor of the same rank set.
+struct AliasName {
+  std::string state, name, target_state, target_name;
+};
+
+struct Sorted {
+  std::vector<Parts> parts;  // in order of appearance
+  std::vector<Match> matches;
+  std::vector<Parts> scattered;  // described by the input itself, under no rule
+  std::vector<Parts> numbers;    // one value a parameter: they follow it, and must agree
+  std::vector<AliasName> aliases;
+};
+
+// Matches every name, and turns local numbers into global ones. Says which names no rule takes, which rules
+// take nothing, and which numbers one of them misses.
+Sorted sort_fragments(const Catalog& catalog, const RuleBook& book, const Facts& facts,
+                      ucl::Diagnostics& diagnostics);
+
+}  // namespace uckpt::layout

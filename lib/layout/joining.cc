@@ -1,0 +1,136 @@
+#include "lib/layout/joining.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "lib/base/text.h"
+#include "lib/layout/placing.h"
+
+namespace uckpt::layout {
+
+namespace {
+
+using Fragments = std::vector<const Fragment*>;
+using Seen = std::set<std::vector<int64_t>>;
+
+// The elements of a strand, to find the same ones again on another rank.
+std::vector<int64_t> key_of(const Strand& strand) {
+  std::vector<int64_t> key = {strand.logical};
+  for (const Step& s : strand.steps) key.insert(key.end(), {s.count, s.logical});
+  return key;
+}
+
+// A rank's view, parted into what no rank before it has, and copies.
+struct Split {
+  View fresh, again;
+};
+Split split(View view, Seen& seen) {
+  Split out{{view.logical, view.local, {}}, {view.logical, view.local, {}}};
+  for (Strand& s : view.strands) {
+    const bool is_new = seen.insert(key_of(s)).second;
+    (is_new ? out.fresh : out.again).strands.push_back(std::move(s));
+  }
+  return out;
+}
+
+class Joiner {
+ public:
+  Joiner(Catalog& catalog, const Joining& joining, Tensor& tensor)
+      : catalog_(catalog), joining_(joining), tensor_(tensor), numel_(numel_of(tensor.shape)) {}
+
+  void run(const Parts& parts) {
+    std::map<int64_t, Fragments> wholes;
+    for (const Fragment& f : parts.fragments) wholes[joining_.averaged ? joining_.whole(f) : 0].push_back(&f);
+    for (const auto& [number, fragments] : wholes) add_whole(fragments);
+    if (!joining_.averaged && !joining_.one_owner) add_own_copies(wholes.begin()->second);
+  }
+
+ private:
+  void add_whole(const Fragments& fragments) {
+    Seen seen;
+    std::vector<Split> splits;
+    for (const Fragment* f : fragments) {
+      splits.push_back(split(joining_.view(*f), seen));
+      if (joining_.one_owner) break;
+    }
+    const uint32_t mark = catalog_.piece_mark();
+    for (size_t i = 0; i < splits.size(); ++i)
+      place_pieces(catalog_, fragments[i]->tensor->pieces, splits[i].fresh, numel_, item_size(tensor_.dtype));
+    const PieceRange all = catalog_.pieces_since(mark);
+    if (has_first_) return tensor_.averaged_with.push_back(all);
+    has_first_ = true;
+    tensor_.pieces = all;
+    // Further wholes differ by nature: only the first one's copies can be compared with it.
+    for (size_t i = 0; i < splits.size(); ++i) {
+      if (!splits[i].again.strands.empty())
+        add_copy(catalog_, tensor_, *fragments[i], splits[i].again,
+                 cat("copy on rank ", text_of(fragments[i]->set->at)));
+    }
+  }
+
+  void add_own_copies(const Fragments& fragments) {
+    const auto& firsts = fragments.front()->tensor->copies;
+    for (size_t c = 0; c < firsts.size(); ++c) {
+      const Copy& first = firsts[c];
+      const bool everywhere = std::all_of(fragments.begin(), fragments.end(), [&](const Fragment* f) {
+        const auto& own = f->tensor->copies;
+        return c < own.size() && own[c].dtype == first.dtype && own[c].is_module == first.is_module;
+      });
+      if (!everywhere || item_size(first.dtype) == 0) continue;
+      Seen seen;
+      const uint32_t mark = catalog_.piece_mark();
+      for (const Fragment* f : fragments) {
+        const Split parts = split(joining_.view(*f), seen);
+        place_pieces(catalog_, f->tensor->copies[c].pieces, parts.fresh, numel_, item_size(first.dtype));
+      }
+      tensor_.copies.push_back({catalog_.pieces_since(mark), first.dtype, first.is_module, first.what});
+    }
+  }
+
+  Catalog& catalog_;
+  const Joining& joining_;
+  Tensor& tensor_;
+  const int64_t numel_;
+  bool has_first_ = false;
+};
+
+}  // namespace
+
+Tensor join(Catalog& catalog, const Parts& parts, const Joining& joining) {
+  const Tensor& first = *parts.fragments.front().tensor;
+  Tensor t;
+  t.name = parts.name;
+  t.state = parts.state;
+  t.dtype = first.dtype;
+  t.shape = joining.shape;
+  t.module_dtype = first.module_dtype;
+  t.layout = cat(parts.fragments.size(), parts.fragments.size() == 1 ? " rank, " : " ranks, ", joining.how,
+                 "; each ", first.layout);
+  for (const Fragment& f : parts.fragments)
+    if (t.refusal.empty()) t.refusal = f.tensor->refusal;
+  if (t.refusal.empty() && numel_of(t.shape) == INT64_MAX) t.refusal = "it is larger than any file";
+  const bool under_a_byte = item_size(t.dtype) == 0;
+  if (t.refusal.empty() && under_a_byte && parts.fragments.size() > 1)
+    t.refusal = cat("a tensor of type ", name_of(t.dtype), " lies on several ranks");
+  if (!t.refusal.empty()) return t;
+  if (under_a_byte) {
+    t.pieces = first.pieces;
+  } else {
+    Joiner(catalog, joining, t).run(parts);
+  }
+  return t;
+}
+
+void add_copy(Catalog& catalog, Tensor& tensor, const Fragment& fragment, const View& view,
+              std::string what) {
+  const uint32_t mark = catalog.piece_mark();
+  place_pieces(catalog, fragment.tensor->pieces, view, numel_of(tensor.shape), item_size(tensor.dtype));
+  tensor.copies.push_back({catalog.pieces_since(mark), tensor.dtype, false, std::move(what)});
+}
+
+bool has_arithmetic(DType dtype) {
+  return dtype == DType::kF16 || dtype == DType::kBF16 || dtype == DType::kF32 || dtype == DType::kF64;
+}
+
+}  // namespace uckpt::layout

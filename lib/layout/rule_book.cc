@@ -1,0 +1,46 @@
+#include "lib/layout/rule_book.h"
+
+#include <algorithm>
+
+namespace uckpt::layout {
+
+namespace {
+
+constexpr size_t kDeepestUse = 64;
+
+}  // namespace
+
+RuleBook::RuleBook(const ucl::Spec& spec, ucl::LayoutRef layout) {
+  add(spec, layout, 0);
+  for (uint32_t i = 0; i < rules_.size(); ++i) patterns_.add(rules_[i].rule->name, i);
+}
+
+void RuleBook::add(const ucl::Spec& spec, ucl::LayoutRef layout, size_t depth) {
+  const bool known = std::any_of(layouts_.begin(), layouts_.end(),
+                                 [&](const ucl::LayoutRef& l) { return l.layout == layout.layout; });
+  if (!layout || known || depth > kDeepestUse) return;
+  layouts_.push_back(layout);
+  const Scope scope{layout.file, layout.layout};
+  for (const ucl::LayoutItem& item : layout.layout->items)
+    if (const auto* index = std::get_if<ucl::Index>(&item))
+      indices_.try_emplace(index->name.text, IndexRef{index, scope});
+  for (const ucl::LayoutItem& item : layout.layout->items) {
+    if (const auto* rule = std::get_if<ucl::Rule>(&item)) rules_.push_back({rule, scope});
+    if (const auto* use = std::get_if<ucl::LayoutUse>(&item))
+      add(spec, spec.layout(use->layout.text), depth + 1);
+  }
+}
+
+const IndexRef* RuleBook::index(std::string_view capture) const {
+  const auto found = indices_.find(capture);
+  return found == indices_.end() ? nullptr : &found->second;
+}
+
+std::optional<uint32_t> RuleBook::first(std::string_view name,
+                                        const std::function<bool(const RuleRef&)>& wanted) const {
+  for (const uint32_t id : patterns_.matching(name))
+    if (wanted(rules_[id])) return id;
+  return std::nullopt;
+}
+
+}  // namespace uckpt::layout

@@ -1,0 +1,199 @@
+// Rules over fragments: bodies, modifiers, copies, and every message of theirs.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "lib/base/text.h"
+#include "tests/unit/layout/assemble_testing.h"
+
+namespace uckpt::layout {
+namespace {
+
+using namespace testing;
+
+Coordinate tp(int64_t place) { return {{"tp", place}}; }
+Settings two_ranks() { return {{}, {}, {{"tp", 2}}}; }
+
+std::string layout_of(const std::string& rules) { return cat("ucl 1\nlayout l over tp {\n", rules, "\n}\n"); }
+
+TEST_CASE("assemble: blocks that every rank holds are copies, others are joined") {
+  World w;
+  const Array whole = made_up("w", {8, 2});  // q0..q3 k0 k1 v0 v1
+  for (int64_t t = 0; t < 2; ++t) w.put(tp(t), "w", rows_of(whole, {2 * t, 2 * t + 1, 4, 5, 6, 7}));
+  CHECK(w.join(layout_of("\"w\" [(q: 4@tp | k: 2 | v: 2), h]"), "l", two_ranks()) == "");
+  CHECK(w.holds("w", whole));
+  REQUIRE(w.tensor("w").copies.size() == 1);
+  const Values copy = w.values(w.tensor("w").copies[0].pieces, 16);
+  CHECK(std::isnan(copy[0]));
+  CHECK(std::equal(copy.begin() + 8, copy.end(), whole.values.begin() + 8));
+  CHECK(w.tensor("w").copies[0].what == "copy on rank tp 1");
+}
+
+TEST_CASE("assemble: partial, unique, opaque, drop, values, states, numbers") {
+  World w;
+  const Array a = made_up("a", {4}), b = made_up("b", {4}), small = made_up("small", {2});
+  for (int64_t t = 0; t < 2; ++t) {
+    w.put(tp(t), "mean", t ? b : a);
+    w.put(tp(t), "bias", a);
+    w.put(tp(t), "bias", a, "exp_avg");
+    w.put(tp(t), "bias", a, "exp_avg_sq");
+    w.put(tp(t), "norm", a);
+    w.put(tp(t), "dropped", t ? a : b);
+    w.put(tp(t), "opaque", t ? a : b);
+    w.put(tp(t), "odd", a);
+    w.put(tp(t), "odd", small, "exp_avg");
+    w.put(tp(t), "odd", made_up("step", {}), "step");
+  }
+  w.put(tp(1), "owned", a);
+  const std::string rules =
+      "\"mean\" partial mean over tp\n\"bias\" [...] * 1/tp\n\"norm\" [...] + 1\n\"dropped\" "
+      "drop\n\"opaque\" opaque\n"
+      "\"owned\" unique\n\"odd\" [r@tp] states exp_avg\n\"odd\" replicate";
+  CHECK(w.join(layout_of(rules), "l", two_ranks()) == "");
+  const Tensor& mean = w.tensor("mean");
+  REQUIRE(mean.averaged_with.size() == 1);
+  CHECK(w.values(mean.pieces, 4) == a.values);
+  CHECK(w.values(mean.averaged_with[0], 4) == b.values);
+  CHECK(mean.copies.empty());
+  CHECK(w.tensor("bias").factor == 2);
+  CHECK(w.tensor("bias", "exp_avg").factor == 0.5);
+  CHECK(w.tensor("bias", "exp_avg_sq").factor == 0.25);
+  CHECK(w.tensor("norm").summand == -1);
+  CHECK_THROWS(w.tensor("dropped"));
+  CHECK(w.tensor("opaque").copies.empty());
+  CHECK(w.holds("owned", a));
+  CHECK(w.tensor("odd", "exp_avg").shape == Shape{4});
+  CHECK(w.holds("odd", a));
+  CHECK(w.tensor("odd", "step").shape.empty());
+}
+
+TEST_CASE("assemble: `when` chooses between rules, by mesh sizes and givens") {
+  const std::string text =
+      "ucl 1\ngiven tie from tie_weights = 0\nlayout l over tp {\n"
+      "\"w\" [o@tp] when tie, tp > 1\n\"w\" replicate when not tie\n}\n";
+  for (const int64_t tie : {0, 1}) {
+    World w;
+    for (int64_t t = 0; t < 2; ++t) w.put(tp(t), "w", made_up("w", {2}));
+    Settings s = two_ranks();
+    if (tie) s.arguments["tie_weights"] = 1;
+    CHECK(w.join(text, "l", s) == "");
+    CHECK(w.tensor("w").shape == Shape{tie ? 4 : 2});
+  }
+}
+
+std::string said(const std::string& rules, const std::function<void(World&)>& fill) {
+  World w;
+  fill(w);
+  return w.join(layout_of(rules), "l", two_ranks());
+}
+
+TEST_CASE("assemble: names without a rule, rules without a name, numbers that are missing") {
+  const auto fill = [](World& w) {
+    for (int64_t t = 0; t < 2; ++t) {
+      w.put(tp(t), "layers.0.a", made_up("a", {2}));
+      w.put(tp(t), "layers.1.a", made_up("b", {2}));
+      w.put(tp(t), "layers.0.b", made_up("c", {2}));
+      w.put(tp(t), "extra", made_up("d", {2}));
+    }
+  };
+  CHECK(said("\"layers.{i}.a\" replicate\n\"layers.{i}.b\" replicate\n\"gone\" replicate", fill) ==
+        R"(spec.ucl:2:8: error: no rule takes the name `extra` [ucl.no_rule]
+    2 | layout l over tp {
+      |        ^
+  hint: a fallback is written, never assumed: `"**" replicate`
+spec.ucl:4:1: error: nothing of the checkpoint fits "layers.{i}.b" at i = 1, which other rules have [ucl.missing_number]
+    4 | "layers.{i}.b" replicate
+      | ^^^^^^^^^^^^^^
+  hint: write `optional` before the rule if that may be
+spec.ucl:5:1: error: the rule "gone" takes nothing of the checkpoint [ucl.unused_rule]
+    5 | "gone" replicate
+      | ^^^^^^
+  hint: write `optional` before it if that may be
+3 errors
+)");
+}
+
+TEST_CASE("assemble: fragments that are missing, misplaced, of another shape or type") {
+  const auto one_missing = [](World& w) {
+    w.put(tp(0), "w", made_up("w", {2}));
+    w.put(tp(1), "x", made_up("x", {2}));
+    w.put(tp(0), "x", made_up("x", {2}));
+  };
+  CHECK(
+      said("\"w\" replicate\n\"x\" replicate", one_missing) ==
+      R"(spec.ucl:3:1: error: `w`: rank tp 1 has no fp32 of it, expected one of shape [2] [ucl.missing_fragment]
+    3 | "w" replicate
+      | ^^^
+1 error
+)");
+  CHECK(said("\"w\" replicate on tp first\n\"x\" replicate on tp last", one_missing) ==
+        R"(spec.ucl:4:1: error: `x`: it lies on rank tp 0, where its rule has none [ucl.misplaced]
+    4 | "x" replicate on tp last
+      | ^^^
+1 error
+)");
+  const auto shapes = [](World& w) {
+    for (int64_t t = 0; t < 2; ++t) {
+      w.put(tp(t), "w", made_up("w", {2}));
+      w.put(tp(t), "w", made_up("w", {3}), "exp_avg");
+    }
+  };
+  CHECK(
+      said("\"w\" replicate", shapes) ==
+      R"(spec.ucl:3:1: error: `w`: its exp_avg has the shape [3] on rank tp 0, its fp32 [2] [ucl.state_shape]
+    3 | "w" replicate
+      | ^^^
+  hint: a state of another shape takes a rule of its own, with `states`
+1 error
+)");
+}
+
+TEST_CASE("assemble: a size that no whole number gives, a factor of integers, a tie to nothing") {
+  const auto odd = [](World& w) {
+    for (int64_t t = 0; t < 2; ++t) w.put(tp(t), "w", made_up("w", {3}));
+  };
+  CHECK(said("where two = 2\n\"w\" [o two]", odd) ==
+        R"(spec.ucl:4:6: error: rank tp 0 holds 3 here: `o` would have to be 3/2 [ucl.size_conflict]
+    4 | "w" [o two]
+      |      ^^^^^
+  hint: fragments of shape [3]
+1 error
+)");
+  CHECK(said("\"w\" tied to \"x\"", odd) ==
+        R"(spec.ucl:3:5: error: `w` is tied to "x", of which the checkpoint has no fp32 [ucl.tied_to_nothing]
+    3 | "w" tied to "x"
+      |     ^^^^^^^^^^^
+1 error
+)");
+}
+
+TEST_CASE("assemble: fragments that the input describes box by box need no rule") {
+  // Three heads over two ranks: the middle one on both; and a scale.
+  const Array whole = made_up("w", {6, 2});
+  World w;
+  w.put(tp(0), "w", rows_of(whole, {0, 1, 2, 3}));
+  w.put(tp(1), "w", rows_of(whole, {4, 5, 2, 3}));
+  w.put(tp(0), "w", rows_of(whole, {0, 1, 2, 3}), "exp_avg");
+  w.put(tp(1), "w", rows_of(whole, {4, 5, 2, 3}), "exp_avg");
+  w.catalog.scattered["w"] = {{6, 2},
+                              {{{{2, 2}, {2, 1}, {2, 1}, 0, 0}, {{2, 2}, {2, 1}, {2, 1}, 4, 4}},
+                               {{{2, 2}, {2, 1}, {2, 1}, 8, 0}, {{2, 2}, {2, 1}, {2, 1}, 4, 4}}},
+                              0.5};
+  CHECK(w.join(layout_of("optional \"**\" replicate"), "l", two_ranks()) == "");
+  CHECK(w.holds("w", whole));
+  CHECK(w.tensor("w").factor == 2);
+  CHECK(w.tensor("w", "exp_avg").factor == 0.5);
+  REQUIRE(w.tensor("w").copies.size() == 1);
+  CHECK(w.values(w.tensor("w").copies[0].pieces, 12)[4] == whole.values[4]);
+  for (const ScatteredBox& bad :
+       std::vector{ScatteredBox{{2, 2}, {2, 1}, {1, 1}, 8, 0}, ScatteredBox{{2, 2}, {2, 1}, {2, 1}, 8, 6}}) {
+    World v;
+    v.put(tp(0), "w", rows_of(whole, {0, 1, 2, 3}));
+    v.put(tp(1), "w", rows_of(whole, {4, 5, 2, 3}));
+    v.catalog.scattered["w"] = {{6, 2}, {{bad}, {bad}}, 1};
+    CHECK_THROWS_AS(v.join(layout_of("optional \"**\" replicate"), "l", two_ranks()), Error);
+  }
+}
+
+}  // namespace
+}  // namespace uckpt::layout
