@@ -9,12 +9,15 @@ namespace {
 
 std::string size_text(int64_t bytes) { return human_bytes(static_cast<uint64_t>(bytes)); }
 
-// "from 4 pieces, 2 dp shards, flat; 1 copy compared"
+// "Extract 4 pieces of 2 files, Union 2 dp shards, flat; compare 1 copy"
 std::string recipe_text(const TensorRecipe& r) {
   if (!r.alias_of.empty()) return cat("link to ", r.alias_of);
-  std::string text = counted(r.pieces, "piece");
-  if (!r.how.empty()) text += cat(", ", r.how);
-  if (r.copies > 0) text += cat("; ", r.copies, r.copies == 1 ? " copy compared" : " copies compared");
+  std::string text = cat("Extract ", counted(r.pieces, "piece"), " of ", counted(r.files, "file"));
+  if (!r.how.empty() && (r.pieces > 1 || r.mean_of > 1)) text += cat(", Union ", r.how);
+  if (!r.how.empty() && r.pieces <= 1 && r.mean_of == 1) text += cat(", ", r.how);
+  if (r.mean_of > 1) text += cat(", mean of ", r.mean_of);
+  if (r.how.find(" pad(") != std::string::npos) text += ", StripPad";
+  if (r.copies > 0) text += cat("; compare ", r.copies, r.copies == 1 ? " copy" : " copies");
   return text;
 }
 
@@ -44,7 +47,7 @@ void print_recipes(const PlanSummary& p, bool all, Out& out) {
   }
   using enum Table::Align;
   Table table({kLeft, kLeft, kLeft, kLeft, kRight});
-  table.row({"TENSOR", "DTYPE", "SHAPE", "FROM", "BYTES"});
+  table.row({"SAVE", "DTYPE", "SHAPE", "HOW", "BYTES"});
   for (const NameGroup& g : groups) {
     const TensorRecipe& r = p.recipes[g.members.front()];
     const auto times = static_cast<int64_t>(g.members.size());
@@ -74,8 +77,8 @@ void print_plan_json(const PlanSummary& p, Out& out) {
     const TensorRecipe& r = p.recipes[i];
     out.print(cat(i > 0 ? "," : "", "\n  {\"tensor\": ", json_string(r.path),
                   ", \"dtype\": ", json_string(r.dtype), ", \"shape\": ", r.shape, ", \"bytes\": ", r.bytes,
-                  ", \"pieces\": ", r.pieces, ", \"compared\": ", r.copies,
-                  ", \"how\": ", json_string(r.how)));
+                  ", \"pieces\": ", r.pieces, ", \"files\": ", r.files, ", \"mean_of\": ", r.mean_of,
+                  ", \"compared\": ", r.copies, ", \"how\": ", json_string(r.how)));
     if (!r.alias_of.empty()) out.print(cat(", \"link_to\": ", json_string(r.alias_of)));
     out.print("}");
   }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 #include "lib/base/text.h"
 #include "lib/convert/select.h"
@@ -95,6 +96,14 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   return p;
 }
 
+int64_t files_of(const Catalog& catalog, const Tensor& t) {
+  std::set<FileId> files;
+  for (const Piece& p : catalog.pieces_of(t.pieces)) files.insert(p.file);
+  for (const PieceRange& range : t.averaged_with)
+    for (const Piece& p : catalog.pieces_of(range)) files.insert(p.file);
+  return static_cast<int64_t>(files.size());
+}
+
 PlanSummary summarise(const Catalog& catalog, const Prepared& p) {
   PlanSummary s;
   s.kind = catalog.kind;
@@ -112,7 +121,8 @@ PlanSummary summarise(const Catalog& catalog, const Prepared& p) {
     ++(t.alias ? s.links : s.tensors);
     s.recipes.push_back({t.path(), std::string(name_of(t.dtype)), shape_text(t.shape),
                          t.alias ? 0 : bytes_of(t), t.pieces.count, static_cast<int64_t>(t.copies.size()),
-                         t.layout, t.alias ? catalog.tensors[*t.alias].path() : ""});
+                         t.layout, t.alias ? catalog.tensors[*t.alias].path() : "", files_of(catalog, t),
+                         static_cast<int64_t>(t.averaged_with.size()) + 1});
   }
   return s;
 }

@@ -11,6 +11,7 @@
 
 namespace uckpt {
 
+// How one tensor comes about, in the words of Universal Checkpointing: Extract the pieces, Union them, StripPad.
 struct TensorRecipe {
   std::string path;  // "fp32/emb.weight"
   std::string dtype, shape;
@@ -19,6 +20,8 @@ struct TensorRecipe {
   int64_t copies;        // compared while reading
   std::string how;       // "2 dp shards, flat"
   std::string alias_of;  // hard link to this path
+  int64_t files;         // that the pieces lie in
+  int64_t mean_of;       // wholes that are averaged; 1 where nothing is
 };
 
 struct PlanSummary {

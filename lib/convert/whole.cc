@@ -1,9 +1,11 @@
 #include "lib/convert/whole.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "lib/base/text.h"
 #include "lib/layout/assemble.h"
+#include "lib/layout/renaming.h"
 #include "lib/ucl/check.h"
 #include "lib/ucl/importer.h"
 #include "lib/ucl/walk.h"
@@ -37,16 +39,29 @@ std::string named_by_convert(const ucl::Spec& spec) {
   return out;
 }
 
-ucl::LayoutRef choose_layout(const ucl::Spec& spec, const RuleOptions& rules) {
+// What the input's names are. With `--as`, a naming without a layout will do.
+std::string choose_naming(const ucl::Spec& spec, const RuleOptions& rules) {
   const std::vector<std::string> all = spec.layout_names();
   std::string name = rules.naming.empty() ? named_by_convert(spec) : rules.naming;
-  if (name.empty() && all.size() == 1) name = all.front();
-  if (const ucl::LayoutRef found = spec.layout(name)) return found;
-  if (all.empty()) throw trouble("usage.naming", cat(rules.spec, " has no layout"));
-  throw trouble("usage.naming",
-                name.empty() ? cat(rules.spec, " has ", all.size(), " layouts: expected to be told which")
-                             : cat(rules.spec, " has no layout ", escape(name, 80)))
-      .hint(cat("--naming NAME takes one of: ", joined(all)));
+  if (name.empty() && all.size() == 1) {
+    name = all.front();
+    // What is wanted is not what the input has: then it has the only other naming.
+    std::vector<std::string> others = spec.namings();
+    std::erase(others, rules.as);
+    std::sort(others.begin(), others.end());
+    others.erase(std::unique(others.begin(), others.end()), others.end());
+    if (name == rules.as && others.size() == 1) name = others.front();
+  }
+  if (spec.layout(name) || (!rules.as.empty() && spec.is_naming(name))) return name;
+  if (all.empty() && rules.as.empty()) throw trouble("usage.naming", cat(rules.spec, " has no layout"));
+  std::vector<std::string> known = rules.as.empty() ? all : spec.namings();
+  std::sort(known.begin(), known.end());
+  known.erase(std::unique(known.begin(), known.end()), known.end());
+  const std::string_view what = rules.as.empty() ? "layout" : "naming";
+  throw trouble("usage.naming", name.empty() ? cat(rules.spec, " has ", known.size(), " ", what,
+                                                   "s: expected to be told which")
+                                             : cat(rules.spec, " has no ", what, " ", escape(name, 80)))
+      .hint(cat("--naming NAME takes one of: ", joined(known)));
 }
 
 layout::Settings settings_of(const Catalog& catalog, const RuleOptions& rules) {
@@ -62,15 +77,24 @@ layout::Settings settings_of(const Catalog& catalog, const RuleOptions& rules) {
 void as_one_rank(Catalog& catalog) {
   RankSet all;
   std::vector<Tensor> rest;
-  std::vector<std::optional<uint32_t>> moved(catalog.tensors.size());
-  for (size_t i = 0; i < catalog.tensors.size(); ++i) {
-    Tensor& t = catalog.tensors[i];
-    const bool loose = t.state == state::kOther || t.state == state::kObjects;
-    if (!loose) moved[i] = static_cast<uint32_t>(all.tensors.size());
-    (loose ? rest : all.tensors).push_back(std::move(t));
+  const auto is_loose = [](const Tensor& t) {
+    return t.state == state::kOther || t.state == state::kObjects;
+  };
+  std::vector<uint32_t> moved;
+  for (const Tensor& t : catalog.tensors) {
+    std::vector<Tensor>& list = is_loose(t) ? rest : all.tensors;
+    moved.push_back(static_cast<uint32_t>(list.size()));
+    list.push_back(t);
   }
-  for (Tensor& t : all.tensors)
-    if (t.alias) t.alias = moved[*t.alias];
+  for (auto* list : {&rest, &all.tensors}) {
+    for (Tensor& t : *list) {
+      if (!t.alias) continue;
+      const Tensor& target = catalog.tensors[*t.alias];
+      const bool together = is_loose(target) == is_loose(t);
+      if (!together) t.pieces = target.pieces;
+      t.alias = together ? std::optional(moved[*t.alias]) : std::nullopt;
+    }
+  }
   catalog.tensors = std::move(rest);
   catalog.ranks.push_back(std::move(all));
 }
@@ -88,7 +112,10 @@ Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path
 
 // What can be said where nothing was joined: the first rank's fragments.
 void list_fragments(Catalog& catalog, const Error& why) {
-  if (catalog.ranks.empty()) return;
+  if (catalog.ranks.empty()) {
+    if (!catalog.refusal) catalog.refusal = why;
+    return;
+  }
   const auto base = static_cast<uint32_t>(catalog.tensors.size());
   for (Tensor t : catalog.ranks.front().tensors) {
     if (t.alias) *t.alias += base;
@@ -101,6 +128,15 @@ void list_fragments(Catalog& catalog, const Error& why) {
   }
   catalog.ranks.clear();
   if (!catalog.refusal) catalog.refusal = why;
+}
+
+// Adds what was taken on trust to what is known to be.
+bool rename(Catalog& catalog, const ucl::Spec& spec, const std::string& naming, const RuleOptions& rules,
+            const layout::Settings& settings, ucl::Diagnostics& diagnostics, Trusted& trusted) {
+  if (rules.as.empty() || rules.as == naming) return true;
+  for (std::string& t : layout::rename(catalog, spec, naming, rules.as, settings, diagnostics))
+    if (std::find(trusted.begin(), trusted.end(), t) == trusted.end()) trusted.push_back(std::move(t));
+  return !diagnostics.has_errors();
 }
 
 }  // namespace
@@ -117,13 +153,26 @@ bool join_fragments(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics
   const ucl::Spec spec =
       rules.spec.empty() ? own_spec(catalog, diagnostics) : ucl::open_spec(rules.spec, diagnostics);
   if (diagnostics.has_errors()) return false;
-  const ucl::LayoutRef layout = choose_layout(spec, rules);
+  const std::string naming = choose_naming(spec, rules);
+  const ucl::LayoutRef layout = spec.layout(naming);
+  if (!layout && !catalog.ranks.empty()) {
+    throw trouble("usage.naming", cat("the input lies over ", catalog.ranks.size(), " ranks, and `", naming,
+                                      "` has no layout that joins it"))
+        .in_file(catalog.path);
+  }
+  layout::Settings settings = settings_of(catalog, rules);
+  // A consolidated file has every tensor whole: there is no mesh in it, and no padding.
+  const bool is_whole = !layout || (!rules.as.empty() && catalog.kind == "hdf5");
+  if (is_whole) return rename(catalog, spec, naming, rules, settings, diagnostics, trusted);
   if (catalog.ranks.empty()) as_one_rank(catalog);
   // A failed attempt must leave the fragments to be listed.
   const std::vector<RankSet> before = catalog.ranks;
   const size_t tensors = catalog.tensors.size();
-  trusted = layout::assemble(catalog, spec, layout, settings_of(catalog, rules), diagnostics).trusted;
-  if (!diagnostics.has_errors()) return true;
+  layout::Assembled assembled = layout::assemble(catalog, spec, layout, settings, diagnostics);
+  trusted = std::move(assembled.trusted);
+  settings.solved = std::move(assembled.givens);
+  if (!diagnostics.has_errors() && rename(catalog, spec, naming, rules, settings, diagnostics, trusted))
+    return true;
   catalog.tensors.resize(tensors);
   catalog.ranks = before;
   return false;

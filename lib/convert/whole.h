@@ -22,8 +22,8 @@ struct RuleOptions {
 // What the rules took on trust: sizes that no shape proves, and where each came from.
 using Trusted = std::vector<std::string>;
 
-// Joins what is cut, and gives it the names that are wanted. All that does not fit goes to `diagnostics`; true
-// if nothing did. Throws refused `layout.no_rules` where there are fragments and no rules.
+// Joins what is cut, and gives it the names that are wanted. All that does not fit goes to `diagnostics`;
+// true if nothing did. Throws refused `layout.no_rules` where there are fragments and no rules.
 bool join_fragments(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics,
                     Trusted& trusted);
 

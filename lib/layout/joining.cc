@@ -69,7 +69,9 @@ class Joiner {
     }
   }
 
-  void add_own_copies(const Fragments& fragments) {
+  void add_own_copies(Fragments fragments) {
+    std::erase_if(fragments, [](const Fragment* f) { return numel_of(f->tensor->shape) == 0; });
+    if (fragments.empty()) return;
     const auto& firsts = fragments.front()->tensor->copies;
     for (size_t c = 0; c < firsts.size(); ++c) {
       const Copy& first = firsts[c];

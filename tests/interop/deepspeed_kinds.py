@@ -195,7 +195,7 @@ def _train(kind):
     return engine
 
 
-def _meet(rank, kind, folder):
+def meet(rank, kind, folder):
     """Joins the other ranks: over the loopback device and a file, so that neither a port nor the host's name matters."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(kind.world), LOCAL_WORLD_SIZE=str(kind.world),
                       MASTER_ADDR="127.0.0.1", MASTER_PORT="29500", DS_ACCELERATOR="cpu", GLOO_SOCKET_IFNAME="lo")
@@ -209,7 +209,7 @@ def _meet(rank, kind, folder):
 
 
 def _rank_main(rank, kind, folder, with_truth):
-    _meet(rank, kind, folder)
+    meet(rank, kind, folder)
     torch.manual_seed(1)
     engine = _train(kind)
     if with_truth:

@@ -1,6 +1,7 @@
 #include "lib/formats/deepspeed/deepspeed_format.h"
 
 #include <algorithm>
+#include <map>
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/builder.h"
@@ -163,6 +164,22 @@ Weights add_model(Builder& builder, Checkpoint& checkpoint, UniversalFolder* uni
   return weights;
 }
 
+// A rank whose share of a parameter is empty has no master of it, only a weight without elements.
+void name_empty_masters(std::vector<RankSet>& ranks) {
+  std::map<std::string_view, DType> masters;
+  for (const RankSet& set : ranks)
+    for (const Tensor& t : set.tensors)
+      if (t.state == state::kMaster) masters.emplace(t.name, t.dtype);
+  for (RankSet& set : ranks) {
+    for (Tensor& t : set.tensors) {
+      const auto master = masters.find(t.name);
+      if (t.state != state::kParam || t.alias || numel_of(t.shape) != 0 || master == masters.end()) continue;
+      t.state = state::kMaster;
+      t.dtype = master->second;
+    }
+  }
+}
+
 // One set of fragments a tensor parallel rank, and the rules to join them.
 Weights add_rank_sets(Builder& builder, Checkpoint& checkpoint) {
   Catalog& catalog = builder.catalog;
@@ -178,6 +195,7 @@ Weights add_rank_sets(Builder& builder, Checkpoint& checkpoint) {
     builder.incomplete += own.incomplete;
     builder.problems.insert(builder.problems.end(), own.problems.begin(), own.problems.end());
   }
+  name_empty_masters(catalog.ranks);
   const ModelFile* file = describing_file(checkpoint);
   if (file) builder.guard([&] { catalog.rules = rules_of(*file->universal, catalog); });
   return std::move(*first);
