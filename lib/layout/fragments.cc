@@ -1,6 +1,7 @@
 #include "lib/layout/fragments.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "lib/base/text.h"
 #include "lib/ucl/text_of.h"
@@ -40,6 +41,7 @@ class Sorter {
         used_(book.rules().size()) {}
 
   Sorted run() {
+    find_local_prefixes();
     count_local_numbers();
     for (const RankSet& set : catalog_.ranks)
       for (const Tensor& t : set.tensors) add(set, t);
@@ -67,6 +69,44 @@ class Sorter {
       if (index && index->index->local) out.push_back({c, index});
     }
     return out;
+  }
+
+  // Names with local numbers begin so; behind the number may stand anything.
+  void find_local_prefixes() {
+    for (uint32_t rule = 0; rule < book_.rules().size(); ++rule) {
+      const ucl::NamePattern& pattern = book_.rules()[rule].rule->name;
+      for (const LocalNumber& l : local_numbers(rule)) {
+        ucl::NamePattern prefix;
+        for (const ucl::Segment& s : pattern.segments) {
+          if (s.kind == ucl::Segment::Kind::kRest) break;
+          prefix.segments.push_back(s);
+          if (s.capture && s.capture->name.text == l.capture->name.text) {
+            prefix.rest = static_cast<int>(prefix.segments.size());
+            prefix.segments.emplace_back().kind = ucl::Segment::Kind::kRest;
+            prefix.valid = true;
+            local_prefixes_.push_back(std::make_unique<ucl::NamePattern>(std::move(prefix)));
+            local_index_.add(*local_prefixes_.back(), rule);
+            break;
+          }
+        }
+      }
+    }
+  }
+
+  // A rule that has a wildcard where a local number stands would take two tensors for one.
+  void check_wildcard(const std::string& name, uint32_t rule) {
+    const RuleRef& r = book_.rules()[rule];
+    if (local_prefixes_.empty() || r.rule->body.kind == ucl::Body::Kind::kDrop ||
+        !local_numbers(rule).empty())
+      return;
+    const std::vector<uint32_t> ids = local_index_.matching(name);
+    if (ids.empty() || !told_wildcards_.insert(rule).second) return;
+    const RuleRef& other = book_.rules()[ids.front()];
+    diagnostics_
+        .error(r.scope.file->source, r.rule->name.span, "ucl.wildcard_local",
+               cat("a wildcard takes the local number in `", escape(name, 100), "`"))
+        .note(other.scope.file->source, other.rule->name.span, "names with that number begin so")
+        .hint("write the number as this rule does, or `drop` the name");
   }
 
   // A rank's place on all axes of an index, outermost first; nothing where the format does not tell it.
@@ -156,6 +196,7 @@ class Sorter {
       unmatched_.insert(t.name);
       return;
     }
+    check_wildcard(t.name, *rule);
     const std::string name = global_name(t.name, *rule, set.at);
     note_use(*rule, name);
     const ucl::Body::Kind body = book_.rules()[*rule].rule->body.kind;
@@ -246,6 +287,9 @@ class Sorter {
   std::map<std::string, std::set<int64_t>> numbers_;  // of each capture, over all rules
   std::set<std::string> unmatched_;
   std::map<std::string, size_t> known_;
+  std::vector<std::unique_ptr<ucl::NamePattern>> local_prefixes_;
+  ucl::PatternIndex local_index_;
+  std::set<uint32_t> told_wildcards_;
   std::map<std::string, std::map<std::vector<int64_t>, int64_t>, std::less<>> local_counts_;
 };
 

@@ -189,5 +189,21 @@ TEST_CASE("stranger: a local expert number taken for a global one") {
 )");
 }
 
+TEST_CASE("stranger: no wildcard takes a local number") {
+  World w = experts();
+  for (int64_t ep = 0; ep < 4; ++ep) w.put({{"ep", ep}}, "layers.0.experts.0.bias", made_up("b", {2}));
+  CHECK(
+      w.join(replaced(kExperts, ".experts.{e}.**", ".experts.{e}.w"), "moe", {{}, {}, {{"ep", 4}}}) ==
+      R"(spec.ucl:5:5: error: a wildcard takes the local number in `layers.0.experts.0.bias` [ucl.wildcard_local]
+    5 |     "**" replicate
+      |     ^^^^
+spec.ucl:4:5: note: names with that number begin so
+    4 |     "layers.{i}.experts.{e}.w" [...]
+      |     ^^^^^^^^^^^^^^^^^^^^^^^^^^
+  hint: write the number as this rule does, or `drop` the name
+1 error
+)");
+}
+
 }  // namespace
 }  // namespace uckpt::layout
