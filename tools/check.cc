@@ -49,6 +49,7 @@ class Check final : public Verb {
   std::string_view examples() const override {
     return "  uckpt check mine.ucl            every error, each with its place and the way out\n"
            "  uckpt check mine.ucl ckpt/      and whether the checkpoint's fragments fit it\n"
+           "  uckpt check megatron/llama ckpt/ --as hf_llama   and whether its maps lead to those names\n"
            "  uckpt check megatron/llama      a spec that ships with the tool\n"
            "  uckpt check --list              the names of those\n"
            "  uckpt check --json mine.ucl     the same for editors and scripts\n";
@@ -56,7 +57,10 @@ class Check final : public Verb {
   void add_flags(CLI::App& app) override {
     app.add_option("SPEC", spec_, "A .ucl file, or the name of a shipped spec")->type_name("");
     app.add_option("IN", in_, "A checkpoint to check it against: no tensor data is read")->type_name("");
-    app.add_option("--naming", rules_.naming, "Which of the spec's layouts describes IN")->type_name("NAME");
+    app.add_option("--naming", rules_.naming, "Which of the spec's namings (layouts) IN has")
+        ->type_name("NAME");
+    app.add_option("--as", rules_.as, "Check that IN can be renamed and regrouped into this naming too")
+        ->type_name("NAMING");
     app.add_option("--set", rules_.set, "Give a size of the spec's `given` or `where`; may be repeated")
         ->type_name("NAME=N")
         ->type_size(1)

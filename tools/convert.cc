@@ -56,6 +56,8 @@ class Convert final : public Verb {
            "  uckpt convert --states fp32,param ckpt/ weights.h5     no optimizer states\n"
            "  uckpt convert --select 'layers.0.*' ckpt/ layer0.h5\n"
            "  uckpt convert -j 4 --max-mem 2G ckpt/ model.h5         with less of the machine\n"
+           "  uckpt convert --spec megatron/llama --as hf_llama ckpt/ model.h5   under the names of Hugging "
+           "Face\n"
            "  uckpt convert -n ckpt/ model.h5                        only show the plan\n";
   }
   void add_flags(CLI::App& app) override {

@@ -85,7 +85,9 @@ void RuleFlags::add(CLI::App& app) {
   app.add_option("--spec", spec,
                  "Rules that join the input's fragments: a UCL file, or the name of a shipped spec")
       ->type_name("SPEC");
-  app.add_option("--naming", naming, "Which of the spec's layouts describes the input")->type_name("NAME");
+  app.add_option("--naming", naming, "Which of the spec's namings (layouts) the input has")
+      ->type_name("NAME");
+  app.add_option("--as", as, "Rename and regroup into this naming of the spec")->type_name("NAMING");
   app.add_option("--set", set, "Give a size of the spec's `given` or `where`; may be repeated")
       ->type_name("NAME=N")
       ->type_size(1)
@@ -96,12 +98,17 @@ RuleOptions RuleFlags::checked() const {
   RuleOptions options;
   options.spec = spec;
   options.naming = naming;
+  options.as = as;
   for (const std::string& text : set) {
     const size_t equals = text.find('=');
     if (equals == std::string::npos || equals == 0)
       throw trouble("usage.set", cat("--set: expected NAME=N, found `", escape(text), "`"));
     const std::string name = text.substr(0, equals);
     options.set[name] = parse_count(cat("--set ", escape(name)), text.substr(equals + 1), 0);
+  }
+  if (spec.empty() && !as.empty()) {
+    throw trouble("usage.spec", "--as takes a naming of a spec: expected --spec too")
+        .hint("`uckpt check --list` names the specs that ship with the tool");
   }
   if (spec.empty() && (!naming.empty() || !set.empty()))
     throw trouble("usage.spec", "--naming and --set say something about a spec: expected --spec too");

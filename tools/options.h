@@ -28,9 +28,9 @@ struct OpenFlags {
   OpenOptions checked() const;
 };
 
-// Rules for inputs that are cut.
+// Rules for inputs that are cut, or that are wanted under other names.
 struct RuleFlags {
-  std::string spec, naming;
+  std::string spec, naming, as;
   std::vector<std::string> set;  // NAME=N
   void add(CLI::App& app);
   RuleOptions checked() const;

@@ -11,7 +11,8 @@
 
 namespace uckpt {
 
-// How one tensor comes about, in the words of Universal Checkpointing: Extract the pieces, Union them, StripPad.
+// How one tensor comes about, in the words of Universal Checkpointing: Extract the pieces, Union them,
+// StripPad.
 struct TensorRecipe {
   std::string path;  // "fp32/emb.weight"
   std::string dtype, shape;

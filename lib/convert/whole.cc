@@ -5,6 +5,7 @@
 
 #include "lib/base/text.h"
 #include "lib/layout/assemble.h"
+#include "lib/layout/map_book.h"
 #include "lib/layout/renaming.h"
 #include "lib/ucl/check.h"
 #include "lib/ucl/importer.h"
@@ -99,15 +100,25 @@ void as_one_rank(Catalog& catalog) {
   catalog.ranks.push_back(std::move(all));
 }
 
+// What `check` has to be told too.
+std::string flags_text(const RuleOptions& rules) {
+  std::string out;
+  if (!rules.naming.empty()) out += cat(" --naming ", rules.naming);
+  if (!rules.as.empty()) out += cat(" --as ", rules.as);
+  for (const auto& [name, value] : rules.set) out += cat(" --set ", name, "=", value);
+  return out;
+}
+
 Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path, const RuleOptions& rules) {
   const ucl::Diagnostic first = diagnostics.sorted().front();
   const ucl::Position at = first.source.position(first.span.begin);
   std::string text = cat(first.source.name(), ":", at.line, ":", at.column, ": ", first.message);
   if (diagnostics.errors() > 1) text += cat(" (and ", diagnostics.errors() - 1, " more)");
   Error e = refused(first.code, std::move(text)).in_file(path);
-  return rules.spec.empty() ? e.hint(cat("`uckpt infer ", path,
-                                         "` prints the rules: correct them, and give them with --spec"))
-                            : e.hint(cat("`uckpt check ", rules.spec, " ", path, "` shows all of it"));
+  return rules.spec.empty()
+             ? e.hint(
+                   cat("`uckpt infer ", path, "` prints the rules: correct them, and give them with --spec"))
+             : e.hint(cat("`uckpt check ", rules.spec, " ", path, flags_text(rules), "` shows all of it"));
 }
 
 // What can be said where nothing was joined: the first rank's fragments.
@@ -120,7 +131,9 @@ void list_fragments(Catalog& catalog, const Error& why) {
   for (Tensor t : catalog.ranks.front().tensors) {
     if (t.alias) *t.alias += base;
     if (t.refusal.empty())
-      t.refusal = "it is one rank's fragment, and the rules to join it are missing or do not fit";
+      t.refusal = catalog.ranks.size() > 1
+                      ? "it is one rank's fragment, and the rules to join it are missing or do not fit"
+                      : "the rules that were given for it do not fit";
     if (!t.alias) t.layout = cat("1 of ", catalog.ranks.size(), " fragments");
     t.pieces = {};
     t.copies.clear();
@@ -160,6 +173,7 @@ bool join_fragments(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics
                                       "` has no layout that joins it"))
         .in_file(catalog.path);
   }
+  if (!rules.as.empty() && rules.as != naming) (void)layout::map_chain(spec, naming, rules.as);
   layout::Settings settings = settings_of(catalog, rules);
   // A consolidated file has every tensor whole: there is no mesh in it, and no padding.
   const bool is_whole = !layout || (!rules.as.empty() && catalog.kind == "hdf5");

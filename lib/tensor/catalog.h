@@ -104,8 +104,8 @@ struct RankSet {
   std::vector<Tensor> tensors;  // their pieces are in the catalog's lists; aliases count here
 };
 
-// A tensor whose fragments the input itself describes box by box, in a way that no rule says. Offsets and strides
-// count elements: of the whole tensor, and of the rank's fragment, both row-major.
+// A tensor whose fragments the input itself describes box by box, in a way that no rule says. Offsets and
+// strides count elements: of the whole tensor, and of the rank's fragment, both row-major.
 struct ScatteredBox {
   Shape extent, whole_strides, part_strides;
   int64_t whole_offset = 0, part_offset = 0;

@@ -1,11 +1,13 @@
 """Maps: every shipped one there and back, bit for bit, and what Hugging Face's names then hold against numpy."""
 import itertools
+import os
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
-from common import Consolidated, convert, uckpt
+from common import DATA, Consolidated, convert, refused, uckpt
 
 HIDDEN, HEAD_DIM, FFN, VOCAB, POSITIONS, LAYERS, EXPERTS = 16, 4, 24, 128, 32, 2, 4
 HEADS = HIDDEN // HEAD_DIM
@@ -221,3 +223,88 @@ def test_extract_and_ls_speak_the_new_names(tmp_path):
     listed = uckpt("ls", "-a", path, *flags(spec, ours, theirs, sizes))
     assert all(name in listed.text for name in expected)
     assert uckpt("check", spec, path, *flags(spec, ours, theirs, sizes)[2:]).code == 0
+
+
+def test_tied_names_of_a_torch_file(tmp_path):
+    """Both names of the shared table are in the file, as one storage; untied, they stay two names of one dataset."""
+    tensors = hf_llama(made(llama(tie=True)), HEADS, True, False)
+    state = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    source = str(tmp_path / "pytorch_model.bin")
+    for tie, names in ((1, set()), (0, {"output_layer.weight"})):
+        out = convert(source, str(tmp_path / f"tie{tie}.h5"),
+                      *flags("megatron/llama", "hf_llama", "megatron_llama", SIZES | {"tie": tie}))
+        assert set(values(out)) == set(llama(tie=True)) | names
+        with Consolidated(out) as file:
+            for name in names:
+                assert file.address(f"param/{name}") == file.address("param/embedding.word_embeddings.weight")
+
+
+def test_the_only_other_naming_is_the_inputs(tmp_path):
+    tensors = hf_llama(made(llama()), HEADS, False, False)
+    save_file(tensors, str(tmp_path / "hf.safetensors"))
+    out = convert(str(tmp_path / "hf.safetensors"), str(tmp_path / "out.h5"), "--spec", "megatron/llama",
+                  "--as", "megatron_llama", "--set", f"heads={HEADS}")
+    assert_same(values(out), made(llama()))
+
+
+def test_a_missing_tensor_is_found_before_anything_is_written(tmp_path, out):
+    tensors = hf_llama(made(llama()), HEADS, False, False)
+    del tensors["model.layers.1.self_attn.v_proj.weight"]
+    save_file(tensors, str(tmp_path / "hf.safetensors"))
+    message = refused(str(tmp_path / "hf.safetensors"), out, *flags("megatron/llama", "hf_llama", "megatron_llama", SIZES))
+    assert "`model.layers.1.self_attn.v_proj.weight` is missing" in message
+
+
+# How the fixture's own names and shapes would be in a family that keeps everything apart, some of it transposed.
+FIXTURE_MAP = """
+map deepspeed <-> apart {
+    where n = 3, m = 1
+    "layers.{i}.attention.qkv.weight" [(q: n d | k: m d | v: m d), h]
+        <-> q: "block.{i}.q" [n d, h], k: "block.{i}.k" [m d, h], v: "block.{i}.v" [h, m d]
+    "layers.{i}.mlp.dense_h_to_4h.weight" [(gate: f | up: f), h] <-> gate: "block.{i}.gate" [f, h], up: "block.{i}.up" [h, f]
+    "layers.{i}.attention.dense.weight" [o, u] <-> "block.{i}.o" [u, o]
+    "layers.{i}.mlp.dense_4h_to_h.weight" [h, f] <-> "block.{i}.down" [f, h]
+    "{x:**}" <-> "other.{x}"
+}
+"""
+
+
+def all_values(path):
+    with Consolidated(path) as file:
+        return {name: file.file[name][()] for name in sorted(file.paths())}
+
+
+@pytest.mark.parametrize("fixture", ["zero1-tp2-dp2", "zero2-tp2-dp1-ucp04", "bf16opt-zero1-tp2-dp2"])
+def test_ranks_of_deepspeed_with_all_states(fixture, tmp_path):
+    source = os.path.join(DATA, "deepspeed", fixture, "ckpt")
+    plain = all_values(convert(source, str(tmp_path / "plain.h5")))
+    spec = str(tmp_path / "spec.ucl")
+    with open(spec, "w", encoding="utf-8") as file:
+        file.write(uckpt("infer", source).text + FIXTURE_MAP)
+    args = ["--spec", spec, "--naming"]
+    apart = convert(source, str(tmp_path / "apart.h5"), "--verify", *args, "deepspeed", "--as", "apart")
+    found = all_values(apart)
+    checked = 0
+    for name, whole in plain.items():
+        state, rest = name.split("/", 1)
+        layer = rest.split(".")[1]
+        if whole.ndim != 2:
+            continue
+        block = f"{state}/block.{layer}."
+        if rest.endswith("qkv.weight"):
+            assert np.array_equal(found[block + "q"], whole[:12])
+            assert np.array_equal(found[block + "k"], whole[12:16])
+            assert np.array_equal(found[block + "v"], whole[16:].T)
+            checked += 1
+        if rest.endswith("dense_h_to_4h.weight"):
+            assert np.array_equal(found[block + "gate"], whole[:14])
+            assert np.array_equal(found[block + "up"], whole[14:].T)
+            checked += 1
+        if rest.endswith("attention.dense.weight"):
+            assert np.array_equal(found[block + "o"], whole.T)
+            checked += 1
+    assert checked >= 12
+    back = convert(apart, str(tmp_path / "back.h5"), "--verify", *args, "apart", "--as", "deepspeed")
+    assert_same(all_values(back), plain)
