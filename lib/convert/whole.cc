@@ -29,21 +29,38 @@ std::string joined(const std::vector<std::string>& names) {
   return out;
 }
 
-// The naming that `convert { from … as NAMING }` gives to the source.
-std::string named_by_convert(const ucl::Spec& spec) {
+// The naming that `convert { from … as NAMING }` gives to the source, or `to … as NAMING` to the target.
+std::string named_by_convert(const ucl::Spec& spec, bool source) {
   std::string out;
   ucl::each<ucl::Convert>(spec.root().program.statements, [&](const ucl::Convert& c) {
     ucl::each<ucl::Endpoint>(c.items, [&](const ucl::Endpoint& e) {
-      if (e.is_source && e.naming) out = e.naming->text;
+      if (e.is_source == source && e.naming) out = e.naming->text;
     });
   });
   return out;
 }
 
+// What else a `convert` block asks for is not done yet, and that is said.
+void tell_unapplied(const ucl::Spec& spec, std::vector<std::string>& warnings) {
+  const auto tell = [&](std::string_view what, std::string_view way_out) {
+    warnings.push_back(cat("the `", what, "` of the spec's `convert` block is not applied", way_out));
+  };
+  ucl::each<ucl::Convert>(spec.root().program.statements, [&](const ucl::Convert& c) {
+    ucl::each<ucl::DTypeChoice>(c.items, [&](const ucl::DTypeChoice& d) {
+      if (!d.keep) tell("dtype", ": tensors keep their types");
+    });
+    ucl::each<ucl::DropNames>(c.items, [&](const auto&) { tell("drop", ": use --drop"); });
+    ucl::each<ucl::StateChoice>(c.items, [&](const auto&) { tell("states", ": use --states"); });
+    ucl::each<ucl::Endpoint>(c.items, [&](const ucl::Endpoint& e) {
+      if (!e.settings.empty()) tell("with", ": the output holds whole tensors");
+    });
+  });
+}
+
 // What the input's names are. With `--as`, a naming without a layout will do.
 std::string choose_naming(const ucl::Spec& spec, const RuleOptions& rules) {
   const std::vector<std::string> all = spec.layout_names();
-  std::string name = rules.naming.empty() ? named_by_convert(spec) : rules.naming;
+  std::string name = rules.naming.empty() ? named_by_convert(spec, true) : rules.naming;
   if (name.empty() && all.size() == 1) {
     name = all.front();
     // What is wanted is not what the input has: then it has the only other naming.
@@ -154,8 +171,9 @@ bool rename(Catalog& catalog, const ucl::Spec& spec, const std::string& naming, 
 
 }  // namespace
 
-bool join_fragments(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics,
+bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics& diagnostics,
                     Trusted& trusted) {
+  RuleOptions rules = asked;
   if (rules.spec.empty() && catalog.ranks.empty()) return true;
   if (rules.spec.empty() && catalog.rules.empty()) {
     throw refused("layout.no_rules", cat("its tensors lie over ", catalog.ranks.size(),
@@ -166,6 +184,8 @@ bool join_fragments(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics
   const ucl::Spec spec =
       rules.spec.empty() ? own_spec(catalog, diagnostics) : ucl::open_spec(rules.spec, diagnostics);
   if (diagnostics.has_errors()) return false;
+  if (rules.as.empty()) rules.as = named_by_convert(spec, false);
+  tell_unapplied(spec, catalog.warnings);
   const std::string naming = choose_naming(spec, rules);
   const ucl::LayoutRef layout = spec.layout(naming);
   if (!layout && !catalog.ranks.empty()) {
