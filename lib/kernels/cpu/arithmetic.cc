@@ -1,63 +1,22 @@
 #include "lib/kernels/arithmetic.h"
 
-#include <bit>
-#include <cmath>
 #include <cstring>
+
+#include "lib/kernels/floats.h"
 
 namespace uckpt::kernels {
 
 namespace {
 
-float float_of_half(uint16_t h) {
-  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = (h >> 10) & 31,
-                 mantissa = h & 0x3ff;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000 | (mantissa << 13));
-  if (exponent == 0) {
-    const float tiny = static_cast<float>(mantissa) * 0x1p-24F;
-    return sign ? -tiny : tiny;
-  }
-  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
-}
-
-// Round to nearest even of the 24-bit mantissa to 11 bits, subnormals and overflow included.
-uint16_t half_of_float(float f) {
-  const auto bits = std::bit_cast<uint32_t>(f);
-  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
-  const uint32_t magnitude = bits & 0x7fffffff;
-  if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
-  if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // rounds to infinity
-  if (magnitude < 0x38800000) {                                              // subnormal: steps of 2^-24
-    const float steps = std::nearbyint(std::bit_cast<float>(magnitude) * 0x1p24F);
-    return static_cast<uint16_t>(sign | static_cast<uint16_t>(steps));
-  }
-  const uint32_t rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
-  return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
-}
-
-float float_of_bf16(uint16_t b) { return std::bit_cast<float>(static_cast<uint32_t>(b) << 16); }
-
-uint16_t bf16_of_float(float f) {
-  const auto bits = std::bit_cast<uint32_t>(f);
-  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>((bits >> 16) | 0x40);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-struct Half {
-  using Stored = uint16_t;
-  using Number = float;
-  static float load(uint16_t x) { return float_of_half(x); }
-  static uint16_t store(float x) { return half_of_float(x); }
-};
-struct BFloat {
-  using Stored = uint16_t;
-  using Number = float;
-  static float load(uint16_t x) { return float_of_bf16(x); }
-  static uint16_t store(float x) { return bf16_of_float(x); }
+template <class Format>
+struct Narrow {
+  using Stored = typename Format::Stored;
+  static float load(Stored x) { return widen<Format>(x); }
+  static Stored store(float x) { return narrow<Format>(x); }
 };
 template <class Float>
 struct Plain {
   using Stored = Float;
-  using Number = Float;
   static Float load(Float x) { return x; }
   static Float store(Float x) { return x; }
 };
@@ -79,9 +38,9 @@ template <class Operation>
 void run(uint8_t* into, const uint8_t* other, DType dtype, int64_t count, Operation operation) {
   switch (dtype) {
     case DType::kF16:
-      return each<Half>(into, other, count, operation);
+      return each<Narrow<Half>>(into, other, count, operation);
     case DType::kBF16:
-      return each<BFloat>(into, other, count, operation);
+      return each<Narrow<BFloat>>(into, other, count, operation);
     case DType::kF32:
       return each<Plain<float>>(into, other, count, operation);
     case DType::kF64:

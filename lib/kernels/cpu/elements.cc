@@ -1,10 +1,10 @@
 #include "lib/kernels/elements.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "lib/base/bytes.h"
+#include "lib/kernels/floats.h"
 
 namespace uckpt::kernels {
 
@@ -74,37 +74,15 @@ void negate(uint8_t* data, int64_t count, DType dtype) {
   }
 }
 
-// --- rounding
-// -------------------------------------------------------------------------------------------------
+inline bool is_nan16(uint16_t x, uint32_t infinity) { return (x & 0x7fffu) > infinity; }
 
-// Branch-free, so that the compiler can vectorise the loops that call them.
-inline uint16_t bf16_from_fp32(uint32_t x) {
-  const uint32_t rounded = (x + 0x7fffu + ((x >> 16) & 1u)) >> 16;
-  const bool nan = (x & 0x7fffffffu) > 0x7f800000u;
-  return static_cast<uint16_t>(nan ? (x >> 16) | 0x40u : rounded);
-}
-
-inline uint16_t fp16_from_fp32(uint32_t x) {
-  const uint32_t sign = (x >> 16) & 0x8000u, a = x & 0x7fffffffu;
-  // Normal results: rebias the exponent, round the 13 bits that go.
-  const uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
-  // Subnormal results: adding a float of exponent 2^-1 lets the adder align and round to nearest even.
-  const float aligned = std::bit_cast<float>(a) + std::bit_cast<float>(0x3f000000u);
-  const uint32_t subnormal = std::bit_cast<uint32_t>(aligned) - 0x3f000000u;
-  uint32_t r = a < 0x38800000u ? subnormal : normal;
-  r = a >= 0x477ff000u ? 0x7c00u : r;  // rounds to infinity from 65520 on
-  r = a > 0x7f800000u ? 0x7e00u : r;
-  return static_cast<uint16_t>(sign | r);
-}
-
-inline bool is_nan16(uint16_t x, uint16_t infinity) { return (x & 0x7fffu) > infinity; }
-
-template <uint16_t (*kRound)(uint32_t), uint16_t kInfinity>
-int64_t count_different(const uint8_t* wide, const uint8_t* narrow, int64_t count) {
+template <class Format>
+int64_t count_different(const uint8_t* wide, const uint8_t* rounded, int64_t count) {
   int64_t different = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const uint16_t want = kRound(load_le<uint32_t>(wide + 4 * i)), have = load_le<uint16_t>(narrow + 2 * i);
-    different += want != have && !(is_nan16(want, kInfinity) && is_nan16(have, kInfinity));
+    const uint16_t want = narrow<Format>(load_le<float>(wide + 4 * i)),
+                   have = load_le<uint16_t>(rounded + 2 * i);
+    different += want != have && !(is_nan16(want, Format::kTop) && is_nan16(have, Format::kTop));
   }
   return different;
 }
@@ -149,8 +127,8 @@ int64_t count_pair(const uint8_t* wide, DType wide_dtype, const uint8_t* narrow,
         return count_different_bytes(wide, narrow, count, std::max<size_t>(1, item));
     }
   }
-  if (narrow_dtype == DType::kBF16) return count_different<bf16_from_fp32, 0x7f80>(wide, narrow, count);
-  return count_different<fp16_from_fp32, 0x7c00>(wide, narrow, count);
+  if (narrow_dtype == DType::kBF16) return count_different<BFloat>(wide, narrow, count);
+  return count_different<Half>(wide, narrow, count);
 }
 
 }  // namespace
