@@ -12,6 +12,7 @@
 #include "lib/exec/executor.h"
 #include "lib/exec/workers.h"
 #include "lib/formats/writer.h"
+#include "lib/io/output.h"
 #include "lib/kernels/elements.h"
 #include "lib/plan/plan.h"
 
@@ -88,7 +89,10 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
                  const ConvertOptions& options) {
   Prepared p;
   p.writer = &writer_for(options.to, out);
-  p.request = {select_tensors(catalog, options.selection), first_object, options.created_by};
+  p.request.tensors = select_tensors(catalog, options.selection);
+  p.request.first_object = first_object;
+  p.request.created_by = options.created_by;
+  p.request.path = out;
   p.layout = p.writer->lay_out(catalog, p.request);
   p.plan = plan::make_plan(catalog, p.layout, {options.check_crc, !options.trust_copies});
   const int threads = options.threads > 0 ? options.threads : exec::default_threads();
@@ -174,14 +178,6 @@ std::vector<plan::Compared> judge_copies(const Catalog& catalog, const plan::Pla
   return differing;
 }
 
-void write_digests(const Placement& placement, const exec::Outcome& outcome, OutputFile& output) {
-  for (const LateDigest& late : placement.digests) {
-    uint8_t bytes[8];
-    store_le<uint64_t>(bytes, outcome.digests[late.hole]);
-    output.write_at(late.offset, bytes);
-  }
-}
-
 }  // namespace
 
 PlanSummary plan_conversion(const std::string& in, const std::string& out, const ConvertOptions& options) {
@@ -199,12 +195,12 @@ ConvertReport convert(const std::string& in, const std::string& out, const Conve
   const uint32_t first_object = catalog.add_object_tensors();
   ConvertReport report;
   for (;;) {
-    const Prepared p = prepare(catalog, first_object, out, options);  // layout → plan
-    OutputFile output(out, options.force);
-    const Placement placement = p.layout.preallocate(output.temporary());  // preallocate
-    output.preallocate(placement.file_size);
-    const exec::Outcome outcome = exec::run(catalog, p.layout, p.plan, placement, output, p.buffers,
-                                            options.sync, progress, stop);    // copy
+    Prepared p = prepare(catalog, first_object, out, options);  // layout → plan
+    const auto output = make_output(out, p.layout.is_folder(), options.force);
+    const auto digests = exec::preallocate(p.layout, *output);  // preallocate
+    const exec::Outcome outcome = exec::run(catalog, p.layout, p.plan, *output, p.buffers,
+                                            {options.sync, options.verify || !digests.empty()}, progress,
+                                            stop);                            // copy
     const auto differing = judge_copies(catalog, p.plan, outcome, progress);  // verify
     if (!differing.empty()) {  // rare: lay out again with room for both
       for (const plan::Compared& c : differing) {
@@ -213,11 +209,11 @@ ConvertReport convert(const std::string& in, const std::string& out, const Conve
       }
       continue;
     }
-    write_digests(placement, outcome, output);
-    if (options.verify) exec::verify(p.layout, placement, outcome, output, p.buffers, progress, stop);
-    output.commit(options.sync);  // commit
+    exec::write_late_fields(p.layout, digests, outcome, *output);
+    if (options.verify) exec::verify(catalog, p.layout, outcome, *output, p.buffers, progress, stop);
+    output->commit(options.sync);  // commit
     report.plan = summarise(catalog, p);
-    report.file_size = placement.file_size;
+    for (const TargetFile& file : p.layout.files) report.file_size += file.size;
     report.checksums_checked = outcome.checksums_checked;
     break;
   }

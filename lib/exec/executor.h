@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "lib/exec/gather.h"
@@ -13,10 +14,10 @@
 
 namespace uckpt::exec {
 
-// Part of one large hole, or several small holes whole.
+// Part of one large hole, or several small holes of one file whole.
 struct Task {
   uint32_t first_hole, last_hole;  // inclusive
-  int64_t begin, end;              // bytes of the hole if it is one
+  int64_t begin, end;              // units of the hole if it is one
 };
 
 struct Buffers {
@@ -33,19 +34,32 @@ Buffers size_buffers(int threads, int64_t max_mem);
 std::vector<Task> cut_tasks(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
                             const Buffers& buffers);
 
-struct Outcome {
-  std::vector<uint64_t> digests;              // CRC-64 of each hole
-  std::unique_ptr<Comparison[]> comparisons;  // one for each Plan::compared
-  int64_t checksums_checked = 0;
+struct RunOptions {
+  bool start_writeback = false;  // the output will be synced
+  bool digests = true;           // of every hole; else only what the layout's late fields need
 };
 
+struct Outcome {
+  std::vector<uint64_t> digests;              // CRC-64 of each hole; empty where not asked for
+  std::vector<uint32_t> checksums;            // CRC-32 of each TargetLayout::checksums
+  std::unique_ptr<Comparison[]> comparisons;  // one for each Plan::compared
+  int64_t checksums_checked = 0;              // records of the input
+};
+
+// Makes the files of the layout at their full size, with all but the holes' bytes. Tells the places of the
+// digests, and sets those of the holes in files that a library makes.
+std::vector<LateDigest> preallocate(TargetLayout& target, Output& output);
+
 // Fills every hole. Throws what a read or write throws, `zip.crc`, or a resumable error when stopped.
-Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
-            const Placement& placement, OutputFile& output, const Buffers& buffers, bool start_writeback,
-            Progress& progress, const StopFlag& stop);
+Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan, Output& output,
+            const Buffers& buffers, const RunOptions& options, Progress& progress, const StopFlag& stop);
+
+// Writes what is known only now.
+void write_late_fields(const TargetLayout& target, std::span<const LateDigest> digests,
+                       const Outcome& outcome, Output& output);
 
 // Reads the holes back and compares their digests. Throws `output.verify`.
-void verify(const TargetLayout& target, const Placement& placement, const Outcome& outcome,
-            const OutputFile& output, const Buffers& buffers, Progress& progress, const StopFlag& stop);
+void verify(const Catalog& catalog, const TargetLayout& target, const Outcome& outcome, const Output& output,
+            const Buffers& buffers, Progress& progress, const StopFlag& stop);
 
 }  // namespace uckpt::exec

@@ -65,11 +65,11 @@ void Gatherer::read(FileId file, int64_t offset, std::span<uint8_t> out) const {
 
 namespace {
 
-// The moves of a hole that can touch target bytes from `begin` on. Where moves follow each other the first is
-// found by bisection, and the walk ends at the first move past the end.
+// The moves of a shard that can touch target bytes from `begin` on. Where moves follow each other the first
+// is found by bisection, and the walk ends at the first move past the end.
 std::span<const Move> moves_from(const std::vector<Move>& moves, const std::vector<uint32_t>& first,
-                                 bool sequential, uint32_t hole, int64_t begin) {
-  std::span<const Move> all(moves.data() + first[hole], first[hole + 1] - first[hole]);
+                                 bool sequential, uint32_t shard, int64_t begin) {
+  std::span<const Move> all(moves.data() + first[shard], first[shard + 1] - first[shard]);
   if (!sequential || all.empty()) return all;
   const auto after = std::upper_bound(all.begin(), all.end(), begin,
                                       [](int64_t at, const Move& m) { return at < m.dst_offset; });
@@ -90,9 +90,10 @@ Gatherer::Box Gatherer::box_of(const Move& move, int64_t src, int64_t dst,
   return box;
 }
 
-void Gatherer::fill(uint32_t hole, int64_t begin, std::span<uint8_t> out) {
+void Gatherer::fill(uint32_t shard, int64_t begin, std::span<uint8_t> out, bool checked) {
+  checked_ = checked;
   const int64_t end = begin + static_cast<int64_t>(out.size());
-  for (const Move& move : moves_from(plan_.moves, plan_.first_move, plan_.sequential[hole], hole, begin)) {
+  for (const Move& move : moves_from(plan_.moves, plan_.first_move, plan_.sequential[shard], shard, begin)) {
     if (move.dst_offset >= end) break;  // sorted by target offset
     plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
       gather(move, box_of(move, src, dst - begin, counts), out.data());
@@ -108,7 +109,7 @@ void Gatherer::gather(const Move& move, Box box, uint8_t* out) {
     const int64_t bytes = item * (box.loops.empty() ? 1 : box.loops[0].count);
     const std::span<uint8_t> range(out + box.dst, static_cast<size_t>(bytes));
     read(move.file, box.src, range);
-    if (ledger_ != nullptr) ledger_->add_from_move(move.record, box.src, range);
+    if (ledger_ != nullptr && checked_ && !move.is_copy) ledger_->add_from_move(move.record, box.src, range);
     return;
   }
   // Strided: as few reads as their density allows, so the loops go by falling source stride.
@@ -150,14 +151,16 @@ void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int
   }
 }
 
-void Gatherer::finish(uint32_t hole, int64_t begin, std::span<uint8_t> filled, const Tensor& tensor) {
+void Gatherer::finish(const TargetShard& target, uint32_t shard, int64_t begin, std::span<uint8_t> filled,
+                      const Tensor& tensor, bool checked) {
+  checked_ = checked;
   const DType dtype = tensor.dtype;
   const int64_t end = begin + static_cast<int64_t>(filled.size());
   const int64_t count = static_cast<int64_t>(filled.size()) / std::max(1, item_size(dtype));
   const auto parts = static_cast<uint32_t>(tensor.averaged_with.size());
   for (uint32_t part = 0; part < parts; ++part) {
     addend_.resize(filled.size());
-    for (const Move& move : moves_from(plan_.addends, plan_.first_addend, false, hole, begin)) {
+    for (const Move& move : moves_from(plan_.addends, plan_.first_addend, false, shard, begin)) {
       if (move.dst_offset >= end) break;
       if (move.compare != part) continue;
       plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
@@ -169,12 +172,15 @@ void Gatherer::finish(uint32_t hole, int64_t begin, std::span<uint8_t> filled, c
   if (parts > 0) kernels::divide(filled.data(), parts + 1, dtype, count);
   if (tensor.factor != 1 || tensor.summand != 0)
     kernels::scale(filled.data(), tensor.factor, tensor.summand, dtype, count);
+  if (target.factor != 1 || target.summand != 0)
+    kernels::scale(filled.data(), target.factor, target.summand, dtype, count);
 }
 
-void Gatherer::compare(uint32_t hole, int64_t begin, ByteSpan filled, DType dtype,
+void Gatherer::compare(uint32_t shard, int64_t begin, ByteSpan filled, DType dtype,
                        std::span<Comparison> results) {
+  checked_ = true;
   const int64_t end = begin + static_cast<int64_t>(filled.size());
-  for (const Move& move : moves_from(plan_.compares, plan_.first_compare, false, hole, begin)) {
+  for (const Move& move : moves_from(plan_.compares, plan_.first_compare, false, shard, begin)) {
     if (move.dst_offset >= end) break;
     plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
       compare_box(move, box_of(move, src, dst - begin, counts), filled, dtype, begin, results[move.compare]);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/plan/plan.h"
+#include "lib/tensor/target.h"
 
 namespace uckpt::exec {
 
@@ -32,7 +33,7 @@ class ChecksumLedger {
 // What was found of each compared copy.
 struct Comparison {
   std::atomic<int64_t> different{0};
-  std::atomic<int64_t> first{INT64_MAX};  // element index in the tensor's target hole
+  std::atomic<int64_t> first{INT64_MAX};  // element index in the shard
 };
 
 class Gatherer {
@@ -40,12 +41,14 @@ class Gatherer {
   // `ledger` may be null: no checksums wanted. `staging` bounds the buffer for strided reads, in bytes.
   Gatherer(const Catalog& catalog, const plan::Plan& plan, ChecksumLedger* ledger, int64_t staging);
 
-  // The bytes [begin, begin + out.size()) of a hole.
-  void fill(uint32_t hole, int64_t begin, std::span<uint8_t> out);
+  // The bytes [begin, begin + out.size()) of a shard, in the tensor's own type. What no move fills is left as
+  // it is. `checked`: the bytes read count for the checksums of the input (once each).
+  void fill(uint32_t shard, int64_t begin, std::span<uint8_t> out, bool checked);
   // Compares the same range, already filled, with every other copy in the input.
-  void compare(uint32_t hole, int64_t begin, ByteSpan filled, DType dtype, std::span<Comparison> results);
-  // What is left to do to the same range once it is compared: the mean with other parts, a factor, a summand.
-  void finish(uint32_t hole, int64_t begin, std::span<uint8_t> filled, const Tensor& tensor);
+  void compare(uint32_t shard, int64_t begin, ByteSpan filled, DType dtype, std::span<Comparison> results);
+  // What is left to do to the same range once it is compared: the mean with other parts, factors, summands.
+  void finish(const TargetShard& target, uint32_t shard, int64_t begin, std::span<uint8_t> filled,
+              const Tensor& tensor, bool checked);
   // A range for a record's checksum.
   void check(const plan::CheckRead& read);
 
@@ -63,7 +66,8 @@ class Gatherer {
 
   const Catalog& catalog_;
   const plan::Plan& plan_;
-  ChecksumLedger* ledger_;
+  ChecksumLedger* const ledger_;
+  bool checked_ = false;  // what is read now counts
   Bytes staging_, narrow_, wide_, addend_;
 };
 

@@ -13,8 +13,9 @@ void read_tensor(const Catalog& catalog, const Tensor& tensor, const std::functi
   constexpr int64_t kStep = int64_t{8} << 20, kStaging = int64_t{1} << 20;
   const Tensor& source = tensor.alias ? catalog.tensors[*tensor.alias] : tensor;
   TargetLayout layout;
-  layout.add_hole(source.path(), static_cast<uint32_t>(&source - catalog.tensors.data()), bytes_of(source));
-  layout.fill_with_whole(numel_of(source.shape));
+  layout.files.push_back({"", bytes_of(source), {}, {}});
+  layout.add_whole_shard(catalog, static_cast<uint32_t>(&source - catalog.tensors.data()));
+  layout.holes.push_back({0, 0, 0, 0, units_of(source), source.dtype});
   const int64_t total = bytes_of(source);
   plan::Plan plan = plan::make_plan(catalog, layout, {.check_crc = true, .compare_copies = false});
   // A small tensor in a large storage is not worth reading the storage for: then its checksum is left alone.
@@ -26,8 +27,8 @@ void read_tensor(const Catalog& catalog, const Tensor& tensor, const std::functi
   Bytes buffer;
   for (int64_t at = 0; at < total; at += step) {
     buffer.resize(static_cast<size_t>(std::min(step, total - at)));
-    gatherer.fill(0, at, buffer);
-    gatherer.finish(0, at, buffer, source);
+    gatherer.fill(0, at, buffer, true);
+    gatherer.finish(layout.shards[0], 0, at, buffer, source, true);
     sink(buffer);
   }
   for (const plan::CheckRead& read : plan.check_reads) gatherer.check(read);

@@ -2,6 +2,8 @@
 // them is writers.cc.
 #pragma once
 
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,6 +18,14 @@ struct WriteRequest {
   std::vector<uint32_t> tensors;  // of the catalog, each alias after its source
   uint32_t first_object = 0;      // Catalog::add_object_tensors(): object i is tensor first_object + i
   std::string created_by;         // "uckpt 0.1.0"
+  std::string path;               // of the output, for writers that make a file or a folder as it is called
+  std::vector<std::optional<DType>>
+      dtypes;              // parallel to `tensors`: what is to be written instead of its own
+  int64_t shard_size = 0;  // bytes of one file at most; 0: all in one
+
+  DType dtype_of(const Catalog& catalog, size_t i) const {
+    return i < dtypes.size() && dtypes[i] ? *dtypes[i] : catalog.tensors[tensors[i]].dtype;
+  }
 };
 
 struct Writer {

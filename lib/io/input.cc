@@ -16,22 +16,11 @@
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/io/descriptors.h"
 
 namespace uckpt {
 
 namespace {
-
-// Open descriptors are few even when files are many: a file above the soft limit is opened for each read.
-std::atomic<int64_t> open_descriptors{0};
-
-int64_t descriptor_budget() {
-  static const int64_t budget = [] {
-    rlimit limit{};
-    getrlimit(RLIMIT_NOFILE, &limit);
-    return std::max<int64_t>(16, static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, 1 << 20)) / 2);
-  }();
-  return budget;
-}
 
 Error short_read(const std::string& name, int64_t offset, size_t wanted, int64_t size) {
   Error e = refused("io.short_read", cat("the file ends too early: expected ", wanted, " bytes at byte ",
@@ -91,7 +80,7 @@ InputFile::InputFile(std::string path, int64_t size, std::unique_ptr<Impl> impl)
 InputFile::~InputFile() {
   if (impl_->fd >= 0) {
     ::close(impl_->fd);
-    --open_descriptors;
+    release_descriptor();
   }
 }
 
@@ -107,10 +96,7 @@ std::shared_ptr<InputFile> InputFile::open(std::string path) {
   impl->device = st.st_dev;
   impl->inode = st.st_ino;
   impl->changed = st.st_mtim;
-  if (open_descriptors < descriptor_budget()) {
-    ++open_descriptors;
-    impl->fd = fd.release();
-  }
+  if (reserve_descriptor()) impl->fd = fd.release();
   return std::shared_ptr<InputFile>(new InputFile(std::move(path), st.st_size, std::move(impl)));
 }
 

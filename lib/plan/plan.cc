@@ -1,11 +1,13 @@
 #include "lib/plan/plan.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/plan/box.h"
+#include "lib/plan/target_proof.h"
 #include "lib/tensor/nest.h"
 
 namespace uckpt::plan {
@@ -37,12 +39,11 @@ class Builder {
       : catalog_(catalog), target_(target), options_(options) {}
 
   Plan build() {
-    size_t piece = 0;
-    for (uint32_t hole = 0; hole < target_.holes.size(); ++hole) {
-      const size_t first = piece;
-      while (piece < target_.pieces.size() && target_.pieces[piece].hole == hole) ++piece;
-      join_hole(hole, std::span(target_.pieces).subspan(first, piece - first));
-      plan_.bytes_out += target_.holes[hole].bytes;
+    prove_target(catalog_, target_);
+    for (uint32_t shard = 0; shard < target_.shards.size(); ++shard) join_shard(shard);
+    for (const Hole& hole : target_.holes) {
+      plan_.bytes_out += hole.bytes();
+      if (hole.is_copy) plan_.bytes_in += hole.count * unit_size(tensor_of(hole.shard).dtype);
     }
     index_moves(plan_.moves, plan_.first_move, true);
     index_moves(plan_.compares, plan_.first_compare, false);
@@ -52,104 +53,106 @@ class Builder {
   }
 
  private:
-  const Tensor& tensor_of(uint32_t hole) const { return catalog_.tensors[target_.holes[hole].tensor]; }
+  const Tensor& tensor_of(uint32_t shard) const { return catalog_.tensors[target_.shards[shard].tensor]; }
 
   [[noreturn]] void fail(const Tensor& t, std::string code, std::string message) const {
     throw refused(std::move(code), std::move(message)).in_file(catalog_.path).in_tensor(t.path());
   }
 
-  // Elements as the plan counts them: types under a byte move in whole bytes, so their tensors are byte
-  // strings.
-  static int64_t units(const Tensor& t) { return item_size(t.dtype) > 0 ? numel_of(t.shape) : bytes_of(t); }
-  static int64_t unit_size(DType dtype) { return std::max(1, item_size(dtype)); }
-
   void prove_source(const Tensor& t, std::span<const Side> sides) const {
     std::vector<Box> boxes;
     boxes.reserve(sides.size());
     for (const Side& s : sides) boxes.push_back(s.box);
-    const auto problem = find_cover_problem(boxes, units(t));
+    const auto problem = find_cover_problem(boxes, units_of(t));
     if (!problem) return;
     switch (problem->kind) {
       case CoverProblem::kHole:
         fail(t, "plan.hole",
-             cat("the pieces in the input do not cover the tensor: expected ", units(t), " elements, found ",
-                 problem->covered));
+             cat("the pieces in the input do not cover the tensor: expected ", units_of(t),
+                 " elements, found ", problem->covered));
       case CoverProblem::kOverlap:
         fail(t, "plan.overlap",
-             cat("pieces in the input overlap: expected ", units(t), " elements, found ", problem->covered,
+             cat("pieces in the input overlap: expected ", units_of(t), " elements, found ", problem->covered,
                  " with repetition"));
       case CoverProblem::kFactoring:
         fail(t, "plan.factoring", "the pieces in the input cut the tensor along factorings that do not nest");
     }
   }
 
-  void join_hole(uint32_t hole, std::span<const TargetPiece> targets) {
-    const Tensor& t = tensor_of(hole);
+  void join_shard(uint32_t shard) {
+    const Tensor& t = tensor_of(shard);
     if (!t.refusal.empty()) fail(t, "tensor.refused", t.refusal);
-    join_whole(t, hole, targets, t.pieces, plan_.moves, kNoCompare);
+    join_whole(t, shard, t.pieces, plan_.moves, kNoCompare);
     for (uint32_t i = 0; i < t.averaged_with.size(); ++i)
-      join_whole(t, hole, targets, t.averaged_with[i], plan_.addends, i);
-    if (options_.compare_copies) join_copies(t, hole, targets);
+      join_whole(t, shard, t.averaged_with[i], plan_.addends, i);
+    if (options_.compare_copies) join_copies(t, shard);
   }
 
-  // From pieces that must be the whole tensor, to all of the hole.
-  void join_whole(const Tensor& t, uint32_t hole, std::span<const TargetPiece> targets, PieceRange pieces,
-                  std::vector<Move>& list, uint32_t number) {
+  std::span<const TargetPiece> targets_of(uint32_t shard) const {
+    const TargetShard& s = target_.shards[shard];
+    return std::span(target_.pieces).subspan(s.first_piece, s.pieces);
+  }
+
+  // From pieces that must be the whole tensor, to all of the shard.
+  void join_whole(const Tensor& t, uint32_t shard, PieceRange pieces, std::vector<Move>& list,
+                  uint32_t number) {
     const std::vector<Side> sources = sides(t, pieces, t.dtype);
-    prove_source(t, sources);
-    int64_t written = 0;
-    for (const TargetPiece& tp : targets) {
+    // All shards of one tensor follow each other where they are many: it is proved once.
+    if (proved_.first != pieces.first || proved_.count != pieces.count) prove_source(t, sources);
+    proved_ = pieces;
+    for (const TargetPiece& tp : targets_of(shard)) {
       const Side side = target_side(tp, t);
       if (side.box.volume() == 0) continue;
-      const int64_t volume = join(t, hole, sources, pieces, t.dtype, tp, side, list, number);
+      const int64_t volume = join(t, shard, sources, pieces, t.dtype, tp, side, list, number);
       if (volume != side.box.volume()) {
         fail(t, "plan.hole",
              cat("the target wants ", side.box.volume(), " elements, the input gives ", volume));
       }
-      written += volume * unit_size(t.dtype);
-    }
-    if (written != target_.holes[hole].bytes) {
-      fail(t, "plan.hole", cat("expected to write ", target_.holes[hole].bytes, " bytes, found ", written));
     }
   }
 
-  void join_copies(const Tensor& t, uint32_t hole, std::span<const TargetPiece> targets) {
+  void join_copies(const Tensor& t, uint32_t shard) {
     for (uint32_t c = 0; c < t.copies.size(); ++c) {
       const Copy& copy = t.copies[c];
       const std::vector<Side> sources = sides(t, copy.pieces, copy.dtype);
-      const auto id = static_cast<uint32_t>(plan_.compared.size());
-      plan_.compared.push_back({target_.holes[hole].tensor, c});
-      for (const TargetPiece& tp : targets) {
+      const auto id = compared_of(target_.shards[shard].tensor, c);
+      for (const TargetPiece& tp : targets_of(shard)) {
+        if (tp.is_copy) continue;
         const int64_t volume =
-            join(t, hole, sources, copy.pieces, copy.dtype, tp, target_side(tp, t), plan_.compares, id);
+            join(t, shard, sources, copy.pieces, copy.dtype, tp, target_side(tp, t), plan_.compares, id);
         plan_.bytes_compared += volume * unit_size(copy.dtype);
       }
     }
   }
 
+  // A copy is counted once, however many shards its tensor has.
+  uint32_t compared_of(uint32_t tensor, uint32_t copy) {
+    const auto next = static_cast<uint32_t>(plan_.compared.size());
+    const auto [at, is_new] = compared_.try_emplace(std::pair(tensor, copy), next);
+    if (is_new) plan_.compared.push_back({tensor, copy});
+    return at->second;
+  }
+
   std::vector<Side> sides(const Tensor& t, PieceRange range, DType dtype) const {
     const auto pieces = catalog_.pieces_of(range);
-    if (item_size(dtype) > 0) return sides_of(pieces, catalog_, units(t));
+    if (item_size(dtype) > 0) return sides_of(pieces, catalog_, units_of(t));
     if (pieces.size() != 1)
       fail(t, "plan.sub_byte", "a tensor of a type under a byte lies in several pieces");
-    const Axis whole{units(t), 0, units(t), 1};
+    const Axis whole{units_of(t), 0, units_of(t), 1};
     std::vector<Side> out;
-    if (units(t) > 0) out.push_back({coarsen(0, {&whole, 1}), {0, units(t) - 1}, 0});
+    if (units_of(t) > 0) out.push_back({coarsen(0, {&whole, 1}), {0, units_of(t) - 1}, 0});
     return out;
   }
 
   Side target_side(const TargetPiece& tp, const Tensor& t) const {
-    if (item_size(t.dtype) == 0) {
-      const Axis whole{units(t), 0, units(t), 1};
-      return {coarsen(0, {&whole, 1}), {0, units(t) - 1}, 0};
-    }
     Box box = coarsen(0, {target_.axes.data() + tp.axes_at, tp.rank});
+    if (box.volume() == 0 || units_of(t) == 0) return {{0, {{1, 0, 0, 1}}}, {0, -1}, 0};
     const Hull hull = hull_of(box.axes);
     return {std::move(box), hull, 0};
   }
 
   // Adds the moves from all sources to one target piece; tells how many elements they carry.
-  int64_t join(const Tensor& t, uint32_t hole, std::span<const Side> sources, PieceRange range,
+  int64_t join(const Tensor& t, uint32_t shard, std::span<const Side> sources, PieceRange range,
                DType src_dtype, const TargetPiece& tp, const Side& target, std::vector<Move>& list,
                uint32_t number) {
     int64_t volume = 0;
@@ -164,15 +167,15 @@ class Builder {
       refine(source.box, *cuts, from);
       refine(target.box, *cuts, to);
       for (const Box& a : from)
-        for (const Box& b : to) volume += intersect(piece, a, tp, b, hole, t.dtype, src_dtype, list, number);
+        for (const Box& b : to) volume += intersect(piece, a, tp, b, shard, t.dtype, src_dtype, list, number);
     }
     return volume;
   }
 
-  int64_t intersect(const Piece& piece, const Box& a, const TargetPiece& tp, const Box& b, uint32_t hole,
+  int64_t intersect(const Piece& piece, const Box& a, const TargetPiece& tp, const Box& b, uint32_t shard,
                     DType dst_dtype, DType src_dtype, std::vector<Move>& list, uint32_t number) {
     const int64_t src_item = unit_size(src_dtype), dst_item = unit_size(dst_dtype);
-    int64_t src = piece.offset + a.offset * src_item, dst = tp.offset + b.offset * dst_item, volume = 1;
+    int64_t src = piece.offset + a.offset * src_item, dst = (tp.offset + b.offset) * dst_item, volume = 1;
     std::vector<Loop> nest;
     for (size_t i = 0; i < a.axes.size(); ++i) {
       const Axis &x = a.axes[i], &y = b.axes[i];
@@ -192,9 +195,9 @@ class Builder {
       nest.pop_back();
     }
     list.push_back({src, dst, innermost.count, innermost.src_stride, innermost.dst_stride, piece.file,
-                    piece.record, hole, static_cast<uint32_t>(plan_.loops.size()),
+                    piece.record, shard, static_cast<uint32_t>(plan_.loops.size()),
                     static_cast<uint8_t>(nest.size()), piece.flags, static_cast<uint8_t>(src_item),
-                    static_cast<uint8_t>(dst_item), src_dtype, number});
+                    static_cast<uint8_t>(dst_item), tp.is_copy, src_dtype, number});
     plan_.loops.insert(plan_.loops.end(), nest.begin(), nest.end());
     plan_.bytes_in += volume * src_item;
     return volume;
@@ -213,11 +216,11 @@ class Builder {
     nest.push_back(inner);
   }
 
-  // Moves come hole by hole; inside a hole they are put in target order, and neighbours that continue each
+  // Moves come shard by shard; inside a shard they are put in target order, and neighbours that continue each
   // other on both sides (the rows of a flat range that was cut into boxes) become one run again.
   void index_moves(std::vector<Move>& moves, std::vector<uint32_t>& first, bool merge) {
     const auto less = [](const Move& a, const Move& b) {
-      return a.hole != b.hole ? a.hole < b.hole : a.dst_offset < b.dst_offset;
+      return a.shard != b.shard ? a.shard < b.shard : a.dst_offset < b.dst_offset;
     };
     if (!std::is_sorted(moves.begin(), moves.end(), less)) std::stable_sort(moves.begin(), moves.end(), less);
     size_t kept = 0;
@@ -230,32 +233,33 @@ class Builder {
     }
     moves.resize(kept);
     moves.shrink_to_fit();
-    first.assign(target_.holes.size() + 1, 0);
-    for (const Move& m : moves) ++first[m.hole + 1];
+    first.assign(target_.shards.size() + 1, 0);
+    for (const Move& m : moves) ++first[m.shard + 1];
     std::partial_sum(first.begin(), first.end(), first.begin());
     if (merge) find_sequential();
   }
 
   static bool continues(const Move& a, const Move& b) {
-    return a.is_run() && b.is_run() && a.hole == b.hole && a.file == b.file && a.record == b.record &&
-           a.flags == b.flags && a.compare == b.compare &&
+    return a.is_run() && b.is_run() && a.shard == b.shard && a.file == b.file && a.record == b.record &&
+           a.flags == b.flags && a.is_copy == b.is_copy && a.compare == b.compare &&
            a.src_offset + a.count * a.src_step == b.src_offset &&
            a.dst_offset + a.count * a.dst_step == b.dst_offset;
   }
 
   void find_sequential() {
-    plan_.sequential.assign(target_.holes.size(), true);
-    for (uint32_t hole = 0; hole < target_.holes.size(); ++hole) {
+    plan_.sequential.assign(target_.shards.size(), true);
+    for (uint32_t shard = 0; shard < target_.shards.size(); ++shard) {
       int64_t end = 0;
-      for (uint32_t m = plan_.first_move[hole]; m < plan_.first_move[hole + 1]; ++m) {
+      for (uint32_t m = plan_.first_move[shard]; m < plan_.first_move[shard + 1]; ++m) {
         const ByteRange r = target_range(plan_, plan_.moves[m]);
-        if (r.begin < end) plan_.sequential[hole] = false;
+        if (r.begin < end) plan_.sequential[shard] = false;
         end = r.end;
       }
     }
   }
 
-  // How each used record's checksum comes about. One whose bytes are each read once, in runs, is checked on
+  // How each used record's checksum comes about. What is read
+  // again for a copy is not checked again. One whose bytes are each read once, in runs, is checked on
   // the way, with extra reads for the bytes nobody wants; any other gets a pass of its own.
   void plan_checks() {
     struct Read {
@@ -266,7 +270,7 @@ class Builder {
     std::vector<Read> reads;
     const auto collect = [&](const std::vector<Move>& moves) {
       for (const Move& m : moves) {
-        if (m.record == kNoRecord) continue;
+        if (m.record == kNoRecord || m.is_copy) continue;
         uint32_t& check = plan_.check_of_record[m.record];
         if (check == kNoRecord) {
           check = static_cast<uint32_t>(plan_.checks.size());
@@ -315,6 +319,8 @@ class Builder {
   const TargetLayout& target_;
   const PlanOptions& options_;
   Plan plan_;
+  PieceRange proved_{0xffffffff, 0};
+  std::map<std::pair<uint32_t, uint32_t>, uint32_t> compared_;  // tensor, copy -> index into Plan::compared
 };
 
 // A move's loops as one list, the innermost last.

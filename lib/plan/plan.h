@@ -3,7 +3,8 @@
 //   pieces of the source  ⨝  pieces of the target  =  moves          (box ∩ box → one strided copy)
 //
 // A move is a loop nest, never a list of runs; runs exist only while a task runs. `make_plan` proves that the
-// source's pieces tile every tensor and that every byte of every hole is written exactly once.
+// source's pieces tile every tensor, that the target's shards have every element of it, and that every byte
+// of every hole is written exactly once.
 #pragma once
 
 #include <cstdint>
@@ -22,20 +23,21 @@ struct Loop {
   int64_t src_stride, dst_stride;  // bytes
 };
 
-// One box of one source piece that goes to one box of a hole. Loops are ordered by falling target stride; the
-// innermost is `count` elements with the given byte strides.
+// One box of one source piece that goes to one box of a shard, both in elements of the tensor's own type.
+// Loops are ordered by falling target stride; the innermost is `count` elements with the given byte strides.
 struct Move {
   int64_t src_offset;  // bytes in the file
-  int64_t dst_offset;  // bytes in the hole
+  int64_t dst_offset;  // bytes in the shard
   int64_t count;       // innermost loop
   int64_t src_step, dst_step;
   FileId file;
   uint32_t record;
-  uint32_t hole;
+  uint32_t shard;
   uint32_t loops_at;           // index into Plan::loops
   uint8_t loops;               // outer loops; 0 for a plain run
   uint8_t flags;               // PieceFlags
   uint8_t src_item, dst_item;  // bytes of an element; they differ only in compares
+  bool is_copy;                // of elements that other moves carry, too
   DType src_dtype;
   uint32_t compare;  // index into Plan::compared, or kNoCompare for a copy; of an addend which one it is
   // Back to back on both sides?
@@ -70,9 +72,9 @@ struct PlanOptions {
 };
 
 struct Plan {
-  std::vector<Move> moves;           // sorted by hole, then target offset
-  std::vector<uint32_t> first_move;  // of each hole; one more entry than holes
-  std::vector<bool> sequential;      // of each hole: its moves follow each other without interleaving
+  std::vector<Move> moves;           // sorted by shard, then target offset
+  std::vector<uint32_t> first_move;  // of each shard; one more entry than shards
+  std::vector<bool> sequential;      // of each shard: its moves follow each other without interleaving
   std::vector<Move> compares;        // sorted likewise
   std::vector<uint32_t> first_compare;
   std::vector<Compared> compared;
@@ -89,7 +91,8 @@ struct Plan {
   int64_t metadata_bytes() const;  // what the plan itself takes in memory
 };
 
-// Throws Error (`plan.hole`, `plan.overlap`, `plan.factoring`) naming the tensor that cannot be covered.
+// Throws Error (`plan.hole`, `plan.overlap`, `plan.factoring`) naming the tensor that cannot be covered, and
+// `plan.target` where the target is not laid out whole.
 Plan make_plan(const Catalog& catalog, const TargetLayout& target, const PlanOptions& options);
 
 // Calls `box(src_offset, dst_offset, counts)` for the part of a move that lies in the target bytes [begin,

@@ -53,6 +53,10 @@ uint32_t Catalog::add_object_tensors() {
 
 int64_t numel_of(const Shape& shape) { return checked_product(shape).value_or(INT64_MAX); }
 
+int64_t units_of(const Tensor& tensor) {
+  return item_size(tensor.dtype) > 0 ? numel_of(tensor.shape) : bytes_of(tensor);
+}
+
 int64_t bytes_of(const Tensor& tensor) { return bytes_of(tensor.dtype, numel_of(tensor.shape)).value_or(0); }
 
 }  // namespace uckpt

@@ -184,5 +184,9 @@ struct Catalog {
 
 int64_t numel_of(const Shape& shape);  // INT64_MAX if 64 bits cannot count it
 int64_t bytes_of(const Tensor& tensor);
+// Elements as they are moved: those of types under a byte go in whole bytes, so their tensors are byte
+// strings.
+inline int64_t unit_size(DType dtype) { return item_size(dtype) > 0 ? item_size(dtype) : 1; }
+int64_t units_of(const Tensor& tensor);
 
 }  // namespace uckpt

@@ -49,9 +49,12 @@ int main(int argc, char** argv) {
   const Catalog catalog = zero3_catalog(ranks, parameters);
   const double made = seconds_since(begun);
   TargetLayout layout;
+  layout.files.push_back({"", 0, {}, {}});
+  int64_t& size = layout.files[0].size;
   for (uint32_t i = 0; i < catalog.tensors.size(); ++i) {
-    layout.add_hole(catalog.tensors[i].path(), i, bytes_of(catalog.tensors[i]));
-    layout.fill_with_whole(numel_of(catalog.tensors[i].shape));
+    const uint32_t shard = layout.add_whole_shard(catalog, i);
+    layout.holes.push_back({shard, 0, size, 0, layout.shards[shard].numel, catalog.tensors[i].dtype});
+    size += layout.holes.back().bytes();
   }
   const auto planning = std::chrono::steady_clock::now();
   const plan::Plan plan = plan::make_plan(catalog, layout, {});

@@ -1,7 +1,5 @@
 #include "lib/formats/hdf5/hdf5_writer.h"
 
-#include <memory>
-
 #include "lib/base/text.h"
 #include "lib/formats/hdf5/consolidated.h"
 
@@ -9,25 +7,21 @@ namespace uckpt::hdf5 {
 
 namespace {
 
-// The source's layout as UCL. Every tensor of the file is whole, and how ZeRO cut it over the data-parallel
-// ranks is the format's own business, so one rule says it all.
+// The source's layout as UCL: the rules that the source itself gave, which write it back. Without them every
+// tensor was whole, for how ZeRO cuts is the format's own business: one rule says it all.
 std::string layout_text(const Catalog& catalog) {
+  if (!catalog.rules.empty()) return catalog.rules;
   const Mesh& m = catalog.mesh;
   return cat("ucl 1\n# ", escape(catalog.description), ": tp ", m.tp, ", pp ", m.pp, ", dp ", m.dp, ", ep ",
              m.ep, "\nlayout source over tp, pp, dp, ep {\n    \"**\" replicate\n}\n");
 }
 
-struct Laid {
-  Skeleton skeleton;
-  std::vector<size_t> dataset_of_hole;
-};
-
-uckpt::Placement preallocate(const Laid& laid, const std::string& path) {
-  const auto made = create_skeleton(path, laid.skeleton);
-  uckpt::Placement out;
-  out.file_size = made.file_size;
-  for (uint32_t hole = 0; hole < laid.dataset_of_hole.size(); ++hole) {
-    const size_t dataset = laid.dataset_of_hole[hole];
+MadeFile make(const Skeleton& skeleton, const std::vector<size_t>& dataset_of_hole, const std::string& path) {
+  const auto made = create_skeleton(path, skeleton);
+  MadeFile out;
+  out.size = made.file_size;
+  for (uint32_t hole = 0; hole < dataset_of_hole.size(); ++hole) {
+    const size_t dataset = dataset_of_hole[hole];
     out.hole_offsets.push_back(made.offsets[dataset]);
     if (made.digest_offsets[dataset] >= 0) out.digests.push_back({hole, made.digest_offsets[dataset]});
   }
@@ -39,6 +33,8 @@ uckpt::Placement preallocate(const Laid& laid, const std::string& path) {
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   Consolidated file =
       consolidated_skeleton(catalog, request.tensors, request.created_by, layout_text(catalog));
+  for (size_t i = 0; i < request.tensors.size(); ++i)
+    file.skeleton.datasets[file.tensor_datasets[i]].dtype = request.dtype_of(catalog, i);
   constexpr uint32_t kNone = 0xffffffff;
   std::vector<uint32_t> tensor_of(file.skeleton.datasets.size(), kNone);
   for (size_t i = 0; i < request.tensors.size(); ++i) {
@@ -48,16 +44,17 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
     tensor_of[file.object_datasets[i]] = request.first_object + i;
 
   TargetLayout layout;
-  auto laid = std::make_shared<Laid>();
+  std::vector<size_t> dataset_of_hole;
   for (size_t d = 0; d < tensor_of.size(); ++d) {
     if (tensor_of[d] == kNone) continue;
-    const Tensor& t = catalog.tensors[tensor_of[d]];
-    layout.add_hole(t.path(), tensor_of[d], bytes_of(t));
-    layout.fill_with_whole(numel_of(t.shape));
-    laid->dataset_of_hole.push_back(d);
+    const uint32_t shard = layout.add_whole_shard(catalog, tensor_of[d]);
+    layout.holes.push_back({shard, 0, 0, 0, layout.shards[shard].numel, file.skeleton.datasets[d].dtype});
+    dataset_of_hole.push_back(d);
   }
-  laid->skeleton = std::move(file.skeleton);
-  layout.preallocate = [laid](const std::string& path) { return preallocate(*laid, path); };
+  layout.files.push_back(
+      {"", 0, {}, [skeleton = std::move(file.skeleton), dataset_of_hole](const std::string& path) {
+         return make(skeleton, dataset_of_hole, path);
+       }});
   return layout;
 }
 

@@ -124,15 +124,14 @@ class RandomCheckpoint {
 // A flat output: the tensors back to back, some with a gap before them.
 TargetLayout flat_layout(const Catalog& c) {
   TargetLayout layout;
-  Placement placement;
+  layout.files.push_back({"", 0, {}, {}});
+  int64_t& size = layout.files[0].size;
   for (uint32_t i = 0; i < c.tensors.size(); ++i) {
-    layout.add_hole(c.tensors[i].path(), i, bytes_of(c.tensors[i]));
-    layout.fill_with_whole(numel_of(c.tensors[i].shape));
-    placement.file_size += i % 3 == 0 ? 16 : 0;
-    placement.hole_offsets.push_back(placement.file_size);
-    placement.file_size += layout.holes.back().bytes;
+    const uint32_t shard = layout.add_whole_shard(c, i);
+    size += i % 3 == 0 ? 16 : 0;
+    layout.holes.push_back({shard, 0, size, 0, layout.shards[shard].numel, c.tensors[i].dtype});
+    size += layout.holes.back().bytes();
   }
-  layout.preallocate = [placement](const std::string&) { return placement; };
   return layout;
 }
 
@@ -142,22 +141,21 @@ Bytes read_file(const fs::path& path) {
 }
 
 void check_conversion(const Catalog& c, const fs::path& path, int threads, int64_t max_mem) {
-  const TargetLayout layout = flat_layout(c);
+  TargetLayout layout = flat_layout(c);
   const plan::Plan plan = plan::make_plan(c, layout, {});
   const exec::Buffers buffers = exec::size_buffers(threads, max_mem);
   CHECK(buffers.total() <= max_mem);
   Quiet progress;
   const StopFlag stop{false};
-  OutputFile output(path.string(), true);
-  const Placement placement = layout.preallocate(output.temporary());
-  output.preallocate(placement.file_size);
-  const exec::Outcome outcome = exec::run(c, layout, plan, placement, output, buffers, false, progress, stop);
-  exec::verify(layout, placement, outcome, output, buffers, progress, stop);
-  output.commit(false);
+  const auto output = make_output(path.string(), false, true);
+  exec::preallocate(layout, *output);
+  const exec::Outcome outcome = exec::run(c, layout, plan, *output, buffers, {}, progress, stop);
+  exec::verify(c, layout, outcome, *output, buffers, progress, stop);
+  output->commit(false);
   const Bytes file = read_file(path);
   for (size_t i = 0; i < c.tensors.size(); ++i) {
     const Bytes want = test::naive_assemble(c, c.tensors[i]);
-    const ByteSpan have(file.data() + placement.hole_offsets[i], want.size());
+    const ByteSpan have(file.data() + layout.holes[i].offset, want.size());
     CAPTURE(c.tensors[i].name);
     REQUIRE(std::equal(have.begin(), have.end(), want.begin()));
     REQUIRE(outcome.digests[i] == kernels::Crc64::finish(kernels::crc64_raw(want), want.size()));
@@ -232,15 +230,14 @@ TEST_CASE("copies are compared, whatever their pieces") {
   t.copies.push_back({c.pieces_since(mark), DType::kBF16, true, "module weight"});
   c.tensors.push_back(t);
 
-  const TargetLayout layout = flat_layout(c);
+  TargetLayout layout = flat_layout(c);
   const plan::Plan plan = plan::make_plan(c, layout, {});
   Quiet progress;
   const StopFlag stop{false};
-  OutputFile output((s.path / "out").string(), true);
-  const Placement placement = layout.preallocate("");
-  output.preallocate(placement.file_size);
+  const auto output = make_output((s.path / "out").string(), false, true);
+  exec::preallocate(layout, *output);
   const auto outcome =
-      exec::run(c, layout, plan, placement, output, exec::size_buffers(2, 64 << 20), false, progress, stop);
+      exec::run(c, layout, plan, *output, exec::size_buffers(2, 64 << 20), {}, progress, stop);
   CHECK(outcome.comparisons[0].different == 1);
   CHECK(outcome.comparisons[0].first == 1234);
 }
@@ -254,9 +251,8 @@ TEST_CASE("a stop leaves nothing and says it can be resumed") {
   const StopFlag stop{true};
   int code = 0;
   try {
-    OutputFile output((s.path / "out").string(), true);
-    exec::run(c, layout, plan, layout.preallocate(""), output, exec::size_buffers(2, 64 << 20), false,
-              progress, stop);
+    const auto output = make_output((s.path / "out").string(), false, true);
+    exec::run(c, layout, plan, *output, exec::size_buffers(2, 64 << 20), {}, progress, stop);
   } catch (const Error& e) {
     code = e.exit_code();
   }

@@ -111,3 +111,47 @@ TEST_CASE("names that are no file names are refused") {
   CHECK(code_of(s.path.string() + "/", true) != "");
   CHECK(code_of(s.at("absent/a"), false) == "io.system");
 }
+
+TEST_CASE("an output folder appears whole or not at all, and replaces another one in one step") {
+  Scratch s;
+  const auto fill = [&](bool replace, bool commit) {
+    const auto out = make_output(s.at("ckpt"), true, replace);
+    out->add("latest");
+    out->add("step/a.bin");
+    out->preallocate(1, 5);
+    out->write_at(0, 0, kHello);
+    out->write_at(1, 0, kHello);
+    if (commit) out->commit(true);
+  };
+  fill(false, false);
+  CHECK(fs::is_empty(s.path));
+  fill(false, true);
+  CHECK(text_of(s.at("ckpt/step/a.bin")) == "hello");
+  std::ofstream(s.at("ckpt/old")) << "old";
+  std::string code;
+  try {
+    fill(false, true);
+  } catch (const Error& e) {
+    code = e.code();
+  }
+  CHECK(code == "output.exists");
+  CHECK(fs::exists(s.at("ckpt/old")));
+  fill(true, true);
+  CHECK(!fs::exists(s.at("ckpt/old")));
+  CHECK(text_of(s.at("ckpt/latest")) == "hello");
+  CHECK(std::distance(fs::directory_iterator(s.path), {}) == 1);
+}
+
+TEST_CASE("two writers of one output folder: one proceeds; what a dead one left is cleared away") {
+  Scratch s;
+  fs::create_directories(s.at(".ckpt.uckpt-tmp/left"));
+  const auto first = make_output(s.at("ckpt"), true, false);
+  CHECK(fs::is_empty(s.at(".ckpt.uckpt-tmp")));
+  std::string code;
+  try {
+    make_output(s.at("ckpt"), true, false);
+  } catch (const Error& e) {
+    code = e.code();
+  }
+  CHECK(code == "output.locked");
+}

@@ -1,0 +1,94 @@
+#include "lib/io/staging.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "lib/base/text.h"
+
+namespace uckpt {
+
+StagedPath stage(std::string path, std::string_view what) {
+  while (what == "folder" && path.size() > 1 && path.back() == '/') path.pop_back();
+  const size_t slash = path.rfind('/');
+  const std::string leaf = slash == std::string::npos ? path : path.substr(slash + 1);
+  if (leaf.empty() || leaf == "." || leaf == "..")
+    throw trouble("output.name", cat("expected the name of a ", what, " to write")).in_file(path);
+  const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  return {path, folder, cat(folder, "/.", leaf, ".uckpt-tmp")};
+}
+
+bool path_exists(const std::string& path) {
+  struct stat st {};
+  return ::lstat(path.c_str(), &st) == 0;
+}
+
+bool same_file(int fd, const std::string& path) {
+  struct stat a {
+  }, b{};
+  return ::fstat(fd, &a) == 0 && ::lstat(path.c_str(), &b) == 0 && a.st_dev == b.st_dev &&
+         a.st_ino == b.st_ino;
+}
+
+Error exists_error(const std::string& path) {
+  Error e = trouble("output.exists", "the output exists already");
+  e.in_file(path).hint("-f replaces it");
+  return e;
+}
+
+Error locked_error(const std::string& path) {
+  return trouble("output.locked", "another uckpt is writing this output").in_file(path);
+}
+
+Error write_error(const std::string& path) {
+  if (errno == ENOSPC || errno == EDQUOT) {
+    return trouble("io.no_space", "no space left for the output; nothing was changed").in_file(path);
+  }
+  return system_trouble("cannot write the output", path);
+}
+
+void reserve_blocks(int fd, int64_t size, const std::string& path) {
+  if (size == 0) return;
+  if (::fallocate(fd, 0, 0, size) == 0) return;
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) throw write_error(path);
+  if (::ftruncate(fd, size) != 0) throw write_error(path);
+}
+
+void write_all(int fd, int64_t offset, std::span<const uint8_t> bytes, const std::string& path) {
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t n =
+        ::pwrite(fd, bytes.data() + done, bytes.size() - done, offset + static_cast<int64_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw write_error(path);
+    done += static_cast<size_t>(n);
+  }
+}
+
+void read_all(int fd, int64_t offset, std::span<uint8_t> out, const std::string& path) {
+  for (size_t done = 0; done < out.size();) {
+    const ssize_t n = ::pread(fd, out.data() + done, out.size() - done, offset + static_cast<int64_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) throw system_trouble("cannot read back the output", path);
+    done += static_cast<size_t>(n);
+  }
+}
+
+void sync_folder(const std::string& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+}
+
+bool rename_to_free_name(const StagedPath& staged) {
+  if (::renameat2(AT_FDCWD, staged.temporary.c_str(), AT_FDCWD, staged.path.c_str(), RENAME_NOREPLACE) == 0)
+    return true;
+  if (errno == EINVAL || errno == ENOSYS) return false;
+  if (errno == EEXIST) throw exists_error(staged.path);
+  throw system_trouble("cannot rename the finished output", staged.path);
+}
+
+}  // namespace uckpt

@@ -1,0 +1,33 @@
+// A hidden temporary beside a path, which takes the path's name when it is finished: what output files and
+// output folders have in common.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "lib/base/error.h"
+
+namespace uckpt {
+
+struct StagedPath {
+  std::string path, folder, temporary;
+};
+// Throws trouble (`output.name`) for a path that ends in no name.
+StagedPath stage(std::string path, std::string_view what);  // what: "file", "folder"
+
+bool path_exists(const std::string& path);
+bool same_file(int fd, const std::string& path);
+Error exists_error(const std::string& path);
+Error locked_error(const std::string& path);
+Error write_error(const std::string& path);  // from errno
+
+void reserve_blocks(int fd, int64_t size, const std::string& path);
+void write_all(int fd, int64_t offset, std::span<const uint8_t> bytes, const std::string& path);
+void read_all(int fd, int64_t offset, std::span<uint8_t> out, const std::string& path);
+void sync_folder(const std::string& folder);
+
+// Renames without replacing; false where the file system cannot do that. Throws if the name is taken.
+bool rename_to_free_name(const StagedPath& staged);
+
+}  // namespace uckpt
