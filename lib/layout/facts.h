@@ -14,13 +14,13 @@
 #include <vector>
 
 #include "lib/layout/linear.h"
+#include "lib/tensor/catalog.h"
 #include "lib/ucl/diagnostics.h"
 #include "lib/ucl/spec.h"
 
 namespace uckpt::layout {
 
-// Where a rank stands on the axes of the mesh that the format tells apart: {"tp", 1}.
-using Coordinate = std::map<std::string, int64_t, std::less<>>;
+using uckpt::Coordinate;
 std::string text_of(const Coordinate& at);  // "tp 1, pp 0"; "0" for the only one
 
 // What is known from outside of the text.

@@ -97,10 +97,13 @@ struct Tensor {
   std::string path() const { return state + "/" + name; }
 };
 
+// Where a rank stands on the axes of the mesh that a format tells apart: {"tp", 1}.
+using Coordinate = std::map<std::string, int64_t, std::less<>>;
+
 // What the ranks at one place of the mesh hold, as its files have it: fragments, with the shapes they have
 // there. Replicas that the format itself undoes (data parallel cuts, pipeline stages) are undone already.
 struct RankSet {
-  std::map<std::string, int64_t, std::less<>> at;  // {"tp", 1}
+  Coordinate at;
   std::vector<Tensor> tensors;  // their pieces are in the catalog's lists; aliases count here
 };
 
