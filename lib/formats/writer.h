@@ -20,8 +20,9 @@ struct WriteRequest {
   std::string created_by;         // "uckpt 0.1.0"
   std::string path;               // of the output, for writers that make a file or a folder as it is called
   std::vector<std::optional<DType>>
-      dtypes;              // parallel to `tensors`: what is to be written instead of its own
-  int64_t shard_size = 0;  // bytes of one file at most; 0: all in one
+      dtypes;                  // parallel to `tensors`: what is to be written instead of its own
+  int64_t shard_size = 0;      // bytes of one file at most; 0: all in one
+  bool states_chosen = false;  // --states: all of `tensors` is meant
 
   DType dtype_of(const Catalog& catalog, size_t i) const {
     return i < dtypes.size() && dtypes[i] ? *dtypes[i] : catalog.tensors[tensors[i]].dtype;

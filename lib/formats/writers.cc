@@ -2,6 +2,7 @@
 
 #include "lib/base/text.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
+#include "lib/formats/safetensors/safetensors_writer.h"
 #include "lib/formats/writer.h"
 
 namespace uckpt {
@@ -9,6 +10,10 @@ namespace uckpt {
 std::span<const Writer> writers() {
   static const Writer kWriters[] = {
       {"hdf5", "one consolidated HDF5 file", {".h5", ".hdf5"}, hdf5::lay_out},
+      {"safetensors",
+       "safetensors: one file, or a folder as transformers loads it",
+       {".safetensors"},
+       safetensors::lay_out},
   };
   return kWriters;
 }

@@ -1,0 +1,177 @@
+#include "lib/formats/safetensors/safetensors_writer.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "lib/base/checked.h"
+#include "lib/base/text.h"
+#include "lib/formats/plain_names.h"
+
+namespace uckpt::safetensors {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int64_t kMaxHeader = 100'000'000;
+
+struct Item {
+  uint32_t tensor;
+  std::string name;
+  DType dtype;
+  int64_t bytes;
+};
+
+// One file to be.
+struct Part {
+  std::vector<Item> items;
+  int64_t bytes = 0;
+};
+
+struct Content {
+  std::vector<Item> items;                     // in catalog order
+  std::map<std::string, std::string> aliases;  // alias -> name that is written
+};
+
+Content content_of(const Catalog& catalog, const WriteRequest& request, std::vector<std::string>& notes) {
+  Content out;
+  std::unordered_map<uint32_t, std::string> written;  // tensor -> its name in the output
+  const std::vector<PlainTensor> taken = plain_tensors(catalog, request, notes);
+  for (const PlainTensor& p : taken) {
+    const uint32_t index = request.tensors[p.index];
+    const Tensor& t = catalog.tensors[index];
+    const uint32_t source = t.alias.value_or(index);
+    const auto [at, is_new] = written.try_emplace(source, p.name);
+    if (!is_new) {
+      out.aliases.emplace(p.name, at->second);
+      continue;
+    }
+    const DType dtype = request.dtype_of(catalog, p.index);
+    if (info(dtype).safetensors.empty())
+      throw refused("safetensors.dtype", cat("safetensors files have no type for ", name_of(dtype)))
+          .in_file(catalog.path)
+          .in_tensor(t.path())
+          .hint("--drop leaves it out, --dtype writes another type");
+    out.items.push_back({source, p.name, dtype, units_of(t) * unit_size(dtype)});
+  }
+  return out;
+}
+
+// Fills one file after the other; a tensor that is larger than a file may be gets one of its own.
+std::vector<Part> parts_of(const std::vector<Item>& items, int64_t most) {
+  std::vector<Part> parts(1);
+  for (const Item& item : items) {
+    if (most > 0 && parts.back().bytes > 0 && parts.back().bytes + item.bytes > most) parts.emplace_back();
+    parts.back().items.push_back(item);
+    parts.back().bytes += item.bytes;
+  }
+  return parts;
+}
+
+// Wider elements first, so that each tensor is aligned, as the reference library does.
+void sort_by_width(Part& part) {
+  std::ranges::stable_sort(part.items,
+                           [](const Item& a, const Item& b) { return bits_of(a.dtype) > bits_of(b.dtype); });
+}
+
+std::string numbered(size_t part, size_t parts) {
+  char text[64];
+  std::snprintf(text, sizeof text, "model-%05zu-of-%05zu.safetensors", part + 1, parts);
+  return text;
+}
+
+// Put together by hand, since the names keep their order and may be a hundred thousand.
+std::string header_of(const Catalog& catalog, const Part& part, const Content& content) {
+  std::unordered_set<std::string_view> names;
+  for (const Item& item : part.items) names.insert(item.name);
+  Json metadata = {{"format", "pt"}};
+  for (const auto& [alias, kept] : content.aliases)
+    if (names.contains(kept)) metadata[alias] = kept;
+  std::string text = cat(R"({"__metadata__":)", metadata.dump());
+  int64_t at = 0;
+  for (const Item& item : part.items) {
+    const Json entry = {{"dtype", info(item.dtype).safetensors},
+                        {"shape", catalog.tensors[item.tensor].shape},
+                        {"data_offsets", {at, at + item.bytes}}};
+    text += cat(",", Json(item.name).dump(), ":", entry.dump());
+    at += item.bytes;
+  }
+  return text + "}";
+}
+
+void add_file(const Catalog& catalog, const Part& part, std::string name, const Content& content,
+              TargetLayout& layout) {
+  std::string text;
+  try {
+    text = header_of(catalog, part, content);
+  } catch (const Json::exception&) {
+    throw refused("safetensors.name", "a tensor's name is not UTF-8, which safetensors files need")
+        .in_file(catalog.path);
+  }
+  text.resize(static_cast<size_t>(round_up(static_cast<int64_t>(text.size()), 8)), ' ');
+  if (static_cast<int64_t>(text.size()) > kMaxHeader)
+    throw refused("safetensors.header", cat("the header would be too long: expected at most ", kMaxHeader,
+                                            " bytes, found ", text.size()))
+        .in_file(catalog.path)
+        .hint("--shard-size cuts the output into several files");
+  Bytes start(8 + text.size());
+  store_le<uint64_t>(start.data(), text.size());
+  std::copy(text.begin(), text.end(), start.begin() + 8);
+
+  const auto file = static_cast<uint32_t>(layout.files.size());
+  auto offset = static_cast<int64_t>(start.size());
+  for (const Item& item : part.items) {
+    const uint32_t shard = layout.add_whole_shard(catalog, item.tensor);
+    layout.holes.push_back({shard, file, offset, 0, layout.shards[shard].numel, item.dtype});
+    offset += item.bytes;
+  }
+  TargetFile& out = layout.files.emplace_back();
+  out.name = std::move(name);
+  out.size = offset;
+  out.fixed.push_back({0, std::move(start)});
+}
+
+void add_index(const std::vector<Part>& parts, TargetLayout& layout) {
+  int64_t total = 0;
+  for (const Part& part : parts) total += part.bytes;
+  std::map<std::string, std::string> weight_map;
+  for (size_t i = 0; i < parts.size(); ++i)
+    for (const Item& item : parts[i].items) weight_map[item.name] = numbered(i, parts.size());
+  const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
+  const std::string text = index.dump(2) + "\n";
+  TargetFile& file = layout.files.emplace_back();
+  file.name = "model.safetensors.index.json";
+  file.size = static_cast<int64_t>(text.size());
+  file.fixed.push_back({0, Bytes(text.begin(), text.end())});
+}
+
+}  // namespace
+
+TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
+  TargetLayout layout;
+  const Content content = content_of(catalog, request, layout.notes);
+  if (!catalog.objects.empty())
+    layout.notes.push_back(
+        "left out, since safetensors files hold tensors alone: the state that is no tensor");
+  std::vector<Part> parts = parts_of(content.items, request.shard_size);
+  for (Part& part : parts) sort_by_width(part);
+  const bool is_file = request.path.ends_with(".safetensors");
+  if (is_file && parts.size() > 1)
+    throw trouble("output.name", cat("the tensors fill ", parts.size(), " files: expected a folder to write"))
+        .in_file(request.path)
+        .hint("a name without .safetensors is a folder's");
+  if (parts.size() == 1) {
+    add_file(catalog, parts[0], is_file ? "" : "model.safetensors", content, layout);
+    return layout;
+  }
+  for (size_t i = 0; i < parts.size(); ++i)
+    add_file(catalog, parts[i], numbered(i, parts.size()), content, layout);
+  add_index(parts, layout);
+  return layout;
+}
+
+}  // namespace uckpt::safetensors

@@ -1,0 +1,14 @@
+// safetensors files, as the reference library and transformers write them: one file, or a folder of shards
+// with `model.safetensors.index.json`.
+#pragma once
+
+#include "lib/formats/writer.h"
+
+namespace uckpt::safetensors {
+
+// Tied names are written once, under the first one; the others stand in the header's metadata as
+// `alias: name`, where safetensors' `load_model` looks for them. Refuses (`safetensors.dtype`) types that the
+// format has no name for, and headers above its limit of 100 MB (`safetensors.header`).
+TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request);
+
+}  // namespace uckpt::safetensors
