@@ -80,6 +80,12 @@ uint32_t Builder::big_integer(size_t offset, size_t size) {
 }
 uint32_t Builder::bytes(size_t offset, size_t size) { return span_node(Kind::kBytes, 0, offset, size); }
 
+uint32_t Builder::byte_array(size_t offset, size_t size) {
+  const uint32_t id = bytes(offset, size);
+  set_type(id, ContainerType::kByteArray);
+  return id;
+}
+
 uint32_t Builder::text(size_t offset, size_t size) {
   const Utf8Check check = check_utf8(ByteSpan(*doc_->pickle_).subspan(offset, size));
   if (check == Utf8Check::kBroken)
@@ -128,13 +134,18 @@ uint32_t Builder::fixed(Kind kind, std::span<const uint32_t> items) {
   return id;
 }
 
+void Builder::set_type(uint32_t id, ContainerType type) {
+  node(id).flags |= static_cast<uint8_t>(static_cast<unsigned>(type) << kTypeShift);
+}
+
 uint32_t Builder::container(Kind kind, ContainerType type) {
   Node made;
   made.kind = kind;
-  made.flags = static_cast<uint8_t>(static_cast<unsigned>(type) << kTypeShift);
   made.a = kNoNode;
   made.depth = 1;
-  return add(made);
+  const uint32_t id = add(made);
+  set_type(id, type);
+  return id;
 }
 
 // Adds links at the end of a container; `count` is what its size grows by (pairs for dicts).
@@ -284,16 +295,12 @@ uint32_t Builder::persistent(uint32_t id) {
 
 void Builder::build(uint32_t target, uint32_t state) {
   const Kind kind = node(target).kind;
-  if (kind == Kind::kDict) {
-    node(target).d = state;
-  } else if (is_call(kind)) {
-    // A second BUILD keeps both, as (first, second): no writer does it, and nothing may be lost.
-    const uint32_t before = node(target).c;
-    if (before != kNoNode) state = tuple(std::array{before, state});
-    node(target).c = state;
-  } else {
+  if (kind != Kind::kDict && !is_call(kind))
     throw place_.error("pickle.build", "expected an object to give attributes to, found something else");
-  }
+  // A second BUILD keeps both, as (first, second): no writer does it, and nothing may be lost.
+  const uint32_t before = kind == Kind::kDict ? node(target).d : node(target).c;
+  if (before != kNoNode) state = tuple(std::array{before, state});
+  (kind == Kind::kDict ? node(target).d : node(target).c) = state;
   adopt(target, state);
   changed(target);
 }
@@ -303,6 +310,7 @@ void Builder::join_chunks() {
   for (uint32_t id = 0; id < doc_->node_count(); ++id) {
     Node& box = node(id);
     if (!has_chunks(box.kind)) continue;
+    box.b = kNoNode;
     if (box.a == kNoNode) {
       box.a = 0;
     } else if (box.flags & kScattered) {
@@ -313,6 +321,7 @@ void Builder::join_chunks() {
       box.a += kChunkHead;
     }
   }
+  for (const auto& [dict, factory] : factories_) node(dict).b = factory;
   if (links.size() >= kNoNode)
     throw place_.error("limit.nodes", "expected at most 4 billion references in one pickle");
 }

@@ -35,6 +35,7 @@ class Builder {
   uint32_t real(double value);
   uint32_t text(size_t offset, size_t size);  // checks that it is UTF-8
   uint32_t bytes(size_t offset, size_t size);
+  uint32_t byte_array(size_t offset, size_t size);
   uint32_t byte_string(size_t offset, size_t size);  // Python 2 str: text where it is ASCII, else bytes
   uint32_t tuple(std::span<const uint32_t> items) { return fixed(Kind::kTuple, items); }
   uint32_t frozen_set(std::span<const uint32_t> items) { return fixed(Kind::kFrozenSet, items); }
@@ -64,6 +65,7 @@ class Builder {
   uint32_t span_node(Kind kind, uint8_t flags, size_t offset, size_t size);
   uint32_t fixed(Kind kind, std::span<const uint32_t> items);
   uint32_t call(Kind kind, uint32_t callable, uint32_t args);
+  void set_type(uint32_t id, ContainerType type);
   void adopt(uint32_t parent, uint32_t child);
   void set_depth(Node& node, uint32_t depth);
   void changed(uint32_t target);
@@ -79,7 +81,8 @@ class Builder {
   uint32_t make_known(Known known, uint32_t args);
   uint32_t make_dict(ContainerType type, std::span<const uint32_t> args);
   uint32_t make_sequence(Known known, std::span<const uint32_t> args);
-  uint32_t make_bytes(std::span<const uint32_t> args);
+  uint32_t make_default_dict(std::span<const uint32_t> args);
+  uint32_t make_bytes(Known known, std::span<const uint32_t> args);
   uint32_t encode_latin1(uint32_t text);
   uint32_t reconstruct(std::span<const uint32_t> args);
   void check_callable(uint32_t callable, uint32_t args, bool is_call);
@@ -92,6 +95,7 @@ class Builder {
   std::unordered_map<std::string, uint32_t> global_nodes_;
   std::unordered_map<uint32_t, Key> composite_keys_;                                          // by node
   std::unordered_multimap<uint64_t, std::pair<uint32_t, std::vector<uint32_t>>> composites_;  // by hash
+  std::vector<std::pair<uint32_t, uint32_t>> factories_;  // of defaultdicts
   size_t copied_ = 0;
   bool changed_late_ = false;
 };

@@ -34,7 +34,12 @@ uint32_t Document::child(uint32_t id, uint32_t i) const {
     case Kind::kDict: {
       const auto below = links(node);
       if (i < below.size()) return below[i];
-      return node.kind == Kind::kDict && i == below.size() ? node.d : kNoNode;
+      if (node.kind != Kind::kDict) return kNoNode;
+      const uint32_t parts[] = {node.d, node.b};  // state, factory
+      i -= static_cast<uint32_t>(below.size());
+      for (uint32_t part : parts)
+        if (part != kNoNode && i-- == 0) return part;
+      return kNoNode;
     }
     case Kind::kCall:
     case Kind::kObject: {

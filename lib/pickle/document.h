@@ -22,8 +22,7 @@ inline constexpr uint32_t kNoNode = 0xffffffff;
 // What `a` to `d` hold:
 //   kBool a · kInt, kReal 64 bits in a, b · kBigInt, kText, kBytes: offset in a, length in b
 //   kList, kTuple, kSet, kFrozenSet, kDict: first link in a, count in c (pairs for dicts); while the pickle
-//   is
-//     read a is the first chunk and b the last; kDict: state in d
+//     is read a is the first chunk and b the last; kDict: state in d, and a defaultdict's factory in b
 //   kGlobal index of the global in a · kPersistent the id in a
 //   kCall, kObject: callable a, args b, state c, d a hidden kList or kDict of APPENDS or SETITEMS items
 struct Node {
@@ -44,8 +43,16 @@ enum NodeFlags : uint8_t {
   kSurrogates = 8,  // text with lone surrogates
 };
 inline constexpr int kTypeShift = 4;
-// Which dict, or which tuple.
-enum class ContainerType : uint8_t { kPlain, kOrderedDict, kDefaultDict, kCounter, kTorchSize };
+// Which dict, tuple or bytes; of a kObject: the last of its arguments is a dict of named ones.
+enum class ContainerType : uint8_t {
+  kPlain,
+  kOrderedDict,
+  kDefaultDict,
+  kCounter,
+  kTorchSize,
+  kByteArray,
+  kNamedArguments,
+};
 
 // A dangerous global and the opcode that met it.
 struct Danger {

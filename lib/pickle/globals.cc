@@ -54,7 +54,7 @@ constexpr Row kRows[] = {
     {"builtins.set", Known::kSet},
     {"builtins.frozenset", Known::kFrozenSet},
     {"builtins.bytearray", Known::kByteArray},
-    {"builtins.bytes", Known::kByteArray},
+    {"builtins.bytes", Known::kBytesClass},
     {"builtins.complex", Known::kComplex},
     {"builtins.slice", Known::kSlice},
     {"builtins.range", Known::kRange},
@@ -62,6 +62,7 @@ constexpr Row kRows[] = {
     {"_codecs.encode", Known::kEncode},
     {"copyreg._reconstructor", Known::kReconstructor},
     {"copyreg.__newobj__", Known::kNewObjFunction},
+    {"copyreg.__newobj_ex__", Known::kNewObjExFunction},
     {"argparse.Namespace", Known::kNamespace},
     {"pathlib.PosixPath", Known::kPath},
     {"pathlib.PurePosixPath", Known::kPath},
@@ -296,6 +297,12 @@ Global make_global(std::string_view module, std::string_view name) {
   }
   classify_torch_type(global);
   return global;
+}
+
+std::string_view storage_class(DType dtype) {
+  for (const StorageName& storage : kStorages)
+    if (storage.dtype == dtype) return storage.name;
+  return {};
 }
 
 }  // namespace uckpt::pickle

@@ -46,6 +46,7 @@ enum class Known : uint8_t {
   kTuple,
   kSet,
   kFrozenSet,
+  kBytesClass,
   kByteArray,
   kComplex,
   kSlice,
@@ -54,6 +55,7 @@ enum class Known : uint8_t {
   kEncode,
   kReconstructor,
   kNewObjFunction,
+  kNewObjExFunction,
   kNamespace,
   kPath,
   kBytesIO,
@@ -77,5 +79,8 @@ struct Global {
 
 // Names compare whole, byte for byte; a dot in `name` makes the global dangerous.
 Global make_global(std::string_view module, std::string_view name);
+
+// The class in module torch whose storages hold such elements ("FloatStorage"); empty if there is none.
+std::string_view storage_class(DType dtype);
 
 }  // namespace uckpt::pickle

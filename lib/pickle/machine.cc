@@ -260,8 +260,11 @@ void Machine::step_value(Op op) {
     case Op::kShortBinBytes:
       return bytes(number<uint8_t>());
     case Op::kBinBytes8:
-    case Op::kByteArray8:
       return bytes(number<uint64_t>());
+    case Op::kByteArray8: {
+      const auto size = number<uint64_t>();
+      return push(build_.byte_array(take(size), static_cast<size_t>(size)));
+    }
     case Op::kShortBinUnicode:
       return text(number<uint8_t>());
     case Op::kBinUnicode:

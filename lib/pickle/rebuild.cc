@@ -112,7 +112,9 @@ uint32_t Builder::new_object(uint32_t cls, uint32_t args, uint32_t keywords) {
     if (node(keywords).c > 0) {
       std::vector<uint32_t> all = gather(args);
       all.push_back(keywords);
-      args = tuple(all);
+      const uint32_t id = call(Kind::kObject, cls, tuple(all));
+      set_type(id, ContainerType::kNamedArguments);
+      return id;
     }
   }
   const Node& target = node(cls);
@@ -128,16 +130,16 @@ uint32_t Builder::new_object(uint32_t cls, uint32_t args, uint32_t keywords) {
   return call(Kind::kObject, cls, args);
 }
 
+// An old class is called where there are arguments, and made without a call where there are none.
 uint32_t Builder::instance(uint32_t cls, std::span<const uint32_t> args) {
   const uint32_t tuple_id = tuple(args);
   check_callable(cls, tuple_id, true);
-  return call(Kind::kObject, cls, tuple_id);
+  return call(args.empty() ? Kind::kObject : Kind::kCall, cls, tuple_id);
 }
 
 uint32_t Builder::make_known(Known known, uint32_t args_id) {
   const bool is_ours = (known >= Known::kDict && known <= Known::kByteArray) || known == Known::kSize ||
-                       known == Known::kEncode || known == Known::kReconstructor ||
-                       known == Known::kNewObjFunction;
+                       (known >= Known::kEncode && known <= Known::kNewObjExFunction);
   if (!is_ours) return kNoNode;
   const std::vector<uint32_t> args = gather(args_id);
   switch (known) {
@@ -148,16 +150,16 @@ uint32_t Builder::make_known(Known known, uint32_t args_id) {
     case Known::kCounter:
       return make_dict(ContainerType::kCounter, args);
     case Known::kDefaultDict:
-      return make_dict(ContainerType::kDefaultDict,
-                       args.empty() ? std::span<const uint32_t>() : std::span(args).subspan(1));
+      return make_default_dict(args);
     case Known::kList:
     case Known::kTuple:
     case Known::kSize:
     case Known::kSet:
     case Known::kFrozenSet:
       return make_sequence(known, args);
+    case Known::kBytesClass:
     case Known::kByteArray:
-      return make_bytes(args);
+      return make_bytes(known, args);
     case Known::kEncode:
       if (args.size() != 2 || node(args[0]).kind != Kind::kText || node(args[1]).kind != Kind::kText)
         return kNoNode;
@@ -167,6 +169,10 @@ uint32_t Builder::make_known(Known known, uint32_t args_id) {
     case Known::kNewObjFunction:
       if (args.empty() || node(args[0]).kind != Kind::kGlobal) return kNoNode;
       return new_object(args[0], tuple(std::span(args).subspan(1)));
+    case Known::kNewObjExFunction:
+      if (args.size() != 3 || node(args[0]).kind != Kind::kGlobal) return kNoNode;
+      if (node(args[1]).kind != Kind::kTuple || node(args[2]).kind != Kind::kDict) return kNoNode;
+      return new_object(args[0], args[1], args[2]);
     default:
       return kNoNode;
   }
@@ -197,6 +203,15 @@ uint32_t Builder::make_dict(ContainerType type, std::span<const uint32_t> args) 
   return id;
 }
 
+uint32_t Builder::make_default_dict(std::span<const uint32_t> args) {
+  const uint32_t id = make_dict(ContainerType::kDefaultDict, args.empty() ? args : args.subspan(1));
+  if (id != kNoNode && !args.empty()) {
+    adopt(id, args[0]);
+    factories_.emplace_back(id, args[0]);
+  }
+  return id;
+}
+
 uint32_t Builder::make_sequence(Known known, std::span<const uint32_t> args) {
   if (args.size() > 1) return kNoNode;
   std::vector<uint32_t> items;
@@ -216,21 +231,24 @@ uint32_t Builder::make_sequence(Known known, std::span<const uint32_t> args) {
     return id;
   }
   const uint32_t id = fixed(known == Known::kFrozenSet ? Kind::kFrozenSet : Kind::kTuple, items);
-  if (known == Known::kSize)
-    node(id).flags |= static_cast<uint8_t>(static_cast<unsigned>(ContainerType::kTorchSize) << kTypeShift);
+  if (known == Known::kSize) set_type(id, ContainerType::kTorchSize);
   return id;
 }
 
-// bytearray(), bytearray(bytes), bytearray(text, "latin-1"). A number is no bytes: nothing is allocated for
-// it.
-uint32_t Builder::make_bytes(std::span<const uint32_t> args) {
-  if (args.empty()) return bytes(0, 0);
-  const Node first = node(args[0]);
-  if (args.size() == 1 && first.kind == Kind::kBytes) {
-    return span_node(Kind::kBytes, first.flags & kDecoded, first.a, first.b);
+// bytes and bytearray: of nothing, of bytes, of (text, "latin-1"). A number is no bytes: nothing is allocated
+// for it.
+uint32_t Builder::make_bytes(Known known, std::span<const uint32_t> args) {
+  uint32_t id = kNoNode;
+  if (args.empty()) {
+    id = bytes(0, 0);
+  } else if (const Node first = node(args[0]); args.size() == 1 && first.kind == Kind::kBytes) {
+    id = span_node(Kind::kBytes, first.flags & kDecoded, first.a, first.b);
+  } else if (args.size() == 2 && first.kind == Kind::kText && node(args[1]).kind == Kind::kText &&
+             is_latin1(doc_->text_of(node(args[1])))) {
+    id = encode_latin1(args[0]);
   }
-  const bool coded = args.size() == 2 && first.kind == Kind::kText && node(args[1]).kind == Kind::kText;
-  return coded && is_latin1(doc_->text_of(node(args[1]))) ? encode_latin1(args[0]) : kNoNode;
+  if (id != kNoNode && known == Known::kByteArray) set_type(id, ContainerType::kByteArray);
+  return id;
 }
 
 // How protocol 2 spells bytes: each code point is one byte.

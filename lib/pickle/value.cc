@@ -120,6 +120,8 @@ Value Value::state() const {
   return kind() == Kind::kDict ? present(doc_, node_of(doc_, id_).d) : Value();
 }
 
+Value Value::factory() const { return kind() == Kind::kDict ? present(doc_, node_of(doc_, id_).b) : Value(); }
+
 Value Value::attribute(std::string_view name) const {
   const Value given = state();
   if (!given) return {};
