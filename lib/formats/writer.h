@@ -24,6 +24,8 @@ struct WriteRequest {
   int64_t shard_size = 0;      // bytes of one file at most; 0: all in one
   bool states_chosen = false;  // --states: all of `tensors` is meant
 
+  std::map<std::string, int64_t, std::less<>> mesh;  // --layout: dp, tp, pp, ep, zero
+
   DType dtype_of(const Catalog& catalog, size_t i) const {
     return i < dtypes.size() && dtypes[i] ? *dtypes[i] : catalog.tensors[tensors[i]].dtype;
   }

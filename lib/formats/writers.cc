@@ -1,6 +1,7 @@
 #include <string>
 
 #include "lib/base/text.h"
+#include "lib/formats/deepspeed/write/deepspeed_writer.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
 #include "lib/formats/safetensors/safetensors_writer.h"
 #include "lib/formats/writer.h"
@@ -14,6 +15,7 @@ std::span<const Writer> writers() {
        "safetensors: one file, or a folder as transformers loads it",
        {".safetensors"},
        safetensors::lay_out},
+      {"deepspeed", "DeepSpeed checkpoint, ZeRO stage 1, 2 or 3", {}, deepspeed::lay_out},
   };
   return kWriters;
 }

@@ -118,9 +118,8 @@ std::string view_of_optimizer(const torch::TorchFile& file, const pickle::Value&
                  });
 }
 
-void find_loose(const torch::TorchFile& file, Source& source, const pickle::Value& root,
-                const std::string& path, std::span<const std::string_view> skip,
-                std::vector<LooseTensor>& out) {
+void walk_values(const pickle::Value& root, const std::string& path, std::span<const std::string_view> skip,
+                 const ValueVisitor& visit) {
   std::vector<Visit> stack;
   for (size_t i = root.size(); root.is_dict() && i-- > 0;) {
     const auto [key, value] = root.entry(i);
@@ -131,17 +130,22 @@ void find_loose(const torch::TorchFile& file, Source& source, const pickle::Valu
   while (!stack.empty()) {
     const Visit at = std::move(stack.back());
     stack.pop_back();
-    if (!seen.insert(at.value.id()).second) continue;
-    const bool opaque = at.value.kind() == pickle::Kind::kCall || at.value.kind() == pickle::Kind::kObject;
-    if (opaque && file.numpy(at.value)) continue;  // its bytes are in the pickle, which is kept
-    auto info = opaque ? file.tensor(at.value) : std::nullopt;
-    if (info) {
-      source.keep(file, *info);
-      out.push_back({at.path, std::move(*info)});
-    } else {
-      push_children(at, stack);
-    }
+    if (seen.insert(at.value.id()).second && !visit(at.value, at.path)) push_children(at, stack);
   }
+}
+
+void find_loose(const torch::TorchFile& file, Source& source, const pickle::Value& root,
+                const std::string& path, std::span<const std::string_view> skip,
+                std::vector<LooseTensor>& out) {
+  walk_values(root, path, skip, [&](const pickle::Value& value, const std::string& at) {
+    if (value.kind() != pickle::Kind::kCall && value.kind() != pickle::Kind::kObject) return false;
+    if (file.numpy(value)) return true;  // its bytes are in the pickle, which is kept
+    auto info = file.tensor(value);
+    if (!info) return false;
+    source.keep(file, *info);
+    out.push_back({at, std::move(*info)});
+    return true;
+  });
 }
 
 }  // namespace uckpt::deepspeed

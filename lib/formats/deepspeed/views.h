@@ -22,6 +22,13 @@ std::string view_without_tensors(const torch::TorchFile& file, const pickle::Val
 // A torch optimizer's state_dict: param_groups and all of `state` that is no tensor.
 std::string view_of_optimizer(const torch::TorchFile& file, const pickle::Value& optimizer);
 
+// Visits what lies below `root`, whose own path is `path`, each value once and under the path where it is met
+// first: keys and indices, joined by dots. `skip` names keys of `root` to leave out. `visit` tells whether it
+// is done with a value; else its parts follow.
+using ValueVisitor = std::function<bool(const pickle::Value& value, const std::string& path)>;
+void walk_values(const pickle::Value& root, const std::string& path, std::span<const std::string_view> skip,
+                 const ValueVisitor& visit);
+
 // A tensor found outside the structure that DeepSpeed gives a file: random states, things users added.
 struct LooseTensor {
   std::string path;  // of keys and indices, joined by dots

@@ -1,0 +1,267 @@
+// The model files of a target: module weights, what describes the optimizer files, and the program's state.
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "lib/base/text.h"
+#include "lib/formats/deepspeed/views.h"
+#include "lib/formats/deepspeed/write/target.h"
+#include "lib/pickle/document.h"
+
+namespace uckpt::deepspeed {
+
+namespace {
+
+using pickle::Known;
+using pickle::Value;
+
+bool is_tensor_call(const Value& value) {
+  switch (pickle::known_of(value)) {
+    case Known::kRebuildTensor:
+    case Known::kRebuildTensorV2:
+    case Known::kRebuildTensorV3:
+    case Known::kRebuildParameter:
+    case Known::kRebuildParameterWithState:
+    case Known::kRebuildFromType:
+      return true;
+    default:
+      return false;
+  }
+}
+
+class ModelWriter {
+ public:
+  ModelWriter(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank)
+      : target_(target),
+        parameters_(target.parameters),
+        rank_(data_rank),
+        model_rank_(model_rank),
+        origin_(target.source.model(model_rank, data_rank)),
+        file_(target.book, name(target, model_rank, data_rank)),
+        out_(file_.out()) {}
+
+  void write() {
+    find_loose_tensors();
+    out_.begin_dict();
+    if (origin_.root) {
+      for (size_t i = 0; i < origin_.root.size(); ++i) {
+        const auto [key, value] = origin_.root.entry(i);
+        const std::string text(key.text().value_or(""));
+        if (write_own(text)) continue;
+        out_.copy(key);
+        copy(value);
+      }
+    }
+    for (const std::string_view key :
+         {"module", "buffer_names", "optimizer", "param_shapes", "frozen_param_shapes", "shared_params",
+          "frozen_param_fragments", "lr_scheduler", "data_sampler", "random_ltd", "skipped_steps",
+          "global_steps", "dp_world_size", "mp_world_size", "checkpoint_parallel_dimensions", "ds_config",
+          "ds_version"})
+      write_own(key);
+    out_.end_dict();
+    file_.finish();
+  }
+
+ private:
+  static std::string name(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank) {
+    const std::string rank = cat("mp_rank_", model_rank < 10 ? "0" : "", model_rank, "_model_states.pt");
+    return target.stage == 3 ? cat(target.folder, "zero_pp_rank_", data_rank, "_", rank)
+                             : cat(target.folder, rank);
+  }
+
+  bool source_has(std::string_view key) const { return origin_.root && origin_.root.get(key); }
+
+  // Entries that depend on the layout are made anew, others taken from the source where it has them. False
+  // for those of the program. Each is written once.
+  bool write_own(std::string_view key) {
+    using Write = void (ModelWriter::*)();
+    static const std::pair<std::string_view, Write> kLayout[] = {
+        {"module", &ModelWriter::module},
+        {"buffer_names", &ModelWriter::buffer_names},
+        {"optimizer", &ModelWriter::none},
+        {"param_shapes", &ModelWriter::param_shapes},
+        {"frozen_param_shapes", &ModelWriter::frozen_param_shapes},
+        {"shared_params", &ModelWriter::shared_params},
+        {"frozen_param_fragments", &ModelWriter::frozen_param_fragments},
+        {"dp_world_size", &ModelWriter::dp_world_size},
+        {"mp_world_size", &ModelWriter::mp_world_size},
+        {"checkpoint_parallel_dimensions", &ModelWriter::dimensions}};
+    static const std::pair<std::string_view, Write> kDefaults[] = {
+        {"lr_scheduler", &ModelWriter::none},  {"data_sampler", &ModelWriter::none},
+        {"random_ltd", &ModelWriter::none},    {"skipped_steps", &ModelWriter::zero},
+        {"global_steps", &ModelWriter::steps}, {"ds_version", &ModelWriter::version}};
+    if (!written_.insert(std::string(key)).second) return true;
+    if (key == "ds_config") {
+      write_ds_config(file_, target_);
+      return true;
+    }
+    for (const auto& [name, write] : kLayout) {
+      if (name != key) continue;
+      out_.text(key);
+      (this->*write)();
+      return true;
+    }
+    for (const auto& [name, write] : kDefaults) {
+      if (name != key || source_has(key)) continue;
+      out_.text(key);
+      (this->*write)();
+      return true;
+    }
+    return false;
+  }
+
+  void none() { out_.none(); }
+  void zero() { out_.integer(0); }
+  void steps() { out_.integer(parameters_.catalog().iteration.value_or(0)); }
+  void version() { out_.text(target_.ds_version); }
+  void dp_world_size() { out_.integer(target_.dp); }
+  void mp_world_size() { out_.integer(target_.tp * target_.pp); }
+  void dimensions() {
+    out_.begin_dict();
+    file_.entry("pp_degree", target_.pp);
+    file_.entry("tp_degree", target_.tp);
+    out_.end_dict();
+  }
+
+  void module() {
+    const Value known = source_has("module") ? origin_.root.get("module") : Value();
+    const bool is_dict = known && known.is_dict();
+    if (is_dict) {
+      out_.begin_dict_like(known);
+    } else {
+      out_.begin_dict(pickle::DictType::kOrderedDict);
+    }
+    for (const Named& n : parameters_.all()) {
+      out_.text(n.name);
+      weight(n);
+    }
+    if (is_dict && known.state()) {
+      out_.state();
+      out_.copy(known.state());
+    }
+    out_.end_dict();
+  }
+
+  void weight(const Named& n) {
+    const bool is_parameter = n.master || n.module;
+    if (target_.stage == 3 && is_parameter) return file_.empty_tensor(n.module_dtype);
+    if (n.tied_to) {
+      if (const auto memo = weights_.find(*n.tied_to); memo != weights_.end())
+        return out_.again(memo->second);
+    }
+    const uint32_t tensor = n.weight();
+    file_.tensor(target_.book.whole(tensor, n.module_dtype), target_.book.part(tensor).shape);
+    weights_.emplace(n.name, out_.last());
+  }
+
+  void buffer_names() { file_.names(parameters_.buffers()); }
+
+  void param_shapes() {
+    out_.begin_list();
+    if (target_.stage == 3) {
+      for (const SubGroup& g : sub_groups(target_)) shapes_of(g);
+    } else {
+      for (const FlatGroup& g : flat_groups(target_)) shapes_of(g);
+    }
+    out_.end_list();
+  }
+
+  void shapes_of(const FlatGroup& group) {
+    std::vector<std::pair<std::string, Shape>> list;
+    for (const FlatParameter& p : group.parameters) list.emplace_back(p.name, p.shape);
+    file_.sizes("", list);
+  }
+
+  // DeepSpeed lists frozen parameters from stage 2 on.
+  void frozen_param_shapes() {
+    const std::vector<std::string> frozen = parameters_.frozen();
+    if (target_.stage < 2 || frozen.empty()) return out_.none();
+    std::vector<std::pair<std::string, Shape>> list;
+    for (const std::string& name : frozen)
+      list.emplace_back(name, target_.book.part(parameters_.at(name).weight()).shape);
+    file_.sizes("", list);
+  }
+
+  void frozen_param_fragments() {
+    const std::vector<std::string> frozen = parameters_.frozen();
+    if (target_.stage < 2 || frozen.empty()) return out_.none();
+    out_.begin_dict(pickle::DictType::kOrderedDict);
+    for (const std::string& name : frozen) {
+      const Named& n = parameters_.at(name);
+      out_.text(name);
+      const auto seen = weights_.find(name);
+      if (target_.stage == 3) {
+        fragment(n);
+      } else if (seen != weights_.end()) {
+        out_.again(seen->second);
+      } else {
+        file_.tensor(target_.book.whole(n.weight(), n.module_dtype), target_.book.part(n.weight()).shape);
+      }
+    }
+    out_.end_dict();
+  }
+
+  void fragment(const Named& n) {
+    const ShardBook::Part part = target_.book.part(n.weight());
+    const int64_t share = share_of(target_, part.numel), from = std::min(part.numel, rank_ * share);
+    const int64_t count = std::min(share, part.numel - from);
+    Hole hole = target_.book.range(n.weight(), model_rank_, from, count);
+    hole.dtype = n.module_dtype;
+    file_.flat(n.module_dtype, share, share, count > 0 ? std::vector{hole} : std::vector<Hole>{});
+  }
+
+  void shared_params() {
+    out_.begin_dict();
+    if (rank_ == 0 && model_rank_ == 0)
+      for (const Named& n : parameters_.all())
+        if (n.tied_to) out_.text(n.name), out_.text(*n.tied_to);
+    out_.end_dict();
+  }
+
+  // Tensors of the program's own state: the reader has put them into the catalog under their paths.
+  void find_loose_tensors() {
+    if (!origin_.root || !origin_.root.is_dict()) return;
+    static constexpr std::string_view kStructure[] = {"module", "optimizer", "param_shapes",
+                                                      "frozen_param_shapes", "frozen_param_fragments"};
+    walk_values(origin_.root, "", kStructure, [&](const Value& value, const std::string& path) {
+      if (!is_tensor_call(value)) return false;
+      loose_.emplace(value.id(), path);
+      return true;
+    });
+  }
+
+  void copy(const Value& value) {
+    out_.copy(value, [&](const Value& node, pickle::Pickler& out) {
+      const auto found = loose_.find(node.id());
+      if (found == loose_.end()) return false;
+      const auto tensor = target_.parameters.loose(origin_.file, found->second);
+      if (!tensor) {
+        target_.notes.push_back(
+            cat("left out: the tensor ", escape(found->second), " of the program's state"));
+        out.none();
+        return true;
+      }
+      const Tensor& t = parameters_.catalog().tensors[*tensor];
+      file_.tensor(target_.book.whole(*tensor, t.dtype), t.shape);
+      return true;
+    });
+  }
+
+  const TargetCheckpoint& target_;
+  const Parameters& parameters_;
+  int64_t rank_, model_rank_;
+  SourceObjects::Origin origin_;
+  OutputPickle file_;
+  pickle::Pickler& out_;
+  std::unordered_set<std::string> written_;
+  std::unordered_map<std::string, pickle::Pickler::Memo> weights_;  // of this file, by name
+  std::unordered_map<uint32_t, std::string> loose_;                 // node -> path
+};
+
+}  // namespace
+
+void add_model_file(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank) {
+  ModelWriter(target, model_rank, data_rank).write();
+}
+
+}  // namespace uckpt::deepspeed

@@ -1,0 +1,65 @@
+#include "lib/formats/deepspeed/write/output_pickle.h"
+
+namespace uckpt::deepspeed {
+
+void OutputPickle::text(std::string_view key, DType dtype, int64_t storage_numel, const Shape& shape,
+                        bool requires_grad) {
+  std::vector<int64_t> stride(shape.size());
+  int64_t step = 1;
+  for (size_t d = shape.size(); d-- > 0;) {
+    stride[d] = step;
+    step *= std::max<int64_t>(1, shape[d]);
+  }
+  out_.tensor({dtype, key, storage_numel, shape, stride, 0, requires_grad});
+}
+
+void OutputPickle::tensor(const Hole& whole, const Shape& shape, bool requires_grad) {
+  text(archive_.add_storage(whole), whole.dtype, whole.count, shape, requires_grad);
+}
+
+void OutputPickle::flat(DType dtype, int64_t numel, int64_t shown, const std::vector<Hole>& holes,
+                        bool requires_grad) {
+  const std::string key = archive_.add_storage(numel * unit_size(dtype));
+  for (const Hole& hole : holes) archive_.fill(hole);
+  text(key, dtype, numel, {shown}, requires_grad);
+}
+
+void OutputPickle::empty_tensor(DType dtype) { text(archive_.add_storage(0), dtype, 0, {0}, false); }
+
+void OutputPickle::size(const Shape& shape) {
+  out_.begin_call();
+  out_.global("torch", "Size");
+  out_.begin_tuple(1);
+  out_.begin_tuple(shape.size());
+  for (const int64_t n : shape) out_.integer(n);
+  out_.end_tuple();
+  out_.end_tuple();
+  out_.end_call();
+}
+
+void OutputPickle::sizes(std::string_view name, const std::vector<std::pair<std::string, Shape>>& list) {
+  if (!name.empty()) key(name);
+  out_.begin_dict(pickle::DictType::kOrderedDict);
+  for (const auto& [parameter, shape] : list) {
+    key(parameter);
+    size(shape);
+  }
+  out_.end_dict();
+}
+
+void OutputPickle::enumerator(std::string_view module, std::string_view cls, int64_t value) {
+  out_.begin_call();
+  out_.global(module, cls);
+  out_.begin_tuple(1);
+  out_.integer(value);
+  out_.end_tuple();
+  out_.end_call();
+}
+
+void OutputPickle::names(const std::vector<std::string>& list) {
+  out_.begin_list();
+  for (const std::string& name : list) out_.text(name);
+  out_.end_list();
+}
+
+}  // namespace uckpt::deepspeed

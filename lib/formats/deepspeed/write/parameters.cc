@@ -1,0 +1,247 @@
+#include "lib/formats/deepspeed/write/parameters.h"
+
+#include <algorithm>
+#include <set>
+
+#include "lib/base/text.h"
+#include "lib/io/input.h"
+#include "lib/pickle/value_text.h"
+
+namespace uckpt::deepspeed {
+
+namespace {
+
+using pickle::Value;
+
+bool is_one_number(const Tensor& t) { return numel_of(t.shape) == 1; }
+
+// Names of a dict's entries.
+std::vector<std::string> keys_of(const Value& dict) {
+  std::vector<std::string> out;
+  if (!dict || !dict.is_dict()) return out;
+  for (size_t i = 0; i < dict.size(); ++i)
+    if (const auto text = dict.entry(i).first.text()) out.emplace_back(*text);
+  return out;
+}
+
+// Undoes round_robin_gradients: those with number 0 modulo `ranks` came first, then those with 1, ….
+std::vector<std::string> without_round_robin(const std::vector<std::string>& stored, size_t ranks) {
+  std::vector<std::string> out(stored.size());
+  size_t at = 0;
+  for (size_t r = 0; r < ranks; ++r)
+    for (size_t i = r; i < stored.size(); i += ranks) out[i] = stored[at++];
+  return out;
+}
+
+}  // namespace
+
+Bytes read_number(const Catalog& catalog, const Tensor& tensor) {
+  const Tensor& t = tensor.alias ? catalog.tensors[*tensor.alias] : tensor;
+  if (numel_of(t.shape) != 1 || t.pieces.count != 1)
+    throw refused("deepspeed.number", cat("expected one number, found ", shape_text(t.shape)))
+        .in_file(catalog.path)
+        .in_tensor(t.path());
+  const Piece& piece = catalog.pieces_of(t.pieces)[0];
+  Bytes out(static_cast<size_t>(item_size(t.dtype)));
+  if (piece.file == kLiteral) {
+    std::copy_n(catalog.literals.begin() + piece.offset, out.size(), out.begin());
+  } else {
+    catalog.files[piece.file]->read_at(piece.offset, out);
+  }
+  if (piece.flags & kByteSwapped) std::reverse(out.begin(), out.end());
+  return out;
+}
+
+Parameters::Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source,
+                       std::vector<std::string>& notes)
+    : catalog_(catalog) {
+  collect(request);
+  order(source);
+  set_module_dtypes(request, source);
+  group(source, notes);
+  read_state_names(source);
+}
+
+Named& Parameters::add(const std::string& name) {
+  const auto [at, is_new] = index_.try_emplace(name, all_.size());
+  if (is_new) {
+    all_.emplace_back();
+    all_.back().name = name;
+  }
+  return all_[at->second];
+}
+
+void Parameters::collect(const WriteRequest& request) {
+  for (const uint32_t index : request.tensors) {
+    const Tensor& t = catalog_.tensors[index];
+    if (t.state == state::kOther) {
+      loose_.emplace(t.name, t.alias.value_or(index));
+      continue;
+    }
+    Named& n = add(t.name);
+    const uint32_t source = t.alias.value_or(index);
+    if (t.state == state::kMaster) {
+      n.master = source;
+    } else if (t.state == state::kParam) {
+      n.module = source;
+    } else if (t.state == state::kBuffer) {
+      n.buffer = source;
+    } else {
+      (is_one_number(t) ? n.numbers : n.states)[t.state] = source;
+    }
+    if (t.alias && catalog_.tensors[source].name != t.name && !n.tied_to)
+      n.tied_to = catalog_.tensors[source].name;
+  }
+  for (Named& n : all_) {
+    if (!n.master && !n.module && !n.buffer)
+      throw refused("deepspeed.no_masters",
+                    "it has optimizer states and no weight, which a DeepSpeed checkpoint cannot hold")
+          .in_file(catalog_.path)
+          .in_tensor(n.name);
+    // A parameter of one element has states of one element, like its numbers: they are told by their shape,
+    // and a step is always a number.
+    if (n.master && numel_of(catalog_.tensors[*n.master].shape) == 1) {
+      for (auto it = n.numbers.begin(); it != n.numbers.end();) {
+        const bool is_state = it->first != state::kStep &&
+                              catalog_.tensors[it->second].shape == catalog_.tensors[*n.master].shape;
+        if (is_state) n.states.insert(*it);
+        it = is_state ? n.numbers.erase(it) : std::next(it);
+      }
+    }
+  }
+}
+
+// As the source's module has them; what it does not name follows.
+void Parameters::order(const SourceObjects& source) {
+  std::map<std::string, size_t, std::less<>> places;
+  for (const int64_t rank : source.model_ranks())
+    for (const std::string& name : keys_of(source.model(rank, 0).root.get("module")))
+      places.try_emplace(name, places.size());
+  std::stable_sort(all_.begin(), all_.end(), [&](const Named& a, const Named& b) {
+    const auto x = places.find(a.name), y = places.find(b.name);
+    const size_t none = places.size();
+    return (x == places.end() ? none : x->second) < (y == places.end() ? none : y->second);
+  });
+  for (size_t i = 0; i < all_.size(); ++i) index_[all_[i].name] = i;
+}
+
+void Parameters::set_module_dtypes(const WriteRequest& request, const SourceObjects& source) {
+  const DType trained = source.config_flag("bf16", "enabled")   ? DType::kBF16
+                        : source.config_flag("fp16", "enabled") ? DType::kF16
+                                                                : DType::kF32;
+  std::unordered_map<uint32_t, DType> asked;
+  for (size_t i = 0; i < request.tensors.size(); ++i) {
+    const Tensor& t = catalog_.tensors[request.tensors[i]];
+    if ((t.state == state::kMaster || t.state == state::kParam) && i < request.dtypes.size() &&
+        request.dtypes[i])
+      asked[t.alias.value_or(request.tensors[i])] = *request.dtypes[i];
+  }
+  for (Named& n : all_) {
+    const Tensor& weight = catalog_.tensors[n.weight()];
+    n.module_dtype = weight.dtype;
+    if (n.master && !n.module) {
+      n.module_dtype = weight.module_dtype.value_or(trained);
+      for (const Copy& copy : weight.copies)
+        if (copy.is_module) n.module_dtype = copy.dtype;
+    }
+    if (const auto found = asked.find(n.weight()); found != asked.end()) n.module_dtype = found->second;
+  }
+}
+
+namespace {
+
+Error other_names(const Catalog& catalog, std::string what) {
+  return refused("deepspeed.groups", std::move(what))
+      .in_file(catalog.path)
+      .hint("parameters can be neither dropped nor renamed on the way to a DeepSpeed checkpoint");
+}
+
+}  // namespace
+
+// The source's groups, in the order in which its flat buffers have the parameters. At stage 3 its list is of
+// sub-groups: the groups' own `params` say how many each has.
+void Parameters::group(const SourceObjects& source, std::vector<std::string>& notes) {
+  const Value options = source.param_groups();
+  const Value shapes = source.empty() ? Value() : source.param_shapes(0);
+  std::set<std::string, std::less<>> trained;
+  for (const Named& n : all_)
+    if (n.is_trained()) trained.insert(n.name);
+  if (trained.empty())
+    throw refused("deepspeed.no_masters",
+                  "it has no fp32 master weights, which a DeepSpeed checkpoint is made of")
+        .in_file(catalog_.path);
+  if (!shapes || !shapes.is_sequence()) {
+    ParamGroup all;
+    for (const Named& n : all_)
+      if (n.is_trained()) all.names.push_back(n.name);
+    if (options && options.size() == 1) all.options = options.at(0);
+    groups_.push_back(std::move(all));
+    notes.push_back("the input keeps no parameter groups: all parameters are put into one, in its order");
+    return;
+  }
+  const bool sub_groups = source.stage() == 3;
+  const auto ranks = static_cast<size_t>(source.model(0, 0).root.get("dp_world_size").integer().value_or(1));
+  const bool round_robin = !sub_groups && source.config_flag("zero_optimization", "round_robin_gradients");
+  size_t at = 0;
+  const size_t count = sub_groups && options ? options.size() : shapes.size();
+  for (size_t g = 0; g < count; ++g) {
+    ParamGroup group;
+    if (options && g < options.size()) group.options = options.at(g);
+    size_t lists = 1;
+    if (sub_groups && group.options && group.options.get("params"))
+      lists = group.options.get("params").size();
+    for (; lists > 0 && at < shapes.size(); --lists, ++at)
+      for (std::string& name : keys_of(shapes.at(at))) group.names.push_back(std::move(name));
+    if (round_robin) group.names = without_round_robin(group.names, ranks);
+    for (const std::string& name : group.names)
+      if (trained.erase(name) == 0)
+        throw other_names(catalog_, cat("the optimizer's group ", g, " has the parameter ", escape(name, 100),
+                                        ", which is not among those to be written"));
+    groups_.push_back(std::move(group));
+  }
+  if (!trained.empty())
+    throw other_names(
+        catalog_, cat("none of the optimizer's groups has the parameter ", escape(*trained.begin(), 100)));
+}
+
+void Parameters::read_state_names(const SourceObjects& source) {
+  std::vector<std::string> order = keys_of(source.group_state());
+  order.insert(order.end(), {"step", "exp_avg", "exp_avg_sq"});
+  const auto place = [&](const std::string& name) {
+    return std::find(order.begin(), order.end(), name) - order.begin();
+  };
+  std::set<std::string> states, numbers;
+  for (const Named& n : all_) {
+    for (const auto& [state, tensor] : n.states) states.insert(state);
+    for (const auto& [state, tensor] : n.numbers) numbers.insert(state);
+  }
+  states_.assign(states.begin(), states.end());
+  numbers_.assign(numbers.begin(), numbers.end());
+  for (auto* list : {&states_, &numbers_})
+    std::stable_sort(list->begin(), list->end(),
+                     [&](const std::string& a, const std::string& b) { return place(a) < place(b); });
+}
+
+// The reader puts the file's stem before the path where files differ.
+std::optional<uint32_t> Parameters::loose(const std::string& file, const std::string& path) const {
+  const std::string stem = file.ends_with(".pt") ? file.substr(0, file.size() - 3) : file;
+  for (const std::string& name : {cat(stem, ".", path), path})
+    if (const auto found = loose_.find(name); found != loose_.end()) return found->second;
+  return std::nullopt;
+}
+
+std::vector<std::string> Parameters::frozen() const {
+  std::vector<std::string> out;
+  for (const Named& n : all_)
+    if (n.is_frozen()) out.push_back(n.name);
+  return out;
+}
+
+std::vector<std::string> Parameters::buffers() const {
+  std::vector<std::string> out;
+  for (const Named& n : all_)
+    if (n.buffer && !n.master && !n.module) out.push_back(n.name);
+  return out;
+}
+
+}  // namespace uckpt::deepspeed

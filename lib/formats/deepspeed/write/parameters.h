@@ -1,0 +1,78 @@
+// The parameters of a DeepSpeed target: what each has in the catalog, and in which optimizer group and order
+// they are kept.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "lib/formats/deepspeed/write/source_objects.h"
+#include "lib/formats/writer.h"
+
+namespace uckpt::deepspeed {
+
+// One parameter or buffer under one name, in all its states. Numbers are indices of catalog tensors; those of
+// tied names are the source's own.
+struct Named {
+  std::string name;
+  std::optional<uint32_t> master, module, buffer;
+  std::map<std::string, uint32_t, std::less<>> states;   // of the master's shape: exp_avg, …
+  std::map<std::string, uint32_t, std::less<>> numbers;  // one value: step, …
+  std::optional<std::string> tied_to;                    // another name has the bytes
+  DType module_dtype = DType::kF32;
+
+  bool is_trained() const { return master.has_value() && !tied_to; }
+  bool is_frozen() const { return !master && module && !tied_to; }
+  uint32_t weight() const { return module ? *module : master ? *master : *buffer; }
+};
+
+struct ParamGroup {
+  std::vector<std::string> names;  // in registration order
+  pickle::Value options;           // a dict; empty where the source keeps none
+};
+
+class Parameters {
+ public:
+  // Throws refused `deepspeed.groups` where the source's groups speak of other parameters than there are, and
+  // `deepspeed.no_masters` where there is nothing to train.
+  Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source,
+             std::vector<std::string>& notes);
+
+  const Catalog& catalog() const { return catalog_; }
+  const Named& at(std::string_view name) const { return all_[index_.at(std::string(name))]; }
+  bool has(std::string_view name) const { return index_.contains(std::string(name)); }
+  const std::vector<Named>& all() const { return all_; }  // as the module's state_dict has them
+  const std::vector<ParamGroup>& groups() const { return groups_; }
+  std::vector<std::string> frozen() const;   // in order, tied ones not
+  std::vector<std::string> buffers() const;  // likewise
+  const Shape& shape(const Named& n) const { return catalog_.tensors[n.weight()].shape; }
+  // The tensor of the program's own state that a file of the source has at a path.
+  std::optional<uint32_t> loose(const std::string& file, const std::string& path) const;
+  // Names of the states that are cut like the masters, and of those that are one number, in the source's
+  // order.
+  const std::vector<std::string>& states() const { return states_; }
+  const std::vector<std::string>& numbers() const { return numbers_; }
+
+ private:
+  void collect(const WriteRequest& request);
+  void set_module_dtypes(const WriteRequest& request, const SourceObjects& source);
+  void order(const SourceObjects& source);
+  void group(const SourceObjects& source, std::vector<std::string>& notes);
+  void read_state_names(const SourceObjects& source);
+  Named& add(const std::string& name);
+
+  const Catalog& catalog_;
+  std::vector<Named> all_;
+  std::unordered_map<std::string, size_t> index_;
+  std::vector<ParamGroup> groups_;
+  std::unordered_map<std::string, uint32_t> loose_;  // by name
+  std::vector<std::string> states_, numbers_;
+};
+
+// The value of a tensor of one element, read now: layouts never wait for tensor data, but a number that a
+// pickle has to spell out, or that several parameters must agree on, is small. At most 16 bytes.
+Bytes read_number(const Catalog& catalog, const Tensor& tensor);
+
+}  // namespace uckpt::deepspeed

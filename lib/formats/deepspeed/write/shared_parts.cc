@@ -1,0 +1,181 @@
+// Parts that several of a target's pickles have.
+#include <algorithm>
+#include <cstring>
+
+#include "lib/base/text.h"
+#include "lib/formats/deepspeed/write/target.h"
+
+namespace uckpt::deepspeed {
+
+using pickle::Kind;
+using pickle::Value;
+
+namespace {
+
+bool is_number(const Value& value) { return value && (value.integer() || value.real() || value.boolean()); }
+
+// The options of torch's AdamW, for a source that keeps none.
+void write_default_options(pickle::Pickler& out, double lr) {
+  const auto real = [&](std::string_view key, double value) { out.text(key), out.real(value); };
+  const auto flag = [&](std::string_view key, bool value) { out.text(key), out.boolean(value); };
+  real("lr", lr);
+  out.text("betas");
+  out.begin_tuple(2);
+  out.real(0.9);
+  out.real(0.999);
+  out.end_tuple();
+  real("eps", 1e-8);
+  real("weight_decay", 0.01);
+  flag("amsgrad", false);
+  flag("maximize", false);
+  out.text("foreach"), out.none();
+  flag("capturable", false);
+  flag("differentiable", false);
+  out.text("fused"), out.none();
+  flag("decoupled_weight_decay", true);
+}
+
+// The learning rate that a source without options still knows.
+double known_rate(const SourceObjects& source, size_t group) {
+  const Value model = source.model(0, 0).root;
+  const Value scheduler = model && model.is_dict() ? model.get("lr_scheduler") : Value();
+  const Value rates = scheduler && scheduler.is_dict() ? scheduler.get("_last_lr") : Value();
+  if (rates && rates.is_sequence() && group < rates.size()) return rates.at(group).number().value_or(1e-3);
+  return 1e-3;
+}
+
+}  // namespace
+
+void write_ds_config(OutputPickle& file, const TargetCheckpoint& target) {
+  pickle::Pickler& out = file.out();
+  const Value config = target.source.ds_config();
+  out.text("ds_config");
+  if (!config || !config.is_dict()) {
+    out.begin_dict();
+    out.text("zero_optimization");
+    out.begin_dict();
+    file.entry("stage", target.stage);
+    out.end_dict();
+    if (target.is_bf16) {
+      out.text("bf16");
+      out.begin_dict();
+      out.text("enabled"), out.boolean(true);
+      out.end_dict();
+    }
+    out.end_dict();
+    return;
+  }
+  const auto stage = target.source.config_number("zero_optimization", "stage");
+  if (!stage || *stage == target.stage) return out.copy(config);
+  out.begin_dict_like(config);
+  for (size_t i = 0; i < config.size(); ++i) {
+    const auto [key, value] = config.entry(i);
+    out.copy(key);
+    if (key.text() != "zero_optimization") {
+      out.copy(value);
+      continue;
+    }
+    out.begin_dict_like(value);
+    for (size_t j = 0; j < value.size(); ++j) {
+      const auto [inner, setting] = value.entry(j);
+      out.copy(inner);
+      inner.text() == "stage" ? out.integer(target.stage) : out.copy(setting);
+    }
+    out.end_dict();
+  }
+  out.end_dict();
+}
+
+void write_group_options(OutputPickle& file, const TargetCheckpoint& target, size_t group,
+                         const std::vector<int64_t>& params) {
+  pickle::Pickler& out = file.out();
+  const Value options = target.parameters.groups()[group].options;
+  out.begin_dict();
+  if (options) {
+    out.copy_entries(options, {"params", "param_names"});
+  } else {
+    write_default_options(out, known_rate(target.source, group));
+  }
+  out.text("params");
+  out.begin_list();
+  for (const int64_t p : params) out.integer(p);
+  out.end_list();
+  out.end_dict();
+}
+
+void write_scaler(OutputPickle& file, const TargetCheckpoint& target) {
+  pickle::Pickler& out = file.out();
+  const Value state = target.source.zero_state();
+  const auto known = [&](std::string_view key) {
+    return state && state.is_dict() ? state.get(key) : Value();
+  };
+  out.text("loss_scaler");
+  if (const Value scaler = known("loss_scaler")) {
+    out.copy(scaler);
+  } else {
+    out.begin_object();
+    out.global("deepspeed.runtime.fp16.loss_scaler", "LossScaler");
+    out.begin_tuple(0);
+    out.end_tuple();
+    out.state();
+    out.begin_dict();
+    out.text("cur_scale"), out.real(1.0);
+    out.text("dynamic"), out.boolean(false);
+    out.end_dict();
+    out.end_object();
+  }
+  for (const std::string_view key : {"dynamic_loss_scale", "overflow"}) {
+    out.text(key);
+    const Value value = known(key);
+    value ? out.copy(value) : out.boolean(false);
+  }
+}
+
+bool has_state(const TargetCheckpoint& target, const std::string& state,
+               const std::vector<FlatParameter>& parameters) {
+  const FlatParameter *with = nullptr, *without = nullptr;
+  for (const FlatParameter& p : parameters) {
+    const Named& n = target.parameters.at(p.name);
+    (n.states.contains(state) || n.numbers.contains(state) ? with : without) = &p;
+  }
+  if (with && without)
+    throw refused("deepspeed.no_state", cat("it has no ", escape(state), ", which ", escape(with->name, 100),
+                                            " of the same optimizer group has"))
+        .in_file(target.parameters.catalog().path)
+        .in_tensor(without->name);
+  return with != nullptr;
+}
+
+void write_number(OutputPickle& file, const TargetCheckpoint& target, const std::string& state,
+                  const std::vector<FlatParameter>& parameters) {
+  const Catalog& catalog = target.parameters.catalog();
+  const uint32_t first = target.parameters.at(parameters.front().name).numbers.at(state);
+  const Bytes value = read_number(catalog, catalog.tensors[first]);
+  for (const FlatParameter& p : parameters) {
+    const uint32_t other = target.parameters.at(p.name).numbers.at(state);
+    if (read_number(catalog, catalog.tensors[other]) != value)
+      throw refused("deepspeed.step_disagrees",
+                    cat("its ", escape(state), " differs from that of ", escape(parameters.front().name, 100),
+                        ", and a DeepSpeed checkpoint keeps one for both"))
+          .in_file(catalog.path)
+          .in_tensor(p.name);
+  }
+  const Tensor& t = catalog.tensors[first];
+  const Value entries = target.source.group_state();
+  const Value seen = entries && entries.is_dict() ? entries.get(state) : Value();
+  if (is_number(seen) && t.dtype == DType::kI64) return file.out().integer(load_le<int64_t>(value.data()));
+  if (is_number(seen) && t.dtype == DType::kF64) return file.out().real(load_le<double>(value.data()));
+  file.tensor(file.book().whole(first, t.dtype), t.shape);
+}
+
+std::vector<std::pair<std::string, bool>> state_order(const TargetCheckpoint& target) {
+  std::vector<std::pair<std::string, bool>> out;
+  for (const std::string& s : target.parameters.numbers())
+    if (s == state::kStep) out.emplace_back(s, false);
+  for (const std::string& s : target.parameters.states()) out.emplace_back(s, true);
+  for (const std::string& s : target.parameters.numbers())
+    if (s != state::kStep) out.emplace_back(s, false);
+  return out;
+}
+
+}  // namespace uckpt::deepspeed

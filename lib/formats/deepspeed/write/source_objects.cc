@@ -1,0 +1,136 @@
+#include "lib/formats/deepspeed/write/source_objects.h"
+
+#include "lib/io/input.h"
+#include "lib/pickle/machine.h"
+
+namespace uckpt::deepspeed {
+
+namespace {
+
+using pickle::Value;
+
+std::string file_name(const std::string& origin) {
+  const size_t slash = origin.rfind('/');
+  return slash == std::string::npos ? origin : origin.substr(slash + 1);
+}
+
+}  // namespace
+
+SourceObjects::SourceObjects(const Catalog& catalog) {
+  for (const Object& object : catalog.objects) {
+    const bool universal = file_name(object.origin) == "optimizer_state.pt";
+    if (object.size == 0 || (!universal && !parse_name(file_name(object.origin)))) continue;
+    try {
+      Bytes bytes = catalog.files[object.file]->read_range(object.offset, object.size);
+      take(object, pickle::parse_whole(std::move(bytes), {}));
+    } catch (Error& e) {
+      throw e.in_member(object.origin).in_file(catalog.path);
+    }
+  }
+}
+
+void SourceObjects::take(const Object& object, std::unique_ptr<pickle::Document> document) {
+  const std::string name = file_name(object.origin);
+  const Value root = document->root();
+  documents_.push_back(std::move(document));
+  const auto parsed = parse_name(name);
+  if (!parsed) {
+    universal_state_ = root;
+    return;
+  }
+  const std::pair at(parsed->model, parsed->data);
+  switch (parsed->role) {
+    case Role::kModel:
+    case Role::kZeroModel:
+      models_.emplace(at, Origin{root, name});
+      return;
+    case Role::kOptimizer:
+      optimizers_.emplace(at, root.get("optimizer_state_dict"));
+      return;
+    case Role::kLayer:
+      if (parsed->model == 0) layers_.emplace(parsed->layer, root);
+      return;
+    case Role::kExpert:
+    case Role::kExpertOptimizer:
+      return;
+  }
+}
+
+SourceObjects::Origin SourceObjects::model(int64_t model_rank, int64_t data_rank) const {
+  for (const std::pair<int64_t, int64_t>& at : {std::pair(model_rank, data_rank), std::pair(model_rank, int64_t{0})})
+    if (const auto found = models_.find(at); found != models_.end()) return found->second;
+  const auto same_rank = models_.lower_bound({model_rank, 0});
+  if (same_rank != models_.end() && same_rank->first.first == model_rank) return same_rank->second;
+  return models_.empty() ? Origin{} : models_.begin()->second;
+}
+
+bool SourceObjects::has_own_model(int64_t model_rank) const {
+  const auto found = models_.lower_bound({model_rank, 0});
+  return found != models_.end() && found->first.first == model_rank;
+}
+
+std::vector<int64_t> SourceObjects::model_ranks() const {
+  std::vector<int64_t> out;
+  for (const auto& [at, origin] : models_)
+    if (out.empty() || out.back() != at.first) out.push_back(at.first);
+  return out;
+}
+
+Value SourceObjects::zero_state(int64_t model_rank) const {
+  if (universal_state_) return universal_state_;
+  const auto found = optimizers_.lower_bound({model_rank, 0});
+  if (found != optimizers_.end() && found->first.first == model_rank) return found->second;
+  return optimizers_.empty() ? Value() : optimizers_.begin()->second;
+}
+
+namespace {
+
+// get() of what may not be there, or be no dict.
+Value entry(const Value& dict, std::string_view key) {
+  return dict && dict.is_dict() ? dict.get(key) : Value();
+}
+
+}  // namespace
+
+Value SourceObjects::param_groups(int64_t model_rank) const {
+  const Value state = zero_state(model_rank);
+  for (const Value& groups :
+       {entry(state, "param_groups"), entry(entry(state, "optimizer_state_dict"), "param_groups"),
+        entry(entry(state, "base_optimizer_state"), "param_groups"),
+        entry(entry(model(model_rank, 0).root, "optimizer"), "param_groups")})
+    if (groups && groups.kind() == pickle::Kind::kList) return groups;
+  return {};
+}
+
+Value SourceObjects::group_state() const {
+  const Value state = zero_state();
+  const Value base = entry(state, "base_optimizer_state");
+  if (base && base.kind() == pickle::Kind::kList && base.size() > 0) return base.at(0);
+  for (const Value& entries : {entry(base, "state"), entry(entry(state, "optimizer_state_dict"), "state"),
+                               entry(entry(model(0, 0).root, "optimizer"), "state")})
+    if (entries && entries.is_dict() && entries.size() > 0) return entries.entry(0).second;
+  return {};
+}
+
+Value SourceObjects::ds_config() const { return entry(model(0, 0).root, "ds_config"); }
+
+std::optional<double> SourceObjects::config_number(std::string_view section, std::string_view key) const {
+  const Value found = entry(section.empty() ? ds_config() : entry(ds_config(), section), key);
+  return found ? found.number() : std::nullopt;
+}
+
+bool SourceObjects::config_flag(std::string_view section, std::string_view key) const {
+  const Value found = entry(entry(ds_config(), section), key);
+  return found && found.boolean().value_or(false);
+}
+
+std::optional<int> SourceObjects::stage() const {
+  const Value stage = entry(zero_state(), "zero_stage");
+  if (!stage) return std::nullopt;
+  if (const auto n = stage.integer()) return static_cast<int>(*n);
+  if (stage.kind() == pickle::Kind::kCall && stage.args().size() == 1)
+    if (const auto n = stage.args().at(0).integer()) return static_cast<int>(*n);
+  return std::nullopt;
+}
+
+}  // namespace uckpt::deepspeed

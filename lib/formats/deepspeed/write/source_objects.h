@@ -1,0 +1,61 @@
+// What the input says beside its tensors: the pickles of a DeepSpeed checkpoint's files, whether they still
+// lie there or in a consolidated file.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lib/formats/deepspeed/folder.h"
+#include "lib/pickle/document.h"
+#include "lib/tensor/catalog.h"
+
+namespace uckpt::deepspeed {
+
+class SourceObjects {
+ public:
+  // Reads and parses the objects of DeepSpeed files; others are not looked at.
+  explicit SourceObjects(const Catalog& catalog);
+
+  // A tree and the file it came from; an empty value where there is none.
+  struct Origin {
+    pickle::Value root;
+    std::string file;  // "mp_rank_00_model_states.pt"
+  };
+  // The model file of a rank: its own, that of the same model rank, the first one.
+  Origin model(int64_t model_rank, int64_t data_rank) const;
+  bool has_own_model(int64_t model_rank) const;
+  // What an optimizer file holds under `optimizer_state_dict`, or the universal folder's optimizer state.
+  pickle::Value zero_state(int64_t model_rank = 0) const;
+  // The optimizer's options, one dict a group: a list, or an empty value.
+  pickle::Value param_groups(int64_t model_rank = 0) const;
+  // The entries that one group keeps for its parameters: {name: value}; empty where nothing says.
+  pickle::Value group_state() const;
+  // One list entry a group (stages 1, 2) or sub-group (stage 3) of the rank: names and shapes in storage
+  // order.
+  pickle::Value param_shapes(int64_t model_rank) const {
+    return model(model_rank, 0).root.get("param_shapes");
+  }
+  pickle::Value ds_config() const;
+  // A number of ds_config below sections: {"zero_optimization", "sub_group_size"}.
+  std::optional<double> config_number(std::string_view section, std::string_view key) const;
+  bool config_flag(std::string_view section, std::string_view key) const;
+  std::optional<int> stage() const;  // of the ZeRO files
+  bool empty() const { return models_.empty(); }
+  std::vector<int64_t> model_ranks() const;
+  const std::map<int64_t, pickle::Value>& layers() const { return layers_; }
+
+ private:
+  void take(const Object& object, std::unique_ptr<pickle::Document> document);
+
+  std::vector<std::unique_ptr<pickle::Document>> documents_;
+  std::map<std::pair<int64_t, int64_t>, Origin> models_;  // model rank, data rank
+  std::map<std::pair<int64_t, int64_t>, pickle::Value> optimizers_;
+  std::map<int64_t, pickle::Value> layers_;  // of a pipeline, from its first tensor parallel rank
+  pickle::Value universal_state_;
+};
+
+}  // namespace uckpt::deepspeed

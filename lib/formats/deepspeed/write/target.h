@@ -1,0 +1,67 @@
+// A DeepSpeed checkpoint to be: its mesh and stage, and everything its files are made from.
+#pragma once
+
+#include "lib/formats/deepspeed/write/output_pickle.h"
+#include "lib/formats/deepspeed/write/parameters.h"
+
+namespace uckpt::deepspeed {
+
+struct TargetCheckpoint {
+  const SourceObjects& source;
+  const Parameters& parameters;
+  ShardBook& book;
+  std::vector<std::string>& notes;
+  std::string folder;  // "global_step4/"
+  std::string ds_version;
+  int stage = 1;       // of ZeRO
+  int64_t dp = 1, tp = 1, pp = 1;
+  bool is_bf16 = false;
+};
+
+// How one group's flat buffer lies over the ranks (formats: DeepSpeed's stage_1_and_2.py).
+struct FlatParameter {
+  std::string name;
+  Shape shape;
+  int64_t numel, at;  // elements
+  int64_t filler;     // after it
+};
+struct FlatGroup {
+  std::vector<FlatParameter> parameters;  // in storage order
+  int64_t used = 0;                       // elements, filler counted
+  int64_t partition = 0;                  // elements of one rank, padding counted
+  int64_t padding_of(int64_t rank) const;
+};
+
+// Stages 1 and 2: the groups are flattened whole and cut into equal partitions.
+std::vector<FlatGroup> flat_groups(const TargetCheckpoint& target);
+// Stage 3: each parameter is cut by itself. `at` and `partition` count the elements of one rank.
+struct SubGroup : FlatGroup {
+  size_t group = 0;
+};
+std::vector<SubGroup> sub_groups(const TargetCheckpoint& target);
+int64_t share_of(const TargetCheckpoint& target, int64_t numel);  // ceil(numel / dp)
+
+// The files.
+void add_model_file(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank);
+void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank);
+void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank);
+
+// Parts that they share.
+// ds_config with the target's stage.
+void write_ds_config(OutputPickle& file, const TargetCheckpoint& target);
+// One optimizer group's options, with `params` as given.
+void write_group_options(OutputPickle& file, const TargetCheckpoint& target, size_t group,
+                         const std::vector<int64_t>& params);
+// loss_scaler and what else a loader takes from the state as it is.
+void write_scaler(OutputPickle& file, const TargetCheckpoint& target);
+// A state that is one number for all parameters of a list: they must agree (`deepspeed.step_disagrees`).
+void write_number(OutputPickle& file, const TargetCheckpoint& target, const std::string& state,
+                  const std::vector<FlatParameter>& parameters);
+// The states in the order of the source, and the numbers among them: false for numbers.
+std::vector<std::pair<std::string, bool>> state_order(const TargetCheckpoint& target);
+// Throws `deepspeed.no_state` where a parameter lacks a state that others of its list have; tells whether any
+// has it.
+bool has_state(const TargetCheckpoint& target, const std::string& state,
+               const std::vector<FlatParameter>& parameters);
+
+}  // namespace uckpt::deepspeed
