@@ -3,16 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <memory>
 #include <set>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/layout/fragments.h"
 #include "lib/layout/joining.h"
+#include "lib/layout/placement.h"
 #include "lib/layout/rule_book.h"
 #include "lib/layout/shape_solver.h"
 #include "lib/ucl/text_of.h"
-#include "lib/ucl/walk.h"
 
 namespace uckpt::layout {
 
@@ -21,15 +22,6 @@ namespace {
 using Kind = ucl::Body::Kind;
 
 constexpr size_t kMostMessages = 200;
-
-const ucl::Shape& whole_shape() {
-  static const ucl::Shape shape = [] {
-    ucl::Shape s;
-    s.ellipsis = ucl::Ellipsis::kFirst;
-    return s;
-  }();
-  return shape;
-}
 
 class Assembler {
  public:
@@ -59,11 +51,6 @@ class Assembler {
  private:
   const RuleRef& rule_of(const Match& m) const { return book_.rules()[m.rule]; }
 
-  const ucl::Shape& shape_of(const Match& m) const {
-    const ucl::Body& body = rule_of(m).rule->body;
-    return body.kind == Kind::kShape ? body.shape : whole_shape();
-  }
-
   // The first of a rule's matches with one kind of problem speaks for all.
   void error(const Match& m, const std::string& code, std::string message, std::string hint = {}) {
     if (!told_.emplace(m.rule, code).second) return;
@@ -88,27 +75,16 @@ class Assembler {
       const auto [entry, fresh] = known.emplace(std::move(key), solvers_.size());
       if (fresh)
         solvers_.push_back(
-            std::make_unique<ShapeSolver>(facts_, rule_of(m).scope, shape_of(m), std::move(shapes)));
+            std::make_unique<ShapeSolver>(facts_, rule_of(m).scope, shape_of(rule_of(m)), std::move(shapes)));
       solver_of_[i] = entry->second;
     }
     fine_.resize(solvers_.size());
   }
 
-  void advance_all() {
-    for (size_t before = facts_.known() + 1; before != facts_.known();) {
-      before = facts_.known();
-      for (auto& s : solvers_) s->advance();
-      facts_.propagate();
-    }
-  }
-
   void solve() {
-    advance_all();
-    facts_.take_defaults();
-    advance_all();
-    for (auto& s : solvers_)
-      while (!s->solved() && s->assume_even()) s->advance();
-    advance_all();
+    std::vector<ShapeSolver*> all;
+    for (const auto& s : solvers_) all.push_back(s.get());
+    solve_together(facts_, all);
     // Of one rule's solvers, those of the same shapes on other ranks say nothing new: the first speaks.
     std::set<uint32_t> told;
     for (size_t i = 0; i < sorted_.matches.size(); ++i) {
@@ -122,17 +98,7 @@ class Assembler {
   // Where the rule places it: the sets that must have a fragment, but for empty shares.
   bool belongs(const Match& m, const Coordinate& at, const Coordinate& found) {
     const RuleRef& r = rule_of(m);
-    for (const ucl::On& on : r.rule->on) {
-      const auto place = facts_.place(r.scope, at, on.axis.text);
-      const auto ranks = facts_.mesh_size(r.scope, on.axis.text);
-      if (!place || !ranks) continue;  // the format undoes this axis itself
-      const bool there = std::any_of(on.places.begin(), on.places.end(), [&](const ucl::Place& p) {
-        if (p.kind == ucl::Place::Kind::kFirst) return *place == 0;
-        if (p.kind == ucl::Place::Kind::kLast) return *place == *ranks - 1;
-        return *place == p.number;
-      });
-      if (!there) return false;
-    }
+    if (!lies_on(r, facts_, at)) return false;
     for (const ucl::Capture* c : r.rule->name.captures()) {
       const IndexRef* index = c->kind == ucl::Capture::Kind::kNumber ? book_.index(c->name.text) : nullptr;
       if (!index) continue;
@@ -282,31 +248,21 @@ class Assembler {
     return strand.local <= local && inner <= local - strand.local;
   }
 
-  static bool is_weight(const Tensor& t) {
-    return t.state == state::kMaster || t.state == state::kParam || t.state == state::kBuffer;
-  }
   // A rank holds the weight times `number`: its gradient is smaller by that.
   static void apply_factor(Tensor& t, double number) {
-    t.factor = is_weight(t) ? 1 / number : t.state == "exp_avg_sq" ? number * number : number;
+    t.factor = is_weight(t.state) ? 1 / number : t.state == "exp_avg_sq" ? number * number : number;
   }
 
   // A rank holds the logical value times, or plus, something; a gradient scales the other way round.
   bool set_value(const Match& m, Tensor& t) {
     const auto& value = rule_of(m).rule->body.value;
     if (!value) return true;
-    const auto amount =
-        facts_.evaluate(value->expr, rule_of(m).scope, [](std::string_view) { return Linear::beyond(); })
-            .fraction();
-    if (!amount || amount->over == 0) {
-      diagnostics_.error(rule_of(m).scope.file->source, value->span, "ucl.size_unknown",
-                         "this value is 0 or stays unknown");
-      return false;
-    }
-    const double number = static_cast<double>(amount->over) / static_cast<double>(amount->under);
+    const auto number = amount_of(*value, rule_of(m).scope, facts_, diagnostics_);
+    if (!number) return false;
     if (value->times) {
-      apply_factor(t, number);
-    } else if (is_weight(t)) {
-      t.summand = -number;
+      apply_factor(t, *number);
+    } else if (is_weight(t.state)) {
+      t.summand = -*number;
     }
     return true;
   }
@@ -392,18 +348,9 @@ class Assembler {
 
   std::vector<std::string> trusted() const {
     std::vector<std::string> out = facts_.trusted();
-    // Blocks of a fused tensor: another order of them has the same shapes.
     std::set<uint32_t> used;
     for (const Match& m : sorted_.matches) used.insert(m.rule);
-    for (const uint32_t rule : used) {
-      const ucl::Rule& r = *book_.rules()[rule].rule;
-      if (r.body.kind != Kind::kShape) continue;
-      ucl::each_factor(r.body.shape, [&](const ucl::Factor& f) {
-        if (f.kind == ucl::Factor::Kind::kConcat)
-          out.push_back(
-              cat("the order ", ucl::text_of(f), " in ", ucl::text_of(r.name), ", which no shape tells"));
-      });
-    }
+    for (std::string& order : trusted_orders(book_, used)) out.push_back(std::move(order));
     return out;
   }
 

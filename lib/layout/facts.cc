@@ -301,6 +301,11 @@ std::optional<int64_t> Facts::place(const Scope& scope, const Coordinate& at, st
   return part->second.outer ? *whole / *inner : *whole % *inner;
 }
 
+std::string_view Facts::whole_of(std::string_view axis) const {
+  const auto part = parts_.find(axis);
+  return part == parts_.end() ? axis : std::string_view(part->second.whole);
+}
+
 Coordinate Facts::moved(const Scope& scope, Coordinate at, std::string_view axis, int64_t to) const {
   const auto part = parts_.find(axis);
   if (part == parts_.end()) {

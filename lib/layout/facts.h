@@ -83,6 +83,8 @@ class Facts {
   // A rank's place on an axis or part of one. 0 where the axis has size 1; nothing where the format does not
   // tell, or a size is unknown.
   std::optional<int64_t> place(const Scope& scope, const Coordinate& at, std::string_view axis) const;
+  // The axis that coordinates have: of a part, the whole.
+  std::string_view whole_of(std::string_view axis) const;
   // The same rank moved along an axis or part of one.
   Coordinate moved(const Scope& scope, Coordinate at, std::string_view axis, int64_t to) const;
 

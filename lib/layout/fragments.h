@@ -16,6 +16,9 @@ struct Fragment {
   const Tensor* tensor;
 };
 
+// One value a parameter, read at open: a step count.
+bool is_number(const Catalog& catalog, const Tensor& tensor);
+
 // All fragments of one logical tensor.
 struct Parts {
   std::string state, name;  // global numbers

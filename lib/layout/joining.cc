@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 
 #include "lib/base/text.h"
+#include "lib/layout/copies.h"
 #include "lib/layout/placing.h"
 
 namespace uckpt::layout {
@@ -12,27 +12,6 @@ namespace uckpt::layout {
 namespace {
 
 using Fragments = std::vector<const Fragment*>;
-using Seen = std::set<std::vector<int64_t>>;
-
-// The elements of a strand, to find the same ones again on another rank.
-std::vector<int64_t> key_of(const Strand& strand) {
-  std::vector<int64_t> key = {strand.logical};
-  for (const Step& s : strand.steps) key.insert(key.end(), {s.count, s.logical});
-  return key;
-}
-
-// A rank's view, parted into what no rank before it has, and copies.
-struct Split {
-  View fresh, again;
-};
-Split split(View view, Seen& seen) {
-  Split out{{view.logical, view.local, {}}, {view.logical, view.local, {}}};
-  for (Strand& s : view.strands) {
-    const bool is_new = seen.insert(key_of(s)).second;
-    (is_new ? out.fresh : out.again).strands.push_back(std::move(s));
-  }
-  return out;
-}
 
 class Joiner {
  public:
@@ -48,12 +27,12 @@ class Joiner {
 
  private:
   void add_whole(const Fragments& fragments) {
-    Seen seen;
-    std::vector<Split> splits;
+    std::vector<View> views;
     for (const Fragment* f : fragments) {
-      splits.push_back(split(joining_.view(*f), seen));
+      views.push_back(joining_.view(*f));
       if (joining_.one_owner) break;
     }
+    const std::vector<Split> splits = split_copies(std::move(views));
     const uint32_t mark = catalog_.piece_mark();
     for (size_t i = 0; i < splits.size(); ++i)
       place_pieces(catalog_, fragments[i]->tensor->pieces, splits[i].fresh, numel_, item_size(tensor_.dtype));
@@ -80,12 +59,13 @@ class Joiner {
         return c < own.size() && own[c].dtype == first.dtype && own[c].is_module == first.is_module;
       });
       if (!everywhere || item_size(first.dtype) == 0) continue;
-      Seen seen;
+      std::vector<View> views;
+      for (const Fragment* f : fragments) views.push_back(joining_.view(*f));
+      const std::vector<Split> splits = split_copies(std::move(views));
       const uint32_t mark = catalog_.piece_mark();
-      for (const Fragment* f : fragments) {
-        const Split parts = split(joining_.view(*f), seen);
-        place_pieces(catalog_, f->tensor->copies[c].pieces, parts.fresh, numel_, item_size(first.dtype));
-      }
+      for (size_t i = 0; i < splits.size(); ++i)
+        place_pieces(catalog_, fragments[i]->tensor->copies[c].pieces, splits[i].fresh, numel_,
+                     item_size(first.dtype));
       tensor_.copies.push_back({catalog_.pieces_since(mark), first.dtype, first.is_module, first.what});
     }
   }

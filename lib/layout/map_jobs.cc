@@ -13,10 +13,6 @@ std::string ticked(std::string_view name) { return cat("`", escape(name, 100), "
 
 }  // namespace
 
-bool is_weight(std::string_view s) {
-  return s == state::kMaster || s == state::kParam || s == state::kBuffer;
-}
-
 MapJobs::MapJobs(const Catalog& catalog, const MapBook& book, Facts& facts, ucl::Diagnostics& diagnostics)
     : catalog_(catalog), tensors_(catalog.tensors), book_(book), facts_(facts), diagnostics_(diagnostics) {
   for (const MapRuleRef& r : book.rules()) free_.emplace_back(r);

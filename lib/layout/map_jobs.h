@@ -16,9 +16,6 @@ namespace uckpt::layout {
 
 inline constexpr size_t kMostMapMessages = 200;
 
-// fp32, param or buffer: what the others are states of.
-bool is_weight(std::string_view state);
-
 // All tensors of one match in one state.
 struct MapJob {
   size_t match = 0;

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 
+#include "lib/base/text.h"
+#include "lib/ucl/text_of.h"
+#include "lib/ucl/walk.h"
+
 namespace uckpt::layout {
 
 namespace {
@@ -41,6 +45,30 @@ std::optional<uint32_t> RuleBook::first(std::string_view name,
   for (const uint32_t id : patterns_.matching(name))
     if (wanted(rules_[id])) return id;
   return std::nullopt;
+}
+
+const ucl::Shape& shape_of(const RuleRef& rule) {
+  static const ucl::Shape whole = [] {
+    ucl::Shape s;
+    s.ellipsis = ucl::Ellipsis::kFirst;
+    return s;
+  }();
+  const ucl::Body& body = rule.rule->body;
+  return body.kind == ucl::Body::Kind::kShape ? body.shape : whole;
+}
+
+std::vector<std::string> trusted_orders(const RuleBook& book, const std::set<uint32_t>& rules) {
+  std::vector<std::string> out;
+  for (const uint32_t rule : rules) {
+    const ucl::Rule& r = *book.rules()[rule].rule;
+    if (r.body.kind != ucl::Body::Kind::kShape) continue;
+    ucl::each_factor(r.body.shape, [&](const ucl::Factor& f) {
+      if (f.kind == ucl::Factor::Kind::kConcat)
+        out.push_back(
+            cat("the order ", ucl::text_of(f), " in ", ucl::text_of(r.name), ", which no shape tells"));
+    });
+  }
+  return out;
 }
 
 }  // namespace uckpt::layout

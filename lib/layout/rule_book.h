@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -30,6 +31,7 @@ class RuleBook {
   const std::vector<ucl::LayoutRef>& layouts() const { return layouts_; }
   // How the names with this capture are placed; a layout's own `index` replaces that of one it uses.
   const IndexRef* index(std::string_view capture) const;
+  const std::map<std::string, IndexRef, std::less<>>& indices() const { return indices_; }
   // The first rule whose pattern takes the name and that `wanted` accepts.
   std::optional<uint32_t> first(std::string_view name,
                                 const std::function<bool(const RuleRef&)>& wanted) const;
@@ -42,5 +44,10 @@ class RuleBook {
   std::map<std::string, IndexRef, std::less<>> indices_;
   ucl::PatternIndex patterns_;
 };
+
+// The shape of a rule's body; where it has none, the tensor is whole: `[...]`.
+const ucl::Shape& shape_of(const RuleRef& rule);
+// The orders of blocks in the shapes of these rules: another order has the same shapes.
+std::vector<std::string> trusted_orders(const RuleBook& book, const std::set<uint32_t>& rules);
 
 }  // namespace uckpt::layout

@@ -1,8 +1,9 @@
-// One shape expression over the fragments of one tensor: its sizes, and what each rank holds.
+// One shape expression over one tensor: its sizes, and what each rank holds.
 #pragma once
 
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "lib/layout/view.h"
 #include "lib/tensor/catalog.h"
 #include "lib/ucl/tree.h"
+#include "lib/ucl/walk.h"
 
 namespace uckpt::layout {
 
@@ -19,11 +21,16 @@ struct LocalShape {
   Shape shape;
 };
 
-// Solves the sizes of one shape expression from the fragments' shapes (ucl.md, section 4).
+// Solves the sizes of one shape expression: of a source from the shapes of fragments, of a target from that
+// of the whole (ucl.md, section 4).
 class ShapeSolver {
  public:
   // All must outlive the solver. The fragments are of one tensor; there is at least one.
   ShapeSolver(Facts& facts, Scope scope, const ucl::Shape& shape, std::vector<LocalShape> fragments);
+  // For a target: a plain `@tp` cuts evenly. Of ranks that stand alike on the axes that the expression cuts,
+  // one will do; there is at least one.
+  ShapeSolver(Facts& facts, Scope scope, const ucl::Shape& shape, const Shape& whole,
+              const std::vector<Coordinate>& ranks);
 
   // Takes what follows from the equations, until nothing changes. True if that gave anything.
   bool advance();
@@ -38,9 +45,14 @@ class ShapeSolver {
   View view(const Coordinate& at) const;
   // The shape that a rank holds; what a fragment of it must have.
   Shape local(const Coordinate& at) const;
+  // The logical shape and all padding: what one rank would hold if nothing were cut.
+  Shape full() const;
   std::string sizes_text() const;  // "o = 24, i = 12"
 
  private:
+  ShapeSolver(Facts& facts, Scope scope, const ucl::Shape& shape, std::vector<LocalShape> fragments,
+              bool is_whole);
+  static constexpr Unknown kLocalBit = 0x80000000;  // unknowns of this tensor, beside those of the program
   struct Local {
     std::string shown;  // the axis, or "" for a share
     std::optional<int64_t> value;
@@ -63,25 +75,42 @@ class ShapeSolver {
   Linear local_of(const ucl::Dim& dim, const Coordinate& at) const;
   Linear local_of(const DimRef& ref, const Coordinate& at) const;
   Linear logical_of(const ucl::Dim& dim) const;
+  Linear logical_of(const DimRef& ref) const;
+  Linear known_of(const DimRef& ref, const Coordinate& at) const;  // what the shapes that were given tell
+  int64_t full_of(const ucl::Factor& factor) const;
+  int64_t full_of(const ucl::Dim& dim) const;
+  Linear rounded_up(const ucl::Factor& factor, const Linear& size) const;  // by its `pad`
+  bool is_even(const ucl::CutAxis& axis) const;
   View view_of(const ucl::Factor& factor, const Coordinate& at) const;
   View view_of(const ucl::Dim& dim, const Coordinate& at) const;
   std::string share_key(const ucl::Factor& factor, size_t cut, const Coordinate& at) const;
   bool equate(const Linear& a, const Linear& b);
   template <class See>
-  void each_cut(const See& see) const;  // every factor with a cut
+  void each_cut(const See& see) const {  // every factor with a cut
+    ucl::each_factor(shape_, [&](const ucl::Factor& f) {
+      if (f.cut) see(f);
+    });
+  }
   bool check_cuts(ucl::Diagnostics& diagnostics) const;
   bool check_shares(ucl::Diagnostics& diagnostics) const;
   bool check_unknown(ucl::Diagnostics& diagnostics) const;
   std::string fraction_of(const DimRef& ref) const;
+  std::string seen_text() const;  // "fragments of shape [2, 4], [3, 4]"
+  std::string found_text(const LocalShape& fragment, size_t dim) const;  // "rank tp 0 holds 3 here"
 
   Facts& facts_;
   const Scope scope_;
   const ucl::Shape& shape_;
+  const bool is_whole_;  // then each of the fragments has the shape of the whole
   std::vector<LocalShape> fragments_;
   std::vector<DimRef> dims_;
   bool fits_rank_ = true;
   mutable std::vector<Local> locals_;
   mutable std::map<std::string, Unknown, std::less<>> keys_;
 };
+
+// Takes what follows from all equations at once: sizes that solvers share go from one to the others. Where
+// shapes leave the shares of a cut open, they are even.
+void solve_together(Facts& facts, std::span<ShapeSolver* const> solvers);
 
 }  // namespace uckpt::layout

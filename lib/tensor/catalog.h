@@ -68,6 +68,10 @@ namespace state {
 inline constexpr std::string_view kMaster = "fp32", kParam = "param", kBuffer = "buffer", kOther = "other",
                                   kStep = "step", kObjects = "objects";
 }
+// fp32, param or buffer: what the others are states of.
+inline bool is_weight(std::string_view s) {
+  return s == state::kMaster || s == state::kParam || s == state::kBuffer;
+}
 
 // A further copy of a tensor in the input. It is read and compared, not written.
 struct Copy {

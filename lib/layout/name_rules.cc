@@ -1,0 +1,159 @@
+#include "lib/layout/name_rules.h"
+
+#include <algorithm>
+
+#include "lib/base/text.h"
+#include "lib/ucl/text_of.h"
+
+namespace uckpt::layout {
+
+namespace {
+
+constexpr size_t kMostNames = 5;
+
+std::string quoted_names(const std::vector<std::string>& names) {
+  std::string out;
+  for (size_t i = 0; i < names.size() && i < kMostNames; ++i)
+    out += cat(i ? ", `" : "`", escape(names[i], 80), "`");
+  return names.size() > kMostNames ? out + ", …" : out;
+}
+
+}  // namespace
+
+NameRules::NameRules(const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics)
+    : book_(book), facts_(facts), diagnostics_(diagnostics), used_(book.rules().size()) {
+  find_local_prefixes();
+}
+
+std::optional<uint32_t> NameRules::rule_for(const std::string& name, std::string_view state) const {
+  return book_.first(name, [&](const RuleRef& r) {
+    const auto& states = r.rule->states;
+    const bool of_state = states.empty() || std::any_of(states.begin(), states.end(),
+                                                        [&](const ucl::Name& n) { return n.text == state; });
+    return of_state && facts_.holds(r.rule->when, r.scope).value_or(true);
+  });
+}
+
+std::vector<LocalNumber> NameRules::local_numbers(uint32_t rule) const {
+  std::vector<LocalNumber> out;
+  for (const ucl::Capture* c : book_.rules()[rule].rule->name.captures()) {
+    const IndexRef* index = c->kind == ucl::Capture::Kind::kNumber ? book_.index(c->name.text) : nullptr;
+    if (index && index->index->local) out.push_back({c, index});
+  }
+  return out;
+}
+
+// Names with local numbers begin so; behind the number may stand anything.
+void NameRules::find_local_prefixes() {
+  for (uint32_t rule = 0; rule < book_.rules().size(); ++rule) {
+    const ucl::NamePattern& pattern = book_.rules()[rule].rule->name;
+    for (const LocalNumber& l : local_numbers(rule)) {
+      ucl::NamePattern prefix;
+      for (const ucl::Segment& s : pattern.segments) {
+        if (s.kind == ucl::Segment::Kind::kRest) break;
+        prefix.segments.push_back(s);
+        if (s.capture && s.capture->name.text == l.capture->name.text) {
+          prefix.rest = static_cast<int>(prefix.segments.size());
+          prefix.segments.emplace_back().kind = ucl::Segment::Kind::kRest;
+          prefix.valid = true;
+          local_prefixes_.push_back(std::make_unique<ucl::NamePattern>(std::move(prefix)));
+          local_index_.add(*local_prefixes_.back(), rule);
+          break;
+        }
+      }
+    }
+  }
+}
+
+void NameRules::check_wildcard(const std::string& name, uint32_t rule) {
+  const RuleRef& r = book_.rules()[rule];
+  if (local_prefixes_.empty() || r.rule->body.kind == ucl::Body::Kind::kDrop || !local_numbers(rule).empty())
+    return;
+  const std::vector<uint32_t> ids = local_index_.matching(name);
+  if (ids.empty() || !told_wildcards_.insert(rule).second) return;
+  const RuleRef& other = book_.rules()[ids.front()];
+  diagnostics_
+      .error(r.scope.file->source, r.rule->name.span, "ucl.wildcard_local",
+             cat("a wildcard takes the local number in `", escape(name, 100), "`"))
+      .note(other.scope.file->source, other.rule->name.span, "names with that number begin so")
+      .hint("write the number as this rule does, or `drop` the name");
+}
+
+void NameRules::note_use(uint32_t rule, const std::string& name) {
+  Use& use = used_[rule];
+  use.any = true;
+  const ucl::NamePattern& pattern = book_.rules()[rule].rule->name;
+  for (const ucl::CaptureValue& v : ucl::match(pattern, name).value_or(ucl::CaptureValues{})) {
+    const ucl::Capture* c = pattern.find(v.name);
+    if (c && c->kind == ucl::Capture::Kind::kNumber) {
+      use.numbers[v.name].insert(v.number);
+      numbers_[v.name].insert(v.number);
+    }
+  }
+}
+
+void NameRules::tell() {
+  tell_unmatched();
+  tell_unused();
+}
+
+void NameRules::tell_unmatched() {
+  if (unmatched_.empty()) return;
+  const std::vector<std::string> names(unmatched_.begin(), unmatched_.end());
+  const Scope scope = {book_.layouts().front().file, book_.layouts().front().layout};
+  diagnostics_
+      .error(
+          scope.file->source, scope.layout->name.span, "ucl.no_rule",
+          cat("no rule takes ", names.size() == 1 ? std::string("the name ") : cat(names.size(), " names: "),
+              quoted_names(names)))
+      .hint("a fallback is written, never assumed: `\"**\" replicate`");
+}
+
+void NameRules::tell_unused() {
+  for (size_t i = 0; i < used_.size(); ++i) {
+    const RuleRef& r = book_.rules()[i];
+    if (r.rule->optional || !facts_.holds(r.rule->when, r.scope).value_or(true)) continue;
+    if (!used_[i].any) {
+      diagnostics_
+          .error(r.scope.file->source, r.rule->name.span, "ucl.unused_rule",
+                 cat("the rule ", ucl::text_of(r.rule->name), " takes nothing of the checkpoint"))
+          .hint("write `optional` before it if that may be");
+      continue;
+    }
+    if (r.rule->body.kind == ucl::Body::Kind::kDrop) continue;
+    for (const auto& [capture, numbers] : used_[i].numbers) tell_gaps(r, capture, numbers);
+  }
+}
+
+void NameRules::tell_gaps(const RuleRef& r, const std::string& capture, const std::set<int64_t>& numbers) {
+  for (const int64_t wanted : numbers_[capture]) {
+    if (numbers.contains(wanted)) continue;
+    diagnostics_
+        .error(r.scope.file->source, r.rule->name.span, "ucl.missing_number",
+               cat("nothing of the checkpoint fits ", ucl::text_of(r.rule->name), " at ", capture, " = ",
+                   wanted, ", which other rules have"))
+        .hint("write `optional` before the rule if that may be");
+    return;
+  }
+}
+
+std::string renumbered(const ucl::NamePattern& pattern, const std::string& name,
+                       const std::map<std::string, int64_t, std::less<>>& numbers) {
+  if (numbers.empty()) return name;
+  std::vector<std::string> segments;
+  for (const std::string_view s : ucl::split_name(name)) segments.emplace_back(s);
+  for (size_t i = 0; i < pattern.segments.size(); ++i) {
+    const ucl::Segment& segment = pattern.segments[i];
+    if (segment.kind != ucl::Segment::Kind::kCapture) continue;
+    const auto number = numbers.find(segment.capture->name.text);
+    if (number == numbers.end()) continue;
+    const bool behind_rest = pattern.rest >= 0 && i > static_cast<size_t>(pattern.rest);
+    segments[behind_rest ? segments.size() - (pattern.segments.size() - i) : i] =
+        cat(segment.pieces[0], number->second + segment.capture->offset, segment.pieces[1]);
+  }
+  std::string out;
+  for (const std::string& s : segments) out += cat(out.empty() ? "" : ".", s);
+  return out;
+}
+
+}  // namespace uckpt::layout

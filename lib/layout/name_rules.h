@@ -1,0 +1,62 @@
+// Names under the rules of a layout: which rule takes each, and what is wrong with them as a whole.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "lib/layout/rule_book.h"
+
+namespace uckpt::layout {
+
+// A capture of a rule's name that takes local numbers.
+struct LocalNumber {
+  const ucl::Capture* capture;
+  const IndexRef* index;
+};
+
+class NameRules {
+ public:
+  // All must outlive it.
+  NameRules(const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics);
+
+  std::optional<uint32_t> rule_for(const std::string& name, std::string_view state) const;
+  std::vector<LocalNumber> local_numbers(uint32_t rule) const;
+
+  // Says so where a wildcard of the rule takes a local number: it would take two tensors for one.
+  void check_wildcard(const std::string& name, uint32_t rule);
+  // A name, with global numbers, that the rule takes.
+  void note_use(uint32_t rule, const std::string& name);
+  void note_unmatched(const std::string& name) { unmatched_.insert(name); }
+  // Says which names no rule takes, which rules take nothing, and which numbers one of them misses.
+  void tell();
+
+ private:
+  struct Use {
+    bool any = false;
+    std::map<std::string, std::set<int64_t>> numbers;
+  };
+  void find_local_prefixes();
+  void tell_unmatched();
+  void tell_unused();
+  void tell_gaps(const RuleRef& rule, const std::string& capture, const std::set<int64_t>& numbers);
+
+  const RuleBook& book_;
+  const Facts& facts_;
+  ucl::Diagnostics& diagnostics_;
+  std::vector<Use> used_;                             // of each rule
+  std::map<std::string, std::set<int64_t>> numbers_;  // of each capture, over all rules
+  std::set<std::string> unmatched_;
+  std::vector<std::unique_ptr<ucl::NamePattern>> local_prefixes_;
+  ucl::PatternIndex local_index_;
+  std::set<uint32_t> told_wildcards_;
+};
+
+// The name with other numbers where the captures of its pattern stand; `numbers` are less their offsets.
+std::string renumbered(const ucl::NamePattern& pattern, const std::string& name,
+                       const std::map<std::string, int64_t, std::less<>>& numbers);
+
+}  // namespace uckpt::layout

@@ -1,0 +1,124 @@
+#include "lib/layout/placement.h"
+
+#include <algorithm>
+
+#include "lib/base/checked.h"
+#include "lib/base/text.h"
+
+namespace uckpt::layout {
+
+bool lies_on(const RuleRef& rule, const Facts& facts, const Coordinate& at) {
+  return std::all_of(rule.rule->on.begin(), rule.rule->on.end(), [&](const ucl::On& on) {
+    const auto place = facts.place(rule.scope, at, on.axis.text);
+    const auto ranks = facts.mesh_size(rule.scope, on.axis.text);
+    if (!place || !ranks) return true;
+    return std::any_of(on.places.begin(), on.places.end(), [&](const ucl::Place& p) {
+      if (p.kind == ucl::Place::Kind::kFirst) return *place == 0;
+      if (p.kind == ucl::Place::Kind::kLast) return *place == *ranks - 1;
+      return *place == p.number;
+    });
+  });
+}
+
+std::optional<std::vector<int64_t>> place_of(const Facts& facts, const IndexRef& index,
+                                             const Coordinate& at) {
+  std::vector<int64_t> out;
+  for (const ucl::CutAxis& a : index.index->cut.axes) {
+    const auto place = facts.place(index.scope, at, a.axis.text);
+    if (!place) return std::nullopt;
+    out.push_back(*place);
+  }
+  return out;
+}
+
+std::optional<double> amount_of(const ucl::Value& value, const Scope& scope, const Facts& facts,
+                                ucl::Diagnostics& diagnostics) {
+  const auto amount =
+      facts.evaluate(value.expr, scope, [](std::string_view) { return Linear::beyond(); }).fraction();
+  if (amount && amount->over != 0)
+    return static_cast<double>(amount->over) / static_cast<double>(amount->under);
+  diagnostics.error(scope.file->source, value.span, "ucl.size_unknown", "this value is 0 or stays unknown");
+  return std::nullopt;
+}
+
+IndexShares::IndexShares(const RuleBook& book, const Facts& facts,
+                         const std::map<std::string, int64_t, std::less<>>& counts,
+                         ucl::Diagnostics& diagnostics)
+    : facts_(facts) {
+  for (const auto& [capture, index] : book.indices()) {
+    const auto count = counts.find(capture);
+    if (count != counts.end()) share_out(index, count->second, diagnostics);
+  }
+}
+
+std::optional<IndexShares::Range> IndexShares::at(const IndexRef& index, const Coordinate& rank) const {
+  const auto place = place_of(facts_, index, rank);
+  const auto ranges = ranges_.find(index.index);
+  if (!place || ranges == ranges_.end()) return std::nullopt;
+  const auto range = ranges->second.find(*place);
+  return range == ranges->second.end() ? Range{} : range->second;
+}
+
+// As nested cuts: first over the outermost axis, then each share over the next.
+void IndexShares::share_out(const IndexRef& index, int64_t count, ucl::Diagnostics& diagnostics) {
+  std::map<std::vector<int64_t>, Range> ranges = {{{}, {0, count}}};
+  for (const ucl::CutAxis& axis : index.index->cut.axes) {
+    std::map<std::vector<int64_t>, Range> finer;
+    const auto ranks = facts_.mesh_size(index.scope, axis.axis.text);
+    for (const auto& [place, range] : ranges) {
+      const auto sizes =
+          ranks ? shares(index, axis, *ranks, range.end - range.begin, diagnostics) : std::nullopt;
+      if (!sizes) {
+        ranges_[index.index];  // known, and on no rank
+        return;
+      }
+      int64_t begin = range.begin;
+      for (size_t i = 0; i < sizes->size(); ++i) {
+        std::vector<int64_t> inner = place;
+        inner.push_back(static_cast<int64_t>(i));
+        finer[std::move(inner)] = {begin, begin + (*sizes)[i]};
+        begin += (*sizes)[i];
+      }
+    }
+    ranges = std::move(finer);
+  }
+  ranges_[index.index] = std::move(ranges);
+}
+
+std::optional<std::vector<int64_t>> IndexShares::shares(const IndexRef& index, const ucl::CutAxis& axis,
+                                                        int64_t ranks, int64_t count,
+                                                        ucl::Diagnostics& diagnostics) const {
+  const auto error = [&](std::string code, std::string message) -> ucl::Diagnostic& {
+    return diagnostics.error(index.scope.file->source, axis.span, std::move(code), std::move(message));
+  };
+  const std::string numbers =
+      cat(count, count == 1 ? " number" : " numbers", " of `", index.index->name.text, "`");
+  std::vector<int64_t> out;
+  if (axis.share == ucl::ShareKind::kSizes) {
+    if (axis.sizes.size() != static_cast<size_t>(ranks)) {
+      error("ucl.share_count", cat("expected ", ranks, " shares, one for each rank of `", axis.axis.text,
+                                   "`, found ", axis.sizes.size()));
+      return std::nullopt;
+    }
+    std::optional<int64_t> sum = 0;
+    for (const int64_t size : axis.sizes) sum = sum ? checked_add(*sum, size) : std::nullopt;
+    if (sum != count) {
+      error("ucl.shares", cat("the shares add up to ", sum ? cat(*sum) : std::string("more than 64 bits"),
+                              ", but there are ", numbers));
+      return std::nullopt;
+    }
+    return axis.sizes;
+  }
+  if (axis.share != ucl::ShareKind::kChunk && count % ranks != 0) {
+    error("ucl.uneven", cat("the ", numbers, " cannot be shared out evenly over the ", ranks, " ranks of `",
+                            axis.axis.text, "`"))
+        .hint(cat("`", axis.axis.text, "[chunk]`, or the share of each rank as `", axis.axis.text,
+                  "[7,8,8,7]`, says how"));
+    return std::nullopt;
+  }
+  const int64_t step = ceil_div(count, ranks);
+  for (int64_t r = 0; r < ranks; ++r) out.push_back(std::clamp<int64_t>(count - r * step, 0, step));
+  return out;
+}
+
+}  // namespace uckpt::layout

@@ -1,0 +1,46 @@
+// Where a layout puts the tensors of a rule: its `on`, its value, and the index of its numbers.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lib/layout/rule_book.h"
+
+namespace uckpt::layout {
+
+// Do the rule's `on` let it lie there? An axis that the format undoes itself does not count.
+bool lies_on(const RuleRef& rule, const Facts& facts, const Coordinate& at);
+
+// A rank's place on all axes of an index, outermost first; nothing where the format does not tell it.
+std::optional<std::vector<int64_t>> place_of(const Facts& facts, const IndexRef& index, const Coordinate& at);
+
+// The number in `* 1/tp` or `+ 1`. Nothing, and a message, where it is 0 or unknown.
+std::optional<double> amount_of(const ucl::Value& value, const Scope& scope, const Facts& facts,
+                                ucl::Diagnostics& diagnostics);
+
+// How a target shares out the numbers of each index: from 0 on, in the order of the places.
+class IndexShares {
+ public:
+  struct Range {
+    int64_t begin = 0, end = 0;
+  };
+  // `counts`: how many numbers each capture has. Says where an index cannot share them out.
+  IndexShares(const RuleBook& book, const Facts& facts,
+              const std::map<std::string, int64_t, std::less<>>& counts, ucl::Diagnostics& diagnostics);
+
+  // The numbers that a rank has; nothing where the format places them itself.
+  std::optional<Range> at(const IndexRef& index, const Coordinate& rank) const;
+
+ private:
+  void share_out(const IndexRef& index, int64_t count, ucl::Diagnostics& diagnostics);
+  std::optional<std::vector<int64_t>> shares(const IndexRef& index, const ucl::CutAxis& axis, int64_t ranks,
+                                             int64_t count, ucl::Diagnostics& diagnostics) const;
+
+  const Facts& facts_;
+  std::map<const ucl::Index*, std::map<std::vector<int64_t>, Range>> ranges_;  // by place
+};
+
+}  // namespace uckpt::layout
