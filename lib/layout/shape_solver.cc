@@ -230,8 +230,18 @@ bool ShapeSolver::solved() const {
     if (ref.dim && !logical_of(ref).is_known()) return false;
   for (const LocalShape& f : fragments_)
     for (const DimRef& ref : dims_)
-      if (!local_of(ref, f.at).is_known()) return false;
+      if (!knows(ref, f.at)) return false;
   return true;
+}
+
+// A dim may be known while what a group in it is made of is not.
+bool ShapeSolver::knows(const DimRef& ref, const Coordinate& at) const {
+  bool known = local_of(ref, at).value().has_value();
+  if (!ref.dim) return known;
+  ucl::each_factor(*ref.dim, [&](const ucl::Factor& f) {
+    for (size_t k = 0; f.cut && k < f.cut->axes.size(); ++k) known &= share_of(f, k, at).value().has_value();
+  });
+  return known;
 }
 
 Shape ShapeSolver::logical() const {

@@ -80,6 +80,7 @@ class ShapeSolver {
   int64_t full_of(const ucl::Factor& factor) const;
   int64_t full_of(const ucl::Dim& dim) const;
   Linear rounded_up(const ucl::Factor& factor, const Linear& size) const;  // by its `pad`
+  bool knows(const DimRef& ref, const Coordinate& at) const;
   bool is_even(const ucl::CutAxis& axis) const;
   View view_of(const ucl::Factor& factor, const Coordinate& at) const;
   View view_of(const ucl::Dim& dim, const Coordinate& at) const;

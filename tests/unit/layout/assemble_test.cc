@@ -29,6 +29,18 @@ TEST_CASE("assemble: blocks that every rank holds are copies, others are joined"
   CHECK(w.tensor("w").copies[0].what == "copy on rank tp 1");
 }
 
+TEST_CASE("assemble: shares inside of a group that is cut, where some ranks have none of it") {
+  World w;
+  const Array whole = made_up("w", {3, 2});
+  for (int64_t t = 0; t < 3; ++t) {
+    w.put({{"dp", 0}, {"tp", t}}, "w", rows_of(whole, {t}));
+    w.catalog.ranks.push_back({{{"dp", 1}, {"tp", t}}, {}});
+  }
+  CHECK(w.join("ucl 1\nwhere x = 3\nlayout l over dp, tp { \"w\" [(x@tp)@dp[chunk], h] }\n", "l",
+               {{}, {}, {{"dp", 2}, {"tp", 3}}}) == "");
+  CHECK(w.holds("w", whole));
+}
+
 TEST_CASE("assemble: partial, unique, opaque, drop, values, states, numbers") {
   World w;
   const Array a = made_up("a", {4}), b = made_up("b", {4}), small = made_up("small", {2});
