@@ -142,7 +142,7 @@ class Distributor {
           cat("how `", escape(n.name, 100), "` lies is not known yet: write its shape in place of `?`"));
       return;
     }
-    if (!fine_[cutting_of_[index]] || !same_shapes(n)) return;
+    if (!fine_[cutting_of_[index]] || (!n.tied && !same_shapes(n))) return;
     Shard common;
     common.tensor = n.tensor;
     common.logical_name = n.name;

@@ -68,10 +68,7 @@ void IndexShares::share_out(const IndexRef& index, int64_t count, ucl::Diagnosti
     for (const auto& [place, range] : ranges) {
       const auto sizes =
           ranks ? shares(index, axis, *ranks, range.end - range.begin, diagnostics) : std::nullopt;
-      if (!sizes) {
-        ranges_[index.index];  // known, and on no rank
-        return;
-      }
+      if (!sizes) return;
       int64_t begin = range.begin;
       for (size_t i = 0; i < sizes->size(); ++i) {
         std::vector<int64_t> inner = place;

@@ -31,7 +31,7 @@ class IndexShares {
   IndexShares(const RuleBook& book, const Facts& facts,
               const std::map<std::string, int64_t, std::less<>>& counts, ucl::Diagnostics& diagnostics);
 
-  // The numbers that a rank has; nothing where the format places them itself.
+  // The numbers that a rank has; nothing where the format places them itself, or they cannot be shared out.
   std::optional<Range> at(const IndexRef& index, const Coordinate& rank) const;
 
  private:

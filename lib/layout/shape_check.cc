@@ -45,9 +45,10 @@ bool ShapeSolver::check_cuts(ucl::Diagnostics& diagnostics) const {
                               "`, found ", a.sizes.size()));
         fine = false;
       } else if (ranks && *ranks > 1 && !facts_.place(scope_, fragments_.front().at, a.axis.text)) {
-        diagnostics.error(scope_.file->source, a.span, "ucl.axis_undone",
-                          cat("the checkpoint's files do not lie over `", a.axis.text, "`: this format ",
-                              is_whole_ ? "makes" : "undoes", " that cut itself"));
+        diagnostics.error(
+            scope_.file->source, a.span, "ucl.axis_undone",
+            cat("the ", is_whole_ ? "target" : "checkpoint", "'s files do not lie over `", a.axis.text,
+                "`: this format ", is_whole_ ? "makes" : "undoes", " that cut itself"));
         fine = false;
       }
     }
@@ -127,7 +128,7 @@ bool ShapeSolver::check_unknown(ucl::Diagnostics& diagnostics) const {
   for (const DimRef& ref : dims_) {
     if (!ref.dim) continue;
     bool known = logical_of(*ref.dim).value().has_value();
-    for (const LocalShape& f : fragments_) known &= local_of(ref, f.at).value().has_value();
+    for (const LocalShape& f : fragments_) known &= knows(ref, f.at);
     if (known) continue;
     std::string unknown;
     ucl::each_factor(*ref.dim, [&](const ucl::Factor& f) {

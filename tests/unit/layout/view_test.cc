@@ -5,134 +5,18 @@
 #include <random>
 #include <set>
 
-#include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/layout/boxes.h"
+#include "tests/unit/layout/expression_testing.h"
 #include "tests/unit/layout/layout_testing.h"
 
 namespace uckpt::layout {
 namespace {
 
 using testing::expand;
+using testing::Held;
 using testing::Program;
-
-// The elements of one dim that a rank holds, in order; -1 is padding.
-struct Held {
-  int64_t whole = 1;
-  std::vector<int64_t> elements = {0};
-};
-
-// Random expressions as text, and the reference's answer for a given rank.
-class Sampler {
- public:
-  explicit Sampler(uint32_t seed) : random_(seed) {}
-
-  int64_t pick(int64_t from, int64_t to) { return std::uniform_int_distribution<int64_t>(from, to)(random_); }
-
-  struct Node {
-    enum Kind { kAxis, kConcat } kind = kAxis;
-    int64_t size = 1, pad = 0;
-    std::string name;
-    std::vector<std::vector<Node>> blocks;
-    std::vector<std::string> cuts;             // mesh axes
-    std::vector<std::vector<int64_t>> widths;  // empty: as `chunk`
-  };
-
-  // The local length before the cuts is known to the reference only: cuts are `chunk`, or explicit where
-  // simple.
-  std::vector<Node> dim(int depth, std::vector<std::string> free) {
-    std::vector<Node> out;
-    const int64_t count = pick(1, depth > 1 ? 3 : 2);
-    for (int64_t i = 0; i < count; ++i) {
-      Node n;
-      if (depth > 0 && pick(0, 2) == 0) {
-        n.kind = Node::kConcat;
-        const int64_t blocks = pick(1, depth > 1 ? 3 : 2);
-        std::vector<std::string> inner = free;
-        if (!inner.empty() && pick(0, 1)) n.cuts = take(inner);
-        for (int64_t b = 0; b < blocks; ++b) n.blocks.push_back(dim(depth - 1, inner));
-        free = n.cuts.empty() ? std::vector<std::string>{} : inner;  // an axis cuts a block once
-      } else {
-        n.size = pick(1, 4);
-        n.name = cat("x", next_++);
-        if (pick(0, 3) == 0) n.pad = pick(1, 4);
-        if (!free.empty() && pick(0, 1)) n.cuts = take(free);
-      }
-      out.push_back(std::move(n));
-    }
-    return out;
-  }
-
-  std::string text(const std::vector<Node>& dim) {
-    std::string out;
-    for (const Node& n : dim) {
-      if (!out.empty()) out += ' ';
-      if (n.kind == Node::kAxis) {
-        out += n.name;
-        where_ += cat(where_.empty() ? "" : ", ", n.name, " = ", n.size);
-      } else {
-        out += "(";
-        for (size_t b = 0; b < n.blocks.size(); ++b)
-          out += cat(b ? " | " : "", n.blocks.size() > 1 ? cat("b", b, ": ") : "", text(n.blocks[b]));
-        out += ")";
-      }
-      if (n.pad) out += cat(" pad(", n.pad, ")");
-      if (!n.cuts.empty()) {
-        out += " @(";
-        for (size_t c = 0; c < n.cuts.size(); ++c) out += cat(c ? ", " : "", n.cuts[c], "[chunk]");
-        out += ")";
-      }
-    }
-    return out;
-  }
-  const std::string& where() const { return where_; }
-
-  static Held held(const std::vector<Node>& dim, const Coordinate& at, const Coordinate& mesh) {
-    Held out;
-    for (const Node& n : dim) {
-      Held h;
-      if (n.kind == Node::kAxis) {
-        h.whole = n.size;
-        h.elements.clear();
-        for (int64_t i = 0; i < n.size; ++i) h.elements.push_back(i);
-      } else {
-        h = {0, {}};
-        for (const auto& block : n.blocks) {
-          const Held b = held(block, at, mesh);
-          for (const int64_t e : b.elements) h.elements.push_back(e < 0 ? -1 : e + h.whole);
-          h.whole += b.whole;
-        }
-      }
-      while (n.pad && static_cast<int64_t>(h.elements.size()) % n.pad) h.elements.push_back(-1);
-      for (const std::string& axis : n.cuts) {
-        const auto length = static_cast<int64_t>(h.elements.size());
-        const int64_t step = ceil_div(length, mesh.at(axis));
-        const int64_t begin = std::min(length, at.at(axis) * step), end = std::min(length, begin + step);
-        h.elements = std::vector<int64_t>(h.elements.begin() + begin, h.elements.begin() + end);
-      }
-      Held both{out.whole * h.whole, {}};
-      for (const int64_t a : out.elements)
-        for (const int64_t b : h.elements) both.elements.push_back(a < 0 || b < 0 ? -1 : a * h.whole + b);
-      out = both;
-    }
-    return out;
-  }
-
- private:
-  std::vector<std::string> take(std::vector<std::string>& free) {
-    std::vector<std::string> out;
-    const auto count = static_cast<size_t>(pick(1, static_cast<int64_t>(free.size())));
-    for (size_t i = 0; i < count; ++i) {
-      out.push_back(free.back());
-      free.pop_back();
-    }
-    return out;
-  }
-
-  std::mt19937 random_;
-  int next_ = 0;
-  std::string where_;
-};
+using testing::Sampler;
 
 TEST_CASE("view: random expressions hold what the reference holds") {
   int tried = 0;
