@@ -11,8 +11,12 @@ Cutting::Cutting(Facts& facts, const Scope& scope, const ucl::Shape& shape, cons
     if (!f.cut) return;
     for (const ucl::CutAxis& a : f.cut->axes) axes_.emplace(facts.whole_of(a.axis.text));
   });
-  for (const Coordinate& at : ranks)
-    if (known_.emplace(key_of(at), places_.size()).second) places_.push_back(at);
+  std::map<std::vector<int64_t>, size_t> known;
+  for (const Coordinate& at : ranks) {
+    const auto [share, fresh] = known.emplace(key_of(at), places_.size());
+    if (fresh) places_.push_back(at);
+    shares_.push_back(share->second);
+  }
   solver_.emplace(facts, scope, shape, whole, places_);
 }
 

@@ -23,7 +23,7 @@ class Cutting {
   // Once the sizes are solved and checked:
 
   // Which of the distinct shares a rank has.
-  size_t share_of(const Coordinate& at) const { return known_.at(key_of(at)); }
+  size_t share_of(size_t rank) const { return shares_[rank]; }
   const Shape& shape(size_t share) { return part(share).shape; }
   bool is_padded(size_t share) { return part(share).view.volume() != part(share).view.local; }
   Shape full() const { return solver_->full(); }
@@ -53,7 +53,7 @@ class Cutting {
 
   std::set<std::string, std::less<>> axes_;  // of the mesh, that the shape cuts
   std::vector<Coordinate> places_;           // of each distinct share, the first rank's
-  std::map<std::vector<int64_t>, size_t> known_;
+  std::vector<size_t> shares_;               // of each rank
   std::optional<ShapeSolver> solver_;
   std::map<size_t, Part> parts_;
   std::map<std::vector<size_t>, Whole> wholes_;

@@ -39,7 +39,8 @@ class Distributor {
     make_cuttings();
     solve();
     facts_.check();
-    shares_.emplace(book_, facts_, names_.counts, diagnostics_);
+    shares_.emplace(book_, facts_, names_.counts, ranks_, diagnostics_);
+    lies_on_.resize(book_.rules().size());
     for (const bool numbers : {false, true})
       for (size_t i = 0; i < names_.list.size() && diagnostics_.errors() < kMostMessages; ++i)
         if (names_.list[i].is_number == numbers) place(i);
@@ -114,19 +115,25 @@ class Distributor {
     return out;
   }
 
-  bool belongs(const TargetName& n, const std::vector<Indexed>& numbers, const Coordinate& at) const {
-    return lies_on(rule_of(n), facts_, at) &&
-           std::all_of(numbers.begin(), numbers.end(), [&](const Indexed& i) {
-             const auto range = shares_->at(*i.index, at);
+  // Of each rank: do the rule's `on` let it lie there?
+  const std::vector<bool>& places_of(uint32_t rule) {
+    std::vector<bool>& places = lies_on_[rule];
+    if (places.empty())
+      for (const Coordinate& at : ranks_) places.push_back(lies_on(book_.rules()[rule], facts_, at));
+    return places;
+  }
+
+  bool belongs(const TargetName& n, const std::vector<Indexed>& numbers, size_t rank) {
+    return places_of(n.rule)[rank] && std::all_of(numbers.begin(), numbers.end(), [&](const Indexed& i) {
+             const auto range = shares_->at(*i.index, rank);
              return !range || (range->begin <= i.number && i.number < range->end);
            });
   }
 
-  std::string local_name(const TargetName& n, const std::vector<Indexed>& numbers,
-                         const Coordinate& at) const {
+  std::string local_name(const TargetName& n, const std::vector<Indexed>& numbers, size_t rank) const {
     std::map<std::string, int64_t, std::less<>> local;
     for (const Indexed& i : numbers) {
-      const auto range = i.index->index->local ? shares_->at(*i.index, at) : std::nullopt;
+      const auto range = i.index->index->local ? shares_->at(*i.index, rank) : std::nullopt;
       if (range) local.emplace(i.capture, i.number - range->begin);
     }
     return renumbered(rule_of(n).rule->name, n.name, local);
@@ -155,8 +162,8 @@ class Distributor {
     const bool is_empty = numel_of(tensor_of(n).shape) == 0;
     std::vector<Holder> holders;
     for (size_t r = 0; r < ranks_.size(); ++r) {
-      if (!belongs(n, numbers, ranks_[r])) continue;
-      const size_t share = cutting.share_of(ranks_[r]);
+      if (!belongs(n, numbers, r)) continue;
+      const size_t share = cutting.share_of(r);
       if (!is_empty && numel_of(cutting.shape(share)) == 0) continue;
       holders.push_back({r, share});
       if (body.kind == Kind::kUnique) break;
@@ -165,7 +172,7 @@ class Distributor {
     if (!boxes) return;
     for (size_t h = 0; h < holders.size(); ++h) {
       Shard s = common;
-      s.name = local_name(n, numbers, ranks_[holders[h].rank]);
+      s.name = local_name(n, numbers, holders[h].rank);
       s.shape = cutting.shape(holders[h].share);
       s.boxes = (*boxes)[h].range;
       s.is_padded = cutting.is_padded(holders[h].share);
@@ -265,7 +272,7 @@ class Distributor {
       Shard s;
       s.tensor = n.tensor;
       s.logical_name = n.name;
-      s.name = local_name(n, numbers, ranks_[r]);
+      s.name = local_name(n, numbers, r);
       s.order = n.order;
       s.shape = s.full_shape = tensor_of(n).shape;
       s.is_number = true;
@@ -329,6 +336,7 @@ class Distributor {
   Facts facts_;
   TargetNames names_;
   std::optional<IndexShares> shares_;
+  std::vector<std::vector<bool>> lies_on_;  // of each rule, of each rank
   std::vector<std::unique_ptr<Cutting>> cuttings_;
   std::vector<uint32_t> rules_;     // of each cutting
   std::vector<bool> fine_;          // of each cutting

@@ -22,7 +22,8 @@ struct Distributed {
 
 // Cuts `tensors` (indices in the catalog's list) by the rules of the layout, for the mesh of the settings.
 // `ranks` are the coordinates that the target has: `grid_of` the mesh, or other ones where a format's axes
-// form no grid. An axis that no coordinate has is the format's to cut, and rules cannot mark it.
+// form no grid; there is at least one. An axis that no coordinate has is the format's to cut, and rules
+// cannot mark it.
 //
 // A rank whose share of a tensor is empty lacks it. A tied rule makes its tensor where the catalog has no
 // such name. What does not fit goes to `diagnostics`, all of it; then the result must not be used.

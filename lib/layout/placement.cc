@@ -43,32 +43,36 @@ std::optional<double> amount_of(const ucl::Value& value, const Scope& scope, con
 
 IndexShares::IndexShares(const RuleBook& book, const Facts& facts,
                          const std::map<std::string, int64_t, std::less<>>& counts,
-                         ucl::Diagnostics& diagnostics)
-    : facts_(facts) {
+                         std::span<const Coordinate> ranks, ucl::Diagnostics& diagnostics) {
   for (const auto& [capture, index] : book.indices()) {
     const auto count = counts.find(capture);
-    if (count != counts.end()) share_out(index, count->second, diagnostics);
+    const auto shared =
+        count == counts.end() ? std::nullopt : share_out(index, count->second, facts, diagnostics);
+    if (!shared) continue;
+    for (const Coordinate& at : ranks) {
+      const auto place = place_of(facts, index, at);
+      const auto range = place ? shared->find(*place) : shared->end();
+      ranges_[index.index].push_back(range == shared->end() ? std::nullopt : std::optional(range->second));
+    }
   }
 }
 
-std::optional<IndexShares::Range> IndexShares::at(const IndexRef& index, const Coordinate& rank) const {
-  const auto place = place_of(facts_, index, rank);
+std::optional<IndexShares::Range> IndexShares::at(const IndexRef& index, size_t rank) const {
   const auto ranges = ranges_.find(index.index);
-  if (!place || ranges == ranges_.end()) return std::nullopt;
-  const auto range = ranges->second.find(*place);
-  return range == ranges->second.end() ? Range{} : range->second;
+  return ranges == ranges_.end() ? std::nullopt : ranges->second[rank];
 }
 
 // As nested cuts: first over the outermost axis, then each share over the next.
-void IndexShares::share_out(const IndexRef& index, int64_t count, ucl::Diagnostics& diagnostics) {
-  std::map<std::vector<int64_t>, Range> ranges = {{{}, {0, count}}};
+std::optional<IndexShares::Ranges> IndexShares::share_out(const IndexRef& index, int64_t count,
+                                                          const Facts& facts, ucl::Diagnostics& diagnostics) {
+  Ranges ranges = {{{}, {0, count}}};
   for (const ucl::CutAxis& axis : index.index->cut.axes) {
-    std::map<std::vector<int64_t>, Range> finer;
-    const auto ranks = facts_.mesh_size(index.scope, axis.axis.text);
+    Ranges finer;
+    const auto ranks = facts.mesh_size(index.scope, axis.axis.text);
     for (const auto& [place, range] : ranges) {
       const auto sizes =
           ranks ? shares(index, axis, *ranks, range.end - range.begin, diagnostics) : std::nullopt;
-      if (!sizes) return;
+      if (!sizes) return std::nullopt;
       int64_t begin = range.begin;
       for (size_t i = 0; i < sizes->size(); ++i) {
         std::vector<int64_t> inner = place;
@@ -79,12 +83,12 @@ void IndexShares::share_out(const IndexRef& index, int64_t count, ucl::Diagnosti
     }
     ranges = std::move(finer);
   }
-  ranges_[index.index] = std::move(ranges);
+  return ranges;
 }
 
 std::optional<std::vector<int64_t>> IndexShares::shares(const IndexRef& index, const ucl::CutAxis& axis,
                                                         int64_t ranks, int64_t count,
-                                                        ucl::Diagnostics& diagnostics) const {
+                                                        ucl::Diagnostics& diagnostics) {
   const auto error = [&](std::string code, std::string message) -> ucl::Diagnostic& {
     return diagnostics.error(index.scope.file->source, axis.span, std::move(code), std::move(message));
   };

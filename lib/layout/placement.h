@@ -27,20 +27,24 @@ class IndexShares {
   struct Range {
     int64_t begin = 0, end = 0;
   };
-  // `counts`: how many numbers each capture has. Says where an index cannot share them out.
+  // `counts`: how many numbers each capture has. Says where an index cannot share them out. Must not outlive
+  // the book.
   IndexShares(const RuleBook& book, const Facts& facts,
-              const std::map<std::string, int64_t, std::less<>>& counts, ucl::Diagnostics& diagnostics);
+              const std::map<std::string, int64_t, std::less<>>& counts, std::span<const Coordinate> ranks,
+              ucl::Diagnostics& diagnostics);
 
   // The numbers that a rank has; nothing where the format places them itself, or they cannot be shared out.
-  std::optional<Range> at(const IndexRef& index, const Coordinate& rank) const;
+  std::optional<Range> at(const IndexRef& index, size_t rank) const;
 
  private:
-  void share_out(const IndexRef& index, int64_t count, ucl::Diagnostics& diagnostics);
-  std::optional<std::vector<int64_t>> shares(const IndexRef& index, const ucl::CutAxis& axis, int64_t ranks,
-                                             int64_t count, ucl::Diagnostics& diagnostics) const;
+  using Ranges = std::map<std::vector<int64_t>, Range>;  // by place
+  static std::optional<Ranges> share_out(const IndexRef& index, int64_t count, const Facts& facts,
+                                         ucl::Diagnostics& diagnostics);
+  static std::optional<std::vector<int64_t>> shares(const IndexRef& index, const ucl::CutAxis& axis,
+                                                    int64_t ranks, int64_t count,
+                                                    ucl::Diagnostics& diagnostics);
 
-  const Facts& facts_;
-  std::map<const ucl::Index*, std::map<std::vector<int64_t>, Range>> ranges_;  // by place
+  std::map<const ucl::Index*, std::vector<std::optional<Range>>> ranges_;  // of each rank
 };
 
 }  // namespace uckpt::layout
