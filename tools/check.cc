@@ -96,6 +96,7 @@ class Check final : public Verb {
     rules_.spec = spec_;
     OpenOptions options;
     options.want_objects = false;
+    options.from = input_kind(rules_.checked());
     Catalog catalog = open_catalog(in_, options);
     if (catalog.refusal) throw *catalog.refusal;
     join_fragments(catalog, rules_.checked(), diagnostics, trusted);

@@ -53,6 +53,26 @@ int64_t parse_count(std::string_view flag, std::string_view text, int64_t least)
   return *number;
 }
 
+std::map<std::string, int64_t, std::less<>> parse_layout(std::string_view flag, std::string_view text) {
+  std::map<std::string, int64_t, std::less<>> sizes;
+  for (std::string_view rest = text; !rest.empty();) {
+    const size_t comma = std::min(rest.find(','), rest.size());
+    const std::string_view item = rest.substr(0, comma);
+    rest.remove_prefix(comma == rest.size() ? comma : comma + 1);
+    const size_t equals = item.find('=');
+    const bool ends_in_comma = rest.empty() && text.back() == ',';
+    if (equals == std::string_view::npos || equals == 0 || ends_in_comma) {
+      throw trouble("usage.layout", cat(flag, ": expected sizes of a mesh such as tp=2,pp=4, found `",
+                                        escape(text, 100), "`"));
+    }
+    const std::string name(item.substr(0, equals));
+    const int64_t size = parse_count(cat(flag, " ", escape(name, 60)), item.substr(equals + 1), 0);
+    if (!sizes.emplace(name, size).second)
+      throw trouble("usage.layout", cat(flag, ": the size of ", escape(name, 60), " is given twice"));
+  }
+  return sizes;
+}
+
 void require(const std::string& argument, std::string_view name) {
   if (argument.empty()) throw trouble("usage.missing", cat(name, " is missing"));
 }
@@ -168,6 +188,8 @@ ConvertOptions ConvertFlags::checked() const {
   options.rules = rules.checked();
   options.to = to;
   options.selection = select.selection;
+  for (const std::string& text : dtypes) options.dtypes.rules.push_back(parse_dtype_rule(text));
+  options.layout = parse_layout("--layout", layout);
   if (!threads.empty()) {
     constexpr int64_t kMost = 4096;
     options.threads = static_cast<int>(std::min(kMost, parse_count("-j", threads, 1)));

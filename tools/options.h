@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,9 @@ namespace uckpt::cli {
 int64_t parse_size(std::string_view flag, std::string_view text);
 // A whole number >= `least`.
 int64_t parse_count(std::string_view flag, std::string_view text, int64_t least);
+
+// "tp=2,pp=4": sizes of a mesh, each axis once.
+std::map<std::string, int64_t, std::less<>> parse_layout(std::string_view flag, std::string_view text);
 
 struct OpenFlags {
   std::string from;
@@ -53,7 +57,8 @@ struct ConvertFlags {
   OpenFlags open;
   RuleFlags rules;
   SelectFlags select;
-  std::string in, out, to, threads, max_mem;
+  std::string in, out, to, threads, max_mem, layout;
+  std::vector<std::string> dtypes;  // TYPE or TYPE:PATTERN
   bool no_crc = false, trust_copies = false, no_sync = false, force = false, verify = false,
        allow_expand = false;
   void add(CLI::App& app);

@@ -180,15 +180,17 @@ std::vector<plan::Compared> judge_copies(const Catalog& catalog, const plan::Pla
 
 }  // namespace
 
-PlanSummary plan_conversion(const std::string& in, const std::string& out, const ConvertOptions& options) {
+PlanSummary plan_conversion(const std::string& in, const std::string& out, const ConvertOptions& asked) {
+  const ConvertOptions options = with_convert_block(asked);
   Catalog catalog = open_for_conversion(in, options);
   const uint32_t first_object = catalog.add_object_tensors();
   return summarise(catalog, prepare(catalog, first_object, out, options));
 }
 
-ConvertReport convert(const std::string& in, const std::string& out, const ConvertOptions& options,
+ConvertReport convert(const std::string& in, const std::string& out, const ConvertOptions& asked,
                       Progress& progress, const StopFlag& stop) {
   const auto started = std::chrono::steady_clock::now();
+  const ConvertOptions options = with_convert_block(asked);
   Catalog catalog = open_for_conversion(in, options);  // open → catalog → check
   for (const std::string& w : catalog.warnings) progress.warn(w);
   refuse_output_among_inputs(catalog, out);

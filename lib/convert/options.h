@@ -2,26 +2,49 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/convert/whole.h"
 #include "lib/formats/format.h"
+#include "lib/ucl/name_pattern.h"
 
 namespace uckpt {
 
-// Which tensors: patterns match a whole name or `state/name`. Empty lists take everything.
+// Which tensors: globs match a whole name or `state/name`. Empty lists take everything.
 struct Selection {
   std::vector<std::string> select, drop, states;
+  std::vector<ucl::NamePattern> drop_names;  // of a spec's `drop`: whole names
   bool takes(const Tensor& tensor) const;
 };
+
+// The types that weights are written in. Names are the target's.
+struct DTypeRules {
+  struct Rule {
+    std::optional<DType> dtype;           // nothing: as the source has it
+    std::vector<ucl::NamePattern> names;  // empty: every name
+  };
+  std::vector<Rule> rules;  // the first that takes a name wins
+
+  // The type to write the tensor in; nothing where it keeps its own. Only floating weights are cast: neither
+  // optimizer states, whose values a narrower type would lose, nor buffers.
+  std::optional<DType> wanted(const Tensor& tensor) const;
+};
+// "bf16", "keep", or "fp32:PATTERN" for the names that the pattern of the language matches. Throws
+// `usage.dtype`.
+DTypeRules::Rule parse_dtype_rule(std::string_view text);
 
 struct ConvertOptions {
   OpenOptions open;
   RuleOptions rules;
   std::string to;  // kind of output; empty: by the extension
   Selection selection;
-  int threads = 0;      // 0: one a core
+  DTypeRules dtypes;
+  std::map<std::string, int64_t, std::less<>> layout;  // sizes of the target's mesh: {"tp", 2}
+  int threads = 0;                                     // 0: one a core
   int64_t max_mem = 0;  // bytes of our own memory for the copy; 0: a quarter of the machine's
   bool check_crc = true;
   bool trust_copies = false;  // do not compare replicas and module weights
@@ -31,5 +54,10 @@ struct ConvertOptions {
   bool allow_expand = false;  // write out views that are far larger than their bytes in the input
   std::string created_by;     // "uckpt 0.1.0"
 };
+
+// The same, with what the `convert` block of the spec asks for where `options` say nothing: the kind of the
+// target and the sizes of its mesh, the types and states to write; what it drops is dropped too. A spec with
+// errors changes nothing: whoever joins by it tells them.
+ConvertOptions with_convert_block(ConvertOptions options);
 
 }  // namespace uckpt

@@ -8,16 +8,6 @@
 
 namespace uckpt {
 
-bool Selection::takes(const Tensor& tensor) const {
-  const auto matches = [&](const std::vector<std::string>& globs) {
-    return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
-      return glob_match(glob, tensor.name) || glob_match(glob, tensor.path());
-    });
-  };
-  if (!states.empty() && std::find(states.begin(), states.end(), tensor.state) == states.end()) return false;
-  return (select.empty() || matches(select)) && !matches(drop);
-}
-
 namespace {
 
 void check_states(const Catalog& catalog, const Selection& selection) {

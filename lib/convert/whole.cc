@@ -29,13 +29,18 @@ std::string joined(const std::vector<std::string>& names) {
   return out;
 }
 
+// Calls `see(const Endpoint&)` for the source and the target of the `convert` block.
+template <class See>
+void each_endpoint(const ucl::Spec& spec, const See& see) {
+  ucl::each<ucl::Convert>(spec.root().program.statements,
+                          [&](const ucl::Convert& c) { ucl::each<ucl::Endpoint>(c.items, see); });
+}
+
 // The naming that `convert { from … as NAMING }` gives to the source, or `to … as NAMING` to the target.
 std::string named_by_convert(const ucl::Spec& spec, bool source) {
   std::string out;
-  ucl::each<ucl::Convert>(spec.root().program.statements, [&](const ucl::Convert& c) {
-    ucl::each<ucl::Endpoint>(c.items, [&](const ucl::Endpoint& e) {
-      if (e.is_source == source && e.naming) out = e.naming->text;
-    });
+  each_endpoint(spec, [&](const ucl::Endpoint& e) {
+    if (e.is_source == source && e.naming) out = e.naming->text;
   });
   return out;
 }
@@ -49,11 +54,9 @@ void tell_unapplied(const ucl::Spec& spec, std::vector<std::string>& warnings) {
     ucl::each<ucl::DTypeChoice>(c.items, [&](const ucl::DTypeChoice& d) {
       if (!d.keep) tell("dtype", ": tensors keep their types");
     });
-    ucl::each<ucl::DropNames>(c.items, [&](const auto&) { tell("drop", ": use --drop"); });
-    ucl::each<ucl::StateChoice>(c.items, [&](const auto&) { tell("states", ": use --states"); });
-    ucl::each<ucl::Endpoint>(c.items, [&](const ucl::Endpoint& e) {
-      if (!e.settings.empty()) tell("with", ": the output holds whole tensors");
-    });
+  });
+  each_endpoint(spec, [&](const ucl::Endpoint& e) {
+    if (!e.settings.empty()) tell("with", ": the output holds whole tensors");
   });
 }
 
@@ -212,8 +215,21 @@ bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics
   return false;
 }
 
-Catalog open_whole(const std::string& path, const OpenOptions& options, const RuleOptions& rules,
-                   bool listed) {
+std::string input_kind(const RuleOptions& rules) {
+  std::string out;
+  if (rules.spec.empty()) return out;
+  ucl::Diagnostics diagnostics;
+  const ucl::Spec spec = ucl::open_spec(rules.spec, diagnostics);
+  if (diagnostics.has_errors()) return out;
+  each_endpoint(spec, [&](const ucl::Endpoint& e) {
+    if (e.is_source) out = e.format.text;
+  });
+  return out;
+}
+
+Catalog open_whole(const std::string& path, const OpenOptions& asked, const RuleOptions& rules, bool listed) {
+  OpenOptions options = asked;
+  if (options.from.empty()) options.from = input_kind(rules);
   Catalog catalog = open_catalog(path, options);
   if (catalog.refusal && !catalog.ranks.empty()) {  // files are missing, say: not worth joining
     if (!listed) throw *catalog.refusal;

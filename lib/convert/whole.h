@@ -27,9 +27,13 @@ using Trusted = std::vector<std::string>;
 bool join_fragments(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics,
                     Trusted& trusted);
 
-// Opens and joins. What does not fit is one refusal that names the first problem, the spec's line, and how to
-// see all. With `listed`, fragments that cannot be joined are listed as one rank has them, and refused: then
-// it throws only where nothing can be listed.
+// The kind of input that the spec's `convert { from KIND … }` speaks of; empty where it speaks of none.
+std::string input_kind(const RuleOptions& rules);
+
+// Opens and joins. The input is of the kind that `options` say, or else the spec. What does not fit is one
+// refusal that names the first problem, the spec's line, and how to see all. With `listed`, fragments that
+// cannot be joined are listed as one rank has them, and refused: then it throws only where nothing can be
+// listed.
 Catalog open_whole(const std::string& path, const OpenOptions& options, const RuleOptions& rules,
                    bool listed);
 

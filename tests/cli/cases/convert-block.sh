@@ -1,4 +1,4 @@
-# A program's `convert` block names both namings; what else it says is not applied, and that is told.
+# A program's `convert` block says what flags say: kinds, namings, states, what is dropped.
 cat > rules.ucl <<'UCL'
 ucl 1
 layout ours { "**" replicate }
@@ -6,7 +6,13 @@ map ours <-> theirs { "{x:**}" <-> "model.{x}" }
 convert {
     from deepspeed as ours
     to   hdf5      as theirs
-    dtype bf16
+    drop "model.blocks.{i}.**"
+    states fp32, exp_avg
 }
 UCL
-uckpt convert --spec rules.ucl "$DATA/deepspeed/zero2-dp3/ckpt" out.h5 && uckpt ls -a "out.h5::*/model.emb.weight"
+uckpt convert --spec rules.ucl "$DATA/deepspeed/zero2-dp3/ckpt" out && uckpt ls -a "out::*"
+uckpt convert -q --states step --spec rules.ucl "$DATA/deepspeed/zero2-dp3/ckpt" steps.h5 && uckpt ls "steps.h5::*emb*"
+echo 'convert { to nothing }' | cat <(head -n 3 rules.ucl) - > other.ucl
+uckpt convert --spec other.ucl "$DATA/deepspeed/zero2-dp3/ckpt" other.h5
+echo 'convert { from torch }' | cat <(head -n 3 rules.ucl) - > other.ucl
+uckpt convert --spec other.ucl "$DATA/deepspeed/zero2-dp3/ckpt" other.h5
