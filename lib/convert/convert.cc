@@ -35,10 +35,16 @@ struct Prepared {
   WriteRequest request;
 };
 
-// A module weight that is stored beside its master, because it differs from it. Tied names follow.
+// A module weight that is stored beside its master, because it differs from it. Tied names follow, and its
+// replicas are compared with it.
 void keep_module_weight(Catalog& catalog, uint32_t tensor, uint32_t copy) {
-  const Copy module = catalog.tensors[tensor].copies[copy];
-  catalog.tensors[tensor].copies.erase(catalog.tensors[tensor].copies.begin() + copy);
+  auto& copies = catalog.tensors[tensor].copies;
+  const Copy module = copies[copy];
+  const auto first = copies.begin() + copy + 1;
+  const auto last = std::find_if(first, copies.end(), [](const Copy& c) { return !c.is_replica; });
+  std::vector<Copy> replicas(first, last);
+  for (Copy& replica : replicas) replica.is_module = replica.is_replica = false;
+  copies.erase(first - 1, last);
   const auto kept_index = static_cast<uint32_t>(catalog.tensors.size());
   const auto add = [&](const Tensor& master, PieceRange pieces, std::optional<uint32_t> alias) {
     Tensor kept = master;
@@ -51,6 +57,7 @@ void keep_module_weight(Catalog& catalog, uint32_t tensor, uint32_t copy) {
     catalog.tensors.push_back(std::move(kept));
   };
   add(catalog.tensors[tensor], module.pieces, std::nullopt);
+  catalog.tensors.back().copies = std::move(replicas);
   for (uint32_t i = 0; i < kept_index; ++i)
     if (catalog.tensors[i].alias == tensor) add(catalog.tensors[i], {}, kept_index);
 }
@@ -63,7 +70,7 @@ void settle_incomparable_copies(Catalog& catalog, const ConvertOptions& options)
     for (auto c = static_cast<uint32_t>(catalog.tensors[i].copies.size()); c-- > 0;) {
       const Tensor& t = catalog.tensors[i];
       const Copy& copy = t.copies[c];
-      if (kernels::comparable(t.dtype, copy.dtype)) continue;
+      if (copy.is_replica || kernels::comparable(t.dtype, copy.dtype)) continue;
       if (!copy.is_module) {
         throw refused("copies.dtype", cat("expected every copy to be ", name_of(t.dtype), ", found ",
                                           copy.what, " of ", name_of(copy.dtype)))
@@ -152,6 +159,14 @@ std::string difference_text(const Catalog& catalog, const plan::Compared& compar
              found.first.load());
 }
 
+// Does the module weight that a compared copy is a replica of differ from its master? The copies of a tensor
+// are compared one after another.
+bool module_differs(const Catalog& catalog, const plan::Plan& plan, const exec::Outcome& outcome, size_t at) {
+  const auto& copies = catalog.tensors[plan.compared[at].tensor].copies;
+  for (uint32_t copy = plan.compared[at].copy; copies[copy].is_replica; --copy) --at;
+  return outcome.comparisons[at].different > 0;
+}
+
 // Judges what was compared: replicas must agree (buffers may drift apart, that is said); tells which module
 // weights differ from their masters, last copy of a tensor first.
 std::vector<plan::Compared> judge_copies(const Catalog& catalog, const plan::Plan& plan,
@@ -163,7 +178,9 @@ std::vector<plan::Compared> judge_copies(const Catalog& catalog, const plan::Pla
     const plan::Compared& compared = plan.compared[i];
     const Tensor& t = catalog.tensors[compared.tensor];
     const std::string text = difference_text(catalog, compared, found);
-    if (t.copies[compared.copy].is_module) {
+    const Copy& copy = t.copies[compared.copy];
+    if (copy.is_replica && module_differs(catalog, plan, outcome, i)) continue;  // it is kept: then compared
+    if (copy.is_module && !copy.is_replica) {
       progress.warn(cat(escape(t.name), ": the ", text, "; both are stored"));
       differing.push_back(compared);
     } else if (t.state == state::kBuffer) {

@@ -67,7 +67,18 @@ class Joiner {
         place_pieces(catalog_, fragments[i]->tensor->copies[c].pieces, splits[i].fresh, numel_,
                      item_size(first.dtype));
       tensor_.copies.push_back({catalog_.pieces_since(mark), first.dtype, first.is_module, first.what});
+      for (size_t i = 0; i < splits.size(); ++i)
+        if (!splits[i].again.strands.empty()) add_replica(*fragments[i], c, splits[i].again);
     }
+  }
+
+  // What a further rank has of a copy that is there already.
+  void add_replica(const Fragment& f, size_t c, const View& again) {
+    const Copy& own = f.tensor->copies[c];
+    const uint32_t mark = catalog_.piece_mark();
+    place_pieces(catalog_, own.pieces, again, numel_, item_size(own.dtype));
+    tensor_.copies.push_back({catalog_.pieces_since(mark), own.dtype, own.is_module,
+                              cat(own.what, " on rank ", text_of(f.set->at)), own.is_module});
   }
 
   Catalog& catalog_;

@@ -68,17 +68,20 @@ class Filler {
       }
       const bool everywhere = kinds.size() == 1 && have == from_.size();
       for (const Copy* kind : kinds) {
-        if (item_size(kind->dtype) == 0 || (kind->is_module && !everywhere)) continue;
+        if (item_size(kind->dtype) == 0 || (is_whole_module(*kind) && !everywhere)) continue;
         const Copy wanted = *kind;
         const PieceRange pieces = carry(wanted.dtype, [&](const Tensor& t) {
           return n < t.copies.size() && same(t.copies[n], wanted) ? t.copies[n].pieces : PieceRange{};
         });
-        target_.copies.push_back({pieces, wanted.dtype, wanted.is_module, wanted.what});
+        target_.copies.push_back({pieces, wanted.dtype, wanted.is_module, wanted.what, wanted.is_replica});
       }
     }
   }
 
-  static bool same(const Copy& a, const Copy& b) { return a.dtype == b.dtype && a.is_module == b.is_module; }
+  static bool is_whole_module(const Copy& copy) { return copy.is_module && !copy.is_replica; }
+  static bool same(const Copy& a, const Copy& b) {
+    return a.dtype == b.dtype && a.is_module == b.is_module && a.is_replica == b.is_replica;
+  }
 
   Catalog& catalog_;
   Tensor& target_;

@@ -79,6 +79,8 @@ struct Copy {
   DType dtype;       // may be narrower: then the tensor rounded to it must equal the copy
   bool is_module;    // a module weight beside its fp32 master: where it differs both are stored
   std::string what;  // for messages: "module weight", "replica on rank 3"
+  // A further rank's copy of the module weight before it, or of a part of that: it must equal that one.
+  bool is_replica = false;
 };
 
 struct Tensor {

@@ -41,6 +41,34 @@ TEST_CASE("assemble: shares inside of a group that is cut, where some ranks have
   CHECK(w.holds("w", whole));
 }
 
+TEST_CASE("assemble: module weights of further ranks are replicas of the first one's") {
+  World w;
+  const Array whole = made_up("w", {4});
+  for (int64_t t = 0; t < 2; ++t) {
+    w.put(tp(t), "norm", whole);
+    w.put_module(tp(t), {1, 2, 3, 4});
+    w.put(tp(t), "column", whole);
+    w.put_module(tp(t), {5, 6, 7, 8});
+    w.put(tp(t), "half", whole);
+    w.put_module(tp(t), {1, 2, 3, 4});
+  }
+  const std::string rules = "\"norm\" replicate\n\"column\" [o@tp]\n\"half\" [(a: 4@tp[2,2] | b: 2)]";
+  CHECK(w.join(layout_of(rules), "l", two_ranks()) == "");
+  const auto& norm = w.tensor("norm").copies;  // the other master, the module weight, its replica
+  REQUIRE(norm.size() == 3);
+  CHECK_FALSE(norm[0].is_module);
+  CHECK((norm[1].is_module && !norm[1].is_replica && norm[1].what == "module weight"));
+  CHECK((norm[2].is_module && norm[2].is_replica && norm[2].what == "module weight on rank tp 1"));
+  REQUIRE(w.tensor("column").copies.size() == 1);
+  CHECK_FALSE(w.tensor("column").copies[0].is_replica);
+  const auto& half = w.tensor("half").copies;
+  REQUIRE(half.size() == 3);
+  CHECK(half[2].is_replica);
+  REQUIRE(half[2].pieces.count == 1);  // only the block that both have
+  const auto axes = w.catalog.axes_of(w.catalog.pieces_of(half[2].pieces)[0]);
+  CHECK(axes[0].start * (axes.size() > 1 ? axes[1].size : 1) == 4);
+}
+
 TEST_CASE("assemble: partial, unique, opaque, drop, values, states, numbers") {
   World w;
   const Array a = made_up("a", {4}), b = made_up("b", {4}), small = made_up("small", {2});

@@ -74,6 +74,17 @@ class World {
     set->tensors.push_back(std::move(t));
   }
 
+  // A module weight of 2 bytes an element beside the newest tensor of a rank; its bits are `bits`.
+  void put_module(const Coordinate& at, const std::vector<uint16_t>& bits, DType dtype = DType::kBF16) {
+    for (RankSet& s : catalog.ranks) {
+      if (s.at != at) continue;
+      const uint32_t mark = catalog.piece_mark();
+      catalog.add_literal({reinterpret_cast<const uint8_t*>(bits.data()), bits.size() * 2},
+                          static_cast<int64_t>(bits.size()));
+      s.tensors.back().copies.push_back({catalog.pieces_since(mark), dtype, true, "module weight"});
+    }
+  }
+
   // Joins by the layout of that name; the messages, or "".
   std::string join(const std::string& text, const std::string& layout, Settings settings) {
     NoImports none;
