@@ -73,7 +73,7 @@ class Drafter {
     for (size_t r = 0; r < where.size(); ++r)
       if (where[r]) shapes.push_back(tensor(r, *where[r]).shape);
     if (shapes.size() < where.size()) return {"unique", "not on every rank"};
-    if (like != like_.end()) return by_reference(shapes, like->second);
+    if (like != like_.end()) return by_reference(where, shapes, like->second);
     const bool same_shape =
         std::all_of(shapes.begin(), shapes.end(), [&](const Shape& s) { return s == shapes.front(); });
     if (same_shape && all_equal(where)) return {"replicate", "equal on all ranks"};
@@ -85,9 +85,13 @@ class Drafter {
     return {cut_along(*dim, shapes[0].size()), cat("the ranks' shapes differ along dim ", *dim)};
   }
 
-  Guess by_reference(const std::vector<Shape>& shapes, const Shape& whole) const {
-    if (std::all_of(shapes.begin(), shapes.end(), [&](const Shape& s) { return s == whole; }))
-      return {"replicate", cat("as large as in ", like_name_)};
+  Guess by_reference(const std::vector<std::optional<size_t>>& where, const std::vector<Shape>& shapes,
+                     const Shape& whole) const {
+    if (std::all_of(shapes.begin(), shapes.end(), [&](const Shape& s) { return s == whole; })) {
+      if (all_equal(where))
+        return {"replicate", cat("as large as in ", like_name_, ", and equal on all ranks")};
+      return {"?", cat("as large as in ", like_name_, ", but the ranks differ: `partial mean`, or `unique`")};
+    }
     if (std::any_of(shapes.begin(), shapes.end(), [&](const Shape& s) { return s.size() != whole.size(); }))
       return {"?", cat("it has other dims in ", like_name_, ": ", shape_text(whole))};
     std::optional<size_t> cut;
@@ -185,7 +189,7 @@ std::string infer_rules(const std::string& path, const std::string& like, const 
         "ucl 1\n# all tensors are whole: no rule is needed to read them\nlayout whole { \"**\" replicate "
         "}\n");
   }
-  return canonical(Drafter(catalog, shapes_in(like, options), like).run());
+  return canonical(Drafter(catalog, shapes_in(like, options), escape(like)).run());
 }
 
 }  // namespace uckpt
