@@ -1,12 +1,15 @@
 #include "lib/layout/renaming.h"
 
 #include <algorithm>
+#include <set>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/layout/map_book.h"
 #include "lib/layout/map_jobs.h"
 #include "lib/layout/new_tensor.h"
+#include "lib/ucl/text_of.h"
+#include "lib/ucl/walk.h"
 
 namespace uckpt::layout {
 
@@ -32,6 +35,26 @@ class Renamer {
     if (diagnostics_.has_errors()) return;
     settle_aliases();
     catalog_.tensors = std::move(new_);
+  }
+
+  // Blocks of a fused tensor, on either side: another order of them has the same shapes.
+  std::vector<std::string> trusted_orders() const {
+    std::set<uint32_t> used;
+    for (const MapJob& j : jobs_.all()) used.insert(jobs_.match_of(j).rule);
+    std::vector<std::string> out;
+    for (const uint32_t rule : used) {
+      for (const ucl::Side* side : {&book_.rules()[rule].source(), &book_.rules()[rule].target()}) {
+        for (const ucl::Part& part : side->parts) {
+          if (!part.shape) continue;
+          ucl::each_factor(*part.shape, [&](const ucl::Factor& f) {
+            if (f.kind == ucl::Factor::Kind::kConcat)
+              out.push_back(cat("the order ", ucl::text_of(f), " in the map's ", ucl::text_of(part.name),
+                                ", which no shape tells"));
+          });
+        }
+      }
+    }
+    return out;
   }
 
  private:
@@ -284,12 +307,21 @@ std::vector<std::string> rename(Catalog& catalog, const ucl::Spec& spec, std::st
   }
   Facts facts(spec, {}, settings, diagnostics, maps);
   const std::vector<Tensor> before = catalog.tensors;
+  std::vector<std::string> orders;
   for (const MapBook& book : books) {
-    if (!diagnostics.has_errors()) Renamer(catalog, book, facts, diagnostics).run();
+    if (diagnostics.has_errors()) break;
+    Renamer renamer(catalog, book, facts, diagnostics);
+    const std::vector<std::string> more = renamer.trusted_orders();
+    orders.insert(orders.end(), more.begin(), more.end());
+    renamer.run();
   }
-  if (!diagnostics.has_errors()) return facts.trusted();
-  catalog.tensors = before;
-  return {};
+  if (diagnostics.has_errors()) {
+    catalog.tensors = before;
+    return {};
+  }
+  std::vector<std::string> trusted = facts.trusted();
+  trusted.insert(trusted.end(), orders.begin(), orders.end());
+  return trusted;
 }
 
 }  // namespace uckpt::layout

@@ -39,7 +39,13 @@ TEST_CASE("rename: GPT-2's interleaved rows and its transposed, plainly fused co
   world.add("layers.0.qkv.bias", bias);
   CHECK(world.rename(kGpt2, "mega", "hf_gpt2", with({{"n", n}})) == "");
   CHECK(world.names() == Names{"fp32/h.0.attn.c_attn.weight", "fp32/h.0.attn.c_attn.bias"});
-  CHECK(world.trusted == Names{"n = 4, from --set n"});
+  CHECK(
+      world.trusted ==
+      Names{"n = 4, from --set n",
+            "the order (q: 1 | k: 1 | v: 1) in the map's \"layers.{i}.qkv.{p:weight|bias}\", which no shape "
+            "tells",
+            "the order (q: n d | k: n d | v: n d) in the map's \"h.{i}.attn.c_attn.{p}\", which no shape "
+            "tells"});
   CHECK(world.holds("h.0.attn.c_attn.weight", filled({h, 3 * n * d}, [&](const Index& i) {
                       return element(weight, {row(i[1]), i[0]});
                     })));
