@@ -151,7 +151,7 @@ class Assembler {
     const ShapeSolver& solver = *solvers_[solver_of_[index]];
     for (const size_t p : m.parts) {
       const Parts& parts = sorted_.parts[p];
-      if (!same_shapes(m, parts)) continue;
+      if (!has_declared_dtype(m, parts) || !same_shapes(m, parts)) continue;
       const bool one_owner = body.kind == Kind::kUnique || body.kind == Kind::kOpaque;
       if (!one_owner && !check_presence(m, parts, solver)) continue;
       if (body.kind == Kind::kTied) {
@@ -160,6 +160,32 @@ class Assembler {
         build_tensor(m, parts, solver, one_owner);
       }
     }
+  }
+
+  // The type that a rule's `dtype` speaks of: that of the model's weights, or of the states that it names.
+  static std::optional<DType> type_spoken_of(const ucl::Rule& rule, const Tensor& t) {
+    if (!rule.states.empty() || t.state == state::kParam || t.state == state::kBuffer) return t.dtype;
+    if (t.state != state::kMaster) return std::nullopt;
+    for (const Copy& copy : t.copies)
+      if (copy.is_module) return copy.dtype;
+    return t.module_dtype;
+  }
+
+  bool has_declared_dtype(const Match& m, const Parts& parts) {
+    const RuleRef& r = rule_of(m);
+    if (!r.rule->dtype) return true;
+    for (const Fragment& f : parts.fragments) {
+      const auto found = type_spoken_of(*r.rule, *f.tensor);
+      if (!found || name_of(*found) == r.rule->dtype->text) continue;
+      if (!told_.emplace(m.rule, "ucl.dtype_differs").second) return false;
+      const bool of_module = r.rule->states.empty() && parts.state == state::kMaster;
+      const std::string_view what = of_module ? "module weight" : std::string_view(parts.state);
+      diagnostics_.error(r.scope.file->source, r.rule->dtype->span, "ucl.dtype_differs",
+                         cat("`", escape(m.name, 100), "`: its ", what, " is ", name_of(*found), " on rank ",
+                             text_of(f.set->at), ", expected ", r.rule->dtype->text));
+      return false;
+    }
+    return true;
   }
 
   // A rule covers all states of one shape.

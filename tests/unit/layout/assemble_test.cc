@@ -188,6 +188,35 @@ TEST_CASE("assemble: fragments that are missing, misplaced, of another shape or 
 )");
 }
 
+TEST_CASE("assemble: `dtype` is the type of the model's weights, or of the states that the rule names") {
+  const auto fill = [](World& w) {
+    for (int64_t t = 0; t < 2; ++t) {
+      w.put(tp(t), "router", made_up("r", {2}));
+      w.put_module(tp(t), {1, 2});
+      w.put(tp(t), "router", made_up("m", {2}), "exp_avg");
+      w.put(tp(t), "frozen", made_up("f", {2}), "param");
+    }
+  };
+  CHECK(said("\"router\" replicate dtype bf16\n\"frozen\" replicate dtype fp32", fill) == "");
+  CHECK(said("\"router\" replicate dtype fp32 states fp32, exp_avg\n\"frozen\" replicate", fill) == "");
+  CHECK(
+      said("\"router\" replicate dtype fp32\n\"frozen\" [o@tp] dtype fp16", fill) ==
+      R"(spec.ucl:3:26: error: `router`: its module weight is bf16 on rank tp 0, expected fp32 [ucl.dtype_differs]
+    3 | "router" replicate dtype fp32
+      |                          ^^^^
+spec.ucl:4:23: error: `frozen`: its param is fp32 on rank tp 0, expected fp16 [ucl.dtype_differs]
+    4 | "frozen" [o@tp] dtype fp16
+      |                       ^^^^
+2 errors
+)");
+  CHECK(said("\"router\" replicate dtype bf16 states exp_avg\n\"**\" replicate", fill) ==
+        R"(spec.ucl:3:26: error: `router`: its exp_avg is fp32 on rank tp 0, expected bf16 [ucl.dtype_differs]
+    3 | "router" replicate dtype bf16 states exp_avg
+      |                          ^^^^
+1 error
+)");
+}
+
 TEST_CASE("assemble: a size that no whole number gives, a factor of integers, a tie to nothing") {
   const auto odd = [](World& w) {
     for (int64_t t = 0; t < 2; ++t) w.put(tp(t), "w", made_up("w", {3}));
