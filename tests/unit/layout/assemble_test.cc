@@ -1,7 +1,10 @@
 // Rules over fragments: bodies, modifiers, copies, and every message of theirs.
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cmath>
+#include <numeric>
+#include <tuple>
 
 #include "lib/base/text.h"
 #include "tests/unit/layout/assemble_testing.h"
@@ -121,6 +124,47 @@ TEST_CASE("assemble: `when` chooses between rules, by mesh sizes and givens") {
   }
 }
 
+// Layers over virtual stages: each rank's files count from 0 at each coordinate.
+World stages(const std::vector<int64_t>& layers, int64_t virtual_stages) {
+  World w;
+  int64_t i = 0;
+  for (int64_t vp = 0; vp < virtual_stages; ++vp)
+    for (size_t pp = 0; pp < layers.size(); ++pp)
+      for (int64_t local = 0; local < layers[pp]; ++local)
+        w.put({{"pp", static_cast<int64_t>(pp)}, {"vp", vp}}, cat("layers.", local, ".w"),
+              made_up(cat("layer", i++), {2}));
+  return w;
+}
+
+TEST_CASE("assemble: layers over virtual stages, even and uneven") {
+  const auto text = [](const std::string& index) {
+    return cat("ucl 1\nlayout l over pp, vp {\n", index, "\n\"layers.{i}.w\" [...]\n}\n");
+  };
+  for (const auto& [index, layers, vp] : std::vector<std::tuple<std::string, std::vector<int64_t>, int64_t>>{
+           {"index i @(vp, pp) local", {2, 2}, 2},
+           {"index i @(vp, pp[1,2,1]) local", {1, 2, 1}, 2},
+           {"index i @pp[3,4,4,3] local", {3, 4, 4, 3}, 1}}) {
+    World w = stages(layers, vp);
+    const Settings settings = {{}, {}, {{"pp", static_cast<int64_t>(layers.size())}, {"vp", vp}}, {}};
+    CHECK(w.join(text(index), "l", settings) == "");
+    const int64_t all = vp * std::accumulate(layers.begin(), layers.end(), int64_t{0});
+    CHECK(w.catalog.tensors.size() == static_cast<size_t>(all));
+    for (int64_t i = 0; i < all; ++i) {
+      CHECK(w.holds(cat("layers.", i, ".w"), made_up(cat("layer", i), {2})));
+      CHECK(w.tensor(cat("layers.", i, ".w")).copies.empty());
+    }
+  }
+}
+
+TEST_CASE("assemble: an index in a layout that uses another replaces its own") {
+  World w = stages({1, 2}, 1);
+  const std::string text =
+      "ucl 1\nlayout base over pp { index i @pp  \"layers.{i}.w\" [...] }\n"
+      "layout l over pp { use base  index i @pp[1,2] local }\n";
+  CHECK(w.join(text, "l", {{}, {}, {{"pp", 2}}, {}}) == "");
+  for (int64_t i = 0; i < 3; ++i) CHECK(w.holds(cat("layers.", i, ".w"), made_up(cat("layer", i), {2})));
+}
+
 std::string said(const std::string& rules, const std::function<void(World&)>& fill) {
   World w;
   fill(w);
@@ -234,6 +278,24 @@ TEST_CASE("assemble: a size that no whole number gives, a factor of integers, a 
       |     ^^^^^^^^^^^
 1 error
 )");
+}
+
+TEST_CASE("assemble: ten thousand rules over a hundred thousand fragments") {
+  World w;
+  const Array a = made_up("a", {4, 2});
+  std::string rules;
+  for (int k = 0; k < 10'000; ++k) {
+    rules += cat("\"layers.{i}.m_", k, ".w\" [o@tp, i", k, "]\n");
+    for (int i = 0; i < 5; ++i)
+      for (int64_t t = 0; t < 2; ++t) w.put(tp(t), cat("layers.", i, ".m_", k, ".w"), a);
+  }
+  const auto started = std::chrono::steady_clock::now();
+  CHECK(w.join(layout_of(rules), "l", two_ranks()) == "");
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  MESSAGE(seconds, " s");
+  CHECK(seconds < 60);  // 2 in a release build; here are sanitizers, and others at work
+  CHECK(w.catalog.tensors.size() == 50'000);
+  CHECK(w.tensor("layers.4.m_9999.w").shape == Shape{8, 2});
 }
 
 TEST_CASE("assemble: fragments that the input describes box by box need no rule") {
