@@ -7,6 +7,7 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
+#include "lib/formats/writer.h"
 
 namespace uckpt::cli {
 namespace {
@@ -161,11 +162,34 @@ ProgressMode ProgressFlags::checked() const {
   return quiet ? ProgressMode::kNone : *checked;
 }
 
+namespace {
+
+std::string kinds_text() {
+  std::string kinds, by_name;
+  for (const Writer& w : writers()) {
+    kinds += cat(kinds.empty() ? "" : ", ", w.name);
+    for (const std::string_view e : w.extensions) by_name += cat(by_name.empty() ? "" : ", ", e);
+  }
+  return cat("Kind of output: ", kinds, " (by default from OUT's extension: ", by_name, ")");
+}
+
+}  // namespace
+
 void ConvertFlags::add(CLI::App& app) {
   app.add_option("IN", in, "A checkpoint: folder or file")->type_name("");
   app.add_option("OUT", out, "The file to make")->type_name("");
-  app.add_option("--to", to, "Kind of output (by default from OUT's extension: .h5 and .hdf5 are hdf5)")
-      ->type_name("KIND");
+  app.add_option("--to", to, kinds_text())->type_name("KIND");
+  app.add_option("--layout", layout,
+                 "Mesh of the output, such as dp=3,zero=3; what is not said is as in the input")
+      ->type_name("SIZES");
+  app.add_option("--dtype", dtypes,
+                 "Type to write weights in: fp32, bf16, fp16, fp8_e4m3, fp8_e5m2 or keep; TYPE:PATTERN for "
+                 "some of them; may be repeated, the first that matches wins")
+      ->type_name("TYPE")
+      ->type_size(1)
+      ->allow_extra_args(false);
+  app.add_option("--shard-size", shard_size, "Bytes of one output file at most, where there may be several")
+      ->type_name("SIZE");
   rules.add(app);
   open.add(app);
   select.add(app);
@@ -190,6 +214,7 @@ ConvertOptions ConvertFlags::checked() const {
   options.selection = select.selection;
   for (const std::string& text : dtypes) options.dtypes.rules.push_back(parse_dtype_rule(text));
   options.layout = parse_layout("--layout", layout);
+  if (!shard_size.empty()) options.shard_size = parse_size("--shard-size", shard_size);
   if (!threads.empty()) {
     constexpr int64_t kMost = 4096;
     options.threads = static_cast<int>(std::min(kMost, parse_count("-j", threads, 1)));

@@ -13,6 +13,7 @@
 #include "lib/exec/workers.h"
 #include "lib/formats/writer.h"
 #include "lib/io/output.h"
+#include "lib/kernels/cast.h"
 #include "lib/kernels/elements.h"
 #include "lib/plan/plan.h"
 
@@ -66,6 +67,8 @@ void keep_module_weight(Catalog& catalog, uint32_t tensor, uint32_t copy) {
 void settle_incomparable_copies(Catalog& catalog, const ConvertOptions& options) {
   const auto count = static_cast<uint32_t>(catalog.tensors.size());
   for (uint32_t i = 0; i < count; ++i) {
+    for (const Copy& copy : catalog.tensors[i].copies)
+      if (copy.is_module) catalog.tensors[i].module_dtype = copy.dtype;
     if (options.trust_copies) catalog.tensors[i].copies.clear();
     for (auto c = static_cast<uint32_t>(catalog.tensors[i].copies.size()); c-- > 0;) {
       const Tensor& t = catalog.tensors[i];
@@ -92,6 +95,18 @@ Catalog open_for_conversion(const std::string& in, const ConvertOptions& options
   return catalog;
 }
 
+// The type that a tensor is to be cast to.
+std::optional<DType> cast_of(const Catalog& catalog, uint32_t tensor, const DTypeRules& rules) {
+  const Tensor& t = catalog.tensors[tensor];
+  const std::optional<DType> wanted = rules.wanted(t);
+  if (!wanted || *wanted == t.dtype) return std::nullopt;
+  if (!kernels::can_cast(t.dtype, *wanted))
+    throw refused("dtype.cast", cat("it cannot be cast from ", name_of(t.dtype), " to ", name_of(*wanted)))
+        .in_file(catalog.path)
+        .in_tensor(t.path());
+  return wanted;
+}
+
 Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out,
                  const ConvertOptions& options) {
   Prepared p;
@@ -100,6 +115,10 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   p.request.first_object = first_object;
   p.request.created_by = options.created_by;
   p.request.path = out;
+  p.request.mesh = options.layout;
+  p.request.shard_size = options.shard_size;
+  p.request.states_chosen = !options.selection.states.empty();
+  for (const uint32_t t : p.request.tensors) p.request.dtypes.push_back(cast_of(catalog, t, options.dtypes));
   p.layout = p.writer->lay_out(catalog, p.request);
   p.plan = plan::make_plan(catalog, p.layout, {options.check_crc, !options.trust_copies});
   const int threads = options.threads > 0 ? options.threads : exec::default_threads();
@@ -127,6 +146,8 @@ PlanSummary summarise(const Catalog& catalog, const Prepared& p) {
   s.moves = static_cast<int64_t>(p.plan.moves.size());
   s.peak_memory = p.buffers.total() + p.plan.metadata_bytes();
   s.warnings = catalog.warnings;
+  s.warnings.insert(s.warnings.end(), p.layout.notes.begin(), p.layout.notes.end());
+  s.files_out = static_cast<int64_t>(p.layout.files.size());
   for (uint32_t i : p.request.tensors) {
     const Tensor& t = catalog.tensors[i];
     ++(t.alias ? s.links : s.tensors);
@@ -215,6 +236,7 @@ ConvertReport convert(const std::string& in, const std::string& out, const Conve
   ConvertReport report;
   for (;;) {
     Prepared p = prepare(catalog, first_object, out, options);  // layout → plan
+    for (const std::string& note : p.layout.notes) progress.warn(note);
     const auto output = make_output(out, p.layout.is_folder(), options.force);
     const auto digests = exec::preallocate(p.layout, *output);  // preallocate
     const exec::Outcome outcome = exec::run(catalog, p.layout, p.plan, *output, p.buffers,

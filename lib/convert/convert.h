@@ -28,7 +28,7 @@ struct TensorRecipe {
 struct PlanSummary {
   std::string kind, to;
   int64_t tensors = 0, links = 0, objects = 0;
-  int64_t files_in = 0;
+  int64_t files_in = 0, files_out = 0;
   int64_t bytes_in = 0, bytes_out = 0, bytes_compared = 0;
   int64_t moves = 0;
   int64_t peak_memory = 0;  // buffers and the plan itself, bytes

@@ -44,8 +44,9 @@ struct ConvertOptions {
   Selection selection;
   DTypeRules dtypes;
   std::map<std::string, int64_t, std::less<>> layout;  // sizes of the target's mesh: {"tp", 2}
-  int threads = 0;                                     // 0: one a core
-  int64_t max_mem = 0;  // bytes of our own memory for the copy; 0: a quarter of the machine's
+  int64_t shard_size = 0;  // bytes of one output file at most, where the kind allows several; 0: all in one
+  int threads = 0;         // 0: one a core
+  int64_t max_mem = 0;     // bytes of our own memory for the copy; 0: a quarter of the machine's
   bool check_crc = true;
   bool trust_copies = false;  // do not compare replicas and module weights
   bool sync = true;           // the bytes are on the disk before the output gets its name
