@@ -23,7 +23,7 @@ KINDS = {
 }
 
 
-def _model(heads, groups, vocabulary):
+def model(heads, groups, vocabulary):
     torch.manual_seed(1)
     return LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, hidden_size=24, intermediate_size=34, num_hidden_layers=2,
                                         max_position_embeddings=16, num_attention_heads=heads,
@@ -39,11 +39,11 @@ def _rank_main(rank, kind, folder, sizes):
     _, tp, stage, heads, groups, vocabulary = sizes
     deepspeed_kinds.meet(rank, kind, folder)
     import deepspeed
-    model = _model(heads, groups, vocabulary)
+    llama = model(heads, groups, vocabulary)
     config = {"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 1, "steps_per_print": 10**9,
               "gradient_clipping": 1e6, "zero_optimization": {"stage": stage}, "tensor_parallel": {"autotp_size": tp},
               "optimizer": {"type": "AdamW", "params": {"lr": 0.0, "weight_decay": 0.0, "torch_adam": True}}}
-    engine = deepspeed.initialize(model=model, config=config, model_parameters=model.parameters())[0]
+    engine = deepspeed.initialize(model=llama, config=config, model_parameters=llama.parameters())[0]
     ids = _batch()
     engine.backward(engine(input_ids=ids, labels=ids).loss)
     engine.step()
@@ -53,11 +53,11 @@ def _rank_main(rank, kind, folder, sizes):
 
 
 def _truth(sizes):
-    model = _model(*sizes[3:])
+    llama = model(*sizes[3:])
     ids = _batch()
-    model(input_ids=ids, labels=ids).loss.backward()
-    tensors = {f"fp32/{name}": p.detach().clone() for name, p in model.named_parameters()}
-    tensors.update({f"exp_avg/{name}": p.grad / 10 for name, p in model.named_parameters()})
+    llama(input_ids=ids, labels=ids).loss.backward()
+    tensors = {f"fp32/{name}": p.detach().clone() for name, p in llama.named_parameters()}
+    tensors.update({f"exp_avg/{name}": p.grad / 10 for name, p in llama.named_parameters()})
     return tensors
 
 

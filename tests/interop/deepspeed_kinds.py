@@ -5,6 +5,7 @@ A kind folder holds what the fixtures in tests/data/deepspeed hold: ckpt/, expec
 import dataclasses
 import datetime
 import functools
+import gc
 import importlib
 import json
 import os
@@ -106,6 +107,9 @@ KINDS = {
 
 
 LARGE_WIDTH = 1024
+# What torch and DeepSpeed import when the first engine is made: it would take each rank some seconds.
+_IMPORTED_LATE = ("deepspeed", "torch._dynamo", "deepspeed.runtime.zero.muon.muon_optimizer", "deepspeed.runtime.zero.stage3",
+                  "deepspeed.moe.layer", "deepspeed.pipe")
 PATIENCE_S = 300   # for one kind; a rank that waits longer for another never meets it
 
 
@@ -153,7 +157,7 @@ def _param_groups(kind, model):
     return split_params_into_different_moe_groups_for_optimizer(groups)
 
 
-def _global_expert_names(engine):
+def global_expert_names(engine):
     """Local expert numbers become global ones, as the model's own MoE layers see it."""
     from deepspeed.moe.layer import MoE
     first = {}
@@ -172,26 +176,37 @@ def _global_expert_names(engine):
     return rename
 
 
-def _train(kind):
+def start(kind):
+    """The kind's engine, with its model and optimizer as they are before the first step."""
     import deepspeed
     if kind.runner == "pipe":
-        model = deepspeed.pipe.PipelineModule(layers=kind.layers(), num_stages=kind.pp,
-                                              loss_fn=lambda out, y: torch.nn.functional.cross_entropy(
-                                                  out.flatten(0, 1).float(), y.flatten()))
+        def loss(out, targets):
+            return torch.nn.functional.cross_entropy(out.flatten(0, 1).float(), targets.flatten())
+        model = deepspeed.pipe.PipelineModule(layers=kind.layers(), num_stages=kind.pp, loss_fn=loss, seed_layers=True,
+                                              seed_fn=torch.manual_seed)   # so the stages do not change the weights
     else:
         model = kind.model()
     optimizer = models.make_optimizer(kind.optimizer, _param_groups(kind, model))
-    engine = deepspeed.initialize(model=model, optimizer=optimizer, config=_config(kind))[0]
+    return deepspeed.initialize(model=model, optimizer=optimizer, config=_config(kind))[0]
+
+
+def train_step(kind, engine):
+    """One step on a batch drawn from torch's generator. Returns the loss."""
+    if kind.runner == "pipe":
+        return engine.train_batch(iter([models.net_batch(29)]))
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(kind.dtype, torch.float32)
+    batch = [x.to(dtype) if torch.is_tensor(x) and x.is_floating_point() else x for x in kind.batch()]
+    loss = engine(*batch)
+    engine.backward(loss)
+    engine.step()
+    return loss
+
+
+def _train(kind):
+    engine = start(kind)
     torch.manual_seed(100 + dist.get_rank())
     for _ in range(kind.steps):
-        if kind.runner == "pipe":
-            engine.train_batch(iter([models.net_batch(29)]))
-            continue
-        batch = kind.batch()
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(kind.dtype, torch.float32)
-        batch = [x.to(dtype) if torch.is_tensor(x) and x.is_floating_point() else x for x in batch]
-        engine.backward(engine(*batch))
-        engine.step()
+        train_step(kind, engine)
     return engine
 
 
@@ -213,7 +228,7 @@ def _rank_main(rank, kind, folder, with_truth):
     torch.manual_seed(1)
     engine = _train(kind)
     if with_truth:
-        rename = _global_expert_names(engine) if kind.runner == "moe" else lambda n: n
+        rename = global_expert_names(engine) if kind.runner == "moe" else lambda n: n
         truth = deepspeed_truth.gather(engine, rename)
         torch.save((truth.tensors, truth.numbers), os.path.join(folder, f"truth_{rank}.pt"))
     # DeepSpeed refuses client state beside MoE checkpoints.
@@ -223,7 +238,7 @@ def _rank_main(rank, kind, folder, with_truth):
     dist.destroy_process_group()
 
 
-def _merge(folder, world):
+def merge_truths(folder, world):
     """One truth of all ranks'; where two ranks know the same tensor they must agree."""
     tensors, numbers = {}, {}
     for rank in range(world):
@@ -237,18 +252,25 @@ def _merge(folder, world):
     return tensors, numbers
 
 
-def write_checkpoint(kind, folder, with_truth):
-    """Trains and saves FOLDER/ckpt. Ranks are forked, so that the libraries are imported once."""
-    folder = os.path.abspath(folder)
-    context = mp.start_processes(_rank_main, (kind, folder, with_truth), nprocs=kind.world, join=False,
-                                 start_method="fork")
-    deadline = time.monotonic() + PATIENCE_S
+def run_ranks(main, kind, folder, *args, patience=PATIENCE_S):
+    """main(rank, kind, folder, ...) on every rank. They are forked, so that the libraries are imported once."""
+    for module in _IMPORTED_LATE:
+        importlib.import_module(module)
+    gc.freeze()   # else every rank that collects garbage copies the libraries' pages to look at them
+    context = mp.start_processes(main, (kind, folder, *args), nprocs=kind.world, join=False, start_method="fork")
+    deadline = time.monotonic() + patience
     while not context.join(timeout=1):
         if time.monotonic() > deadline:
             for process in context.processes:
                 process.kill()
-            raise TimeoutError(f"the ranks did not finish within {PATIENCE_S} s")
+            raise TimeoutError(f"the ranks did not finish within {patience} s")
     os.remove(os.path.join(folder, "meeting"))
+
+
+def write_checkpoint(kind, folder, with_truth):
+    """Trains and saves FOLDER/ckpt."""
+    folder = os.path.abspath(folder)
+    run_ranks(_rank_main, kind, folder, with_truth)
     for script in ("zero_to_fp32.py", "zero_to_torch.py"):
         if os.path.exists(os.path.join(folder, "ckpt", script)):
             os.remove(os.path.join(folder, "ckpt", script))
@@ -268,7 +290,7 @@ def make(name, out):
 
 
 def _write_truth(kind, folder):
-    tensors, numbers = _merge(folder, kind.world)
+    tensors, numbers = merge_truths(folder, kind.world)
     if kind.save.get("exclude_frozen_parameters"):
         tensors = {k: v for k, v in tensors.items() if not k.startswith("frozen/")}
     save_file(tensors, os.path.join(folder, "expected.safetensors"))
