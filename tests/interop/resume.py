@@ -155,6 +155,8 @@ def _load(job, engine):
     own = _options(engine)
     path, client = engine.load_checkpoint(job.load, load_optimizer_states=job.forget != "optimizer")
     assert path, f"nothing to load in {job.load}"
+    names = [group.get("name") for group in own]   # of the groups of experts: they say how the experts are spread
+    assert [group.get("name") for group in engine.optimizer.param_groups] == names, f"names of groups, were {names}"
     if job.mend:   # it gives all groups the options of the first, and all of them one step to count on together
         for group, options in zip(engine.optimizer.param_groups, own):
             group.update({key: value for key, value in options.items() if key != "lr"})
@@ -177,10 +179,8 @@ def _facts(engine):
 def _rank_main(rank, kind, folder, job):
     import deepspeed_truth
     kinds.meet(rank, kind, folder)
-    if kind.dtype == "fp16":   # torch can, only slowly
-        from deepspeed.accelerator import get_accelerator
-        get_accelerator().is_fp16_supported = lambda: True
-    torch.manual_seed(1)
+    # What a native checkpoint holds must come from it alone. A universal folder leaves frozen weights and buffers to the program.
+    torch.manual_seed(2 if job.load and not job.universal else 1)
     kind.config = dict(kind.config)
     if job.universal:
         kind.config["checkpoint"] = {"load_universal": True}
