@@ -33,11 +33,6 @@ DictType dict_type(const Node& dict) {
   }
 }
 
-// defaultdict(None) is defaultdict().
-bool has_factory(const Document& doc, const Node& dict) {
-  return dict.b != kNoNode && doc.node(dict.b).kind != Kind::kNone;
-}
-
 }  // namespace
 
 class Copier {
@@ -197,8 +192,13 @@ void Copier::begin_dict(uint32_t id, const Node& node) {
   const bool single = node.c == 1;
   switch (container_type(node)) {
     case ContainerType::kDefaultDict:
-      return begin_call_of("collections", "defaultdict", has_factory(doc_, node) ? 1 : 0);
+      return begin_call_of("collections", "defaultdict", node.b == kNoNode ? 0 : 1);
     case ContainerType::kCounter:
+      if (doc_.cyclic()) {  // it may be in what it holds: made first, then filled
+        out_.begin_dict(DictType::kCounter);
+        out_.frames_.back().single = single;
+        break;
+      }
       begin_call_of("collections", "Counter", 1);
       return out_.begin_box(Op::kEmptyDict, Shape::kDict, single);
     case ContainerType::kPlain:
@@ -255,7 +255,7 @@ void Copier::advance_sequence(const Node& node, uint32_t id, uint32_t i) {
 
 void Copier::advance_dict(const Node& node, uint32_t id, uint32_t i) {
   if (container_type(node) == ContainerType::kDefaultDict) {
-    const uint32_t arguments = has_factory(doc_, node) ? 1 : 0;
+    const uint32_t arguments = node.b == kNoNode ? 0 : 1;
     if (i < arguments) return write(node.b);
     if (i == arguments) {
       out_.end_tuple();
@@ -264,7 +264,7 @@ void Copier::advance_dict(const Node& node, uint32_t id, uint32_t i) {
     }
     i -= arguments + 1;
   }
-  if (container_type(node) == ContainerType::kCounter) return advance_counter(node, id, i);
+  if (container_type(node) == ContainerType::kCounter && !doc_.cyclic()) return advance_counter(node, id, i);
   if (advance_rest(doc_.links(node), node.d, i)) return;
   out_.end_dict();
   leave(id);
@@ -350,6 +350,7 @@ void Pickler::copy(const Value& value, const Replace& replace) {
 
 void Pickler::copy_entries(const Value& dict, std::span<const std::string_view> except,
                            const Replace& replace) {
+  if (!dict.is_dict()) throw std::logic_error("pickler: no dict to copy entries of");
   for (size_t i = 0; i < dict.size(); ++i) {
     const auto [key, value] = dict.entry(i);
     const auto name = key.text();
@@ -363,11 +364,11 @@ void Pickler::begin_dict_like(const Value& dict) {
   if (!dict.is_dict()) throw std::logic_error("pickler: nothing to take a dict's type from");
   const Node& node = dict.document()->node(dict.id());
   if (container_type(node) != ContainerType::kDefaultDict) return begin_dict(dict_type(node));
-  const bool with_factory = has_factory(*dict.document(), node);
+  const Value factory = dict.factory();
   begin_call();
   global("collections", "defaultdict");
-  begin_tuple(with_factory ? 1 : 0);
-  if (with_factory) copy(dict.factory());
+  begin_tuple(factory ? 1 : 0);
+  if (factory) copy(factory);
   end_tuple();
   begin_pairs(false);
 }

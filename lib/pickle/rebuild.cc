@@ -132,9 +132,7 @@ uint32_t Builder::new_object(uint32_t cls, uint32_t args, uint32_t keywords) {
 
 // An old class is called where there are arguments, and made without a call where there are none.
 uint32_t Builder::instance(uint32_t cls, std::span<const uint32_t> args) {
-  const uint32_t tuple_id = tuple(args);
-  check_callable(cls, tuple_id, true);
-  return call(args.empty() ? Kind::kObject : Kind::kCall, cls, tuple_id);
+  return args.empty() ? new_object(cls, kEmptyTuple) : reduce(cls, tuple(args));
 }
 
 uint32_t Builder::make_known(Known known, uint32_t args_id) {
@@ -205,7 +203,7 @@ uint32_t Builder::make_dict(ContainerType type, std::span<const uint32_t> args) 
 
 uint32_t Builder::make_default_dict(std::span<const uint32_t> args) {
   const uint32_t id = make_dict(ContainerType::kDefaultDict, args.empty() ? args : args.subspan(1));
-  if (id != kNoNode && !args.empty()) {
+  if (id != kNoNode && !args.empty() && node(args[0]).kind != Kind::kNone) {
     adopt(id, args[0]);
     factories_.emplace_back(id, args[0]);
   }

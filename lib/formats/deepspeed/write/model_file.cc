@@ -175,7 +175,7 @@ class ModelWriter {
   // DeepSpeed lists frozen parameters from stage 2 on.
   void frozen_param_shapes() {
     const std::vector<std::string> frozen = parameters_.frozen();
-    if (target_.stage < 2 || frozen.empty()) return out_.none();
+    if (target_.stage < 2) return out_.none();
     std::vector<std::pair<std::string, Shape>> list;
     for (const std::string& name : frozen)
       list.emplace_back(name, target_.book.part(parameters_.at(name).weight()).shape);
@@ -184,7 +184,7 @@ class ModelWriter {
 
   void frozen_param_fragments() {
     const std::vector<std::string> frozen = parameters_.frozen();
-    if (target_.stage < 2 || frozen.empty()) return out_.none();
+    if (target_.stage < 2) return out_.none();
     out_.begin_dict(pickle::DictType::kOrderedDict);
     for (const std::string& name : frozen) {
       const Named& n = parameters_.at(name);
