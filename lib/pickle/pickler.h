@@ -81,8 +81,8 @@ class Pickler {
   // The memo of the value written last.
   Memo last() const { return last_; }
 
-  // Asked before a node is written for the first time: true if it wrote one value in its place. Nodes met
-  // again are what was written then.
+  // Asked before a node is written: true if it wrote one value in its place. Nodes met again are what was
+  // written then, and not asked for; numbers, None, names and persistent ids are asked for each time.
   using Replace = std::function<bool(const Value& value, Pickler& out)>;
 
   // Writes the value as it was read: the same globals, kinds and shared parts, cycles too. Its document must

@@ -151,6 +151,8 @@ TEST_CASE("calls and objects") {
   CHECK(json_of("ccopy_reg\n_reconstructor\ncm\nC\nc__builtin__\nobject\nN\x87R}" + text("a") + "Nsb") ==
         "{\"__class__\":\"m.C\",\"a\":null}");
   CHECK(json_of("(K\x01im\nC\n") == "{\"__class__\":\"m.C\",\"args\":[1]}");
+  CHECK(json_of("(K\x01\x85i__builtin__\nset\n") == "[1]");
+  CHECK(json_of("(icollections\nOrderedDict\n") == "{}");
   CHECK(json_of("(cm\nC\nK\x01o") == "{\"__class__\":\"m.C\",\"args\":[1]}");
   CHECK(json_of("ctorch\nbfloat16\n") == "{\"__class__\":\"torch.dtype\",\"name\":\"torch.bfloat16\"}");
   CHECK(json_of("cm\nf\n") == "{\"__global__\":\"m.f\"}");
