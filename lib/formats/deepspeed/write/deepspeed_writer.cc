@@ -1,5 +1,7 @@
 #include "lib/formats/deepspeed/write/deepspeed_writer.h"
 
+#include <algorithm>
+
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/write/target.h"
 
@@ -41,39 +43,79 @@ void add_text_file(TargetLayout& layout, std::string name, std::string_view text
 
 }  // namespace
 
-TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
+namespace {
+
+int64_t asked(const WriteRequest& request, std::string_view axis, int64_t otherwise) {
+  const auto found = request.mesh.find(axis);
+  return found == request.mesh.end() ? otherwise : found->second;
+}
+
+// What both kinds of output are made from.
+struct Making {
   TargetLayout layout;
   std::vector<std::string> notes;
-  const SourceObjects source(catalog);
-  const Parameters parameters(catalog, request, source, notes);
-  ShardBook book(catalog, layout);
-  const std::string tag = cat("global_step", catalog.iteration.value_or(0));
-  TargetCheckpoint target{source, parameters, book, notes, tag + "/", version_of(source)};
-  const auto asked = [&](const char* axis, int64_t otherwise) {
-    const auto found = request.mesh.find(axis);
-    return found == request.mesh.end() ? otherwise : found->second;
-  };
-  target.stage = static_cast<int>(asked("zero", std::max(1, catalog.zero_stage.value_or(1))));
-  target.dp = asked("dp", catalog.mesh.dp);
-  target.tp = asked("tp", 1);
-  target.pp = asked("pp", 1);
-  target.is_bf16 = is_bf16(source, parameters);
-  check(target);
+  SourceObjects source;
+  Parameters parameters;
+  ShardBook book;
+  TargetCheckpoint target;
 
-  for (const Named& n : parameters.all()) {
+  Making(const Catalog& catalog, const WriteRequest& request, std::string folder)
+      : source(catalog),
+        parameters(catalog, request, source, notes),
+        book(catalog, layout),
+        target{source, parameters, book, notes, std::move(folder), version_of(source)} {
+    target.is_bf16 = is_bf16(source, parameters);
+  }
+  TargetLayout finish() {
+    layout.notes = std::move(notes);
+    return std::move(layout);
+  }
+};
+
+std::string tag_of(const Catalog& catalog) { return cat("global_step", catalog.iteration.value_or(0)); }
+
+}  // namespace
+
+TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
+  const std::string tag = tag_of(catalog);
+  Making making(catalog, request, tag + "/");
+  TargetCheckpoint& target = making.target;
+  target.stage = static_cast<int>(asked(request, "zero", std::max(1, catalog.zero_stage.value_or(1))));
+  target.dp = asked(request, "dp", catalog.mesh.dp);
+  target.tp = asked(request, "tp", 1);
+  target.pp = asked(request, "pp", 1);
+  check(target);
+  for (const Named& n : making.parameters.all()) {
     if (n.is_trained()) {
-      book.own(*n.master, 0);
-      for (const auto& [state, tensor] : n.states) book.own(tensor, 0);
+      making.book.own(*n.master, 0);
+      for (const auto& [state, tensor] : n.states) making.book.own(tensor, 0);
     } else if (n.is_frozen() && target.stage == 3) {
-      book.own(n.weight(), 0);
+      making.book.own(n.weight(), 0);
     }
   }
-  add_text_file(layout, "latest", tag);
-  for (int64_t d = 0; d < (target.stage == 3 ? target.dp : 1); ++d) add_model_file(target, 0, d);
-  for (int64_t d = 0; d < target.dp; ++d)
-    target.stage == 3 ? add_optimizer_file3(target, 0, d) : add_optimizer_file12(target, 0, d);
-  layout.notes = std::move(notes);
-  return layout;
+  add_text_file(making.layout, "latest", tag);
+  if (target.stage == 3) {
+    for (int64_t d = 0; d < target.dp; ++d) add_model_file(target, ModelForm::kStage3, 0, d);
+    for (int64_t d = 0; d < target.dp; ++d) add_optimizer_file3(target, 0, d);
+  } else {
+    add_model_file(target, ModelForm::kWhole, 0, 0);
+    for (int64_t d = 0; d < target.dp; ++d) add_optimizer_file12(target, 0, d);
+  }
+  return making.finish();
+}
+
+// Loaders count the model files of their own kind, and want as many as `mp_world_size` in them says: one.
+TargetLayout lay_out_universal(const Catalog& catalog, const WriteRequest& request) {
+  if (!request.mesh.empty())
+    throw trouble("usage.layout", "a universal folder is for any mesh: --layout has nothing to say here");
+  const std::string folder = tag_of(catalog) + "_universal";
+  Making making(catalog, request, folder + "/");
+  making.target.stage = std::clamp(catalog.zero_stage.value_or(1), 1, 3);
+  add_text_file(making.layout, "latest_universal", folder);
+  add_universal_files(making.target);
+  add_model_file(making.target, ModelForm::kWhole, 0, 0);
+  add_model_file(making.target, ModelForm::kStage3, 0, 0);
+  return making.finish();
 }
 
 }  // namespace uckpt::deepspeed

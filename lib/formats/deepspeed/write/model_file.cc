@@ -31,13 +31,14 @@ bool is_tensor_call(const Value& value) {
 
 class ModelWriter {
  public:
-  ModelWriter(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank)
+  ModelWriter(const TargetCheckpoint& target, ModelForm form, int64_t model_rank, int64_t data_rank)
       : target_(target),
+        is_cut_(form == ModelForm::kStage3),
         parameters_(target.parameters),
         rank_(data_rank),
         model_rank_(model_rank),
         origin_(target.source.model(model_rank, data_rank)),
-        file_(target.book, name(target, model_rank, data_rank)),
+        file_(target.book, name(target, form, model_rank, data_rank)),
         out_(file_.out()) {}
 
   void write() {
@@ -63,10 +64,11 @@ class ModelWriter {
   }
 
  private:
-  static std::string name(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank) {
+  static std::string name(const TargetCheckpoint& target, ModelForm form, int64_t model_rank,
+                          int64_t data_rank) {
     const std::string rank = cat("mp_rank_", model_rank < 10 ? "0" : "", model_rank, "_model_states.pt");
-    return target.stage == 3 ? cat(target.folder, "zero_pp_rank_", data_rank, "_", rank)
-                             : cat(target.folder, rank);
+    return form == ModelForm::kStage3 ? cat(target.folder, "zero_pp_rank_", data_rank, "_", rank)
+                                      : cat(target.folder, rank);
   }
 
   bool source_has(std::string_view key) const { return origin_.root && origin_.root.get(key); }
@@ -144,7 +146,7 @@ class ModelWriter {
 
   void weight(const Named& n) {
     const bool is_parameter = n.master || n.module;
-    if (target_.stage == 3 && is_parameter) return file_.empty_tensor(n.module_dtype);
+    if (is_cut_ && is_parameter) return file_.empty_tensor(n.module_dtype);
     if (n.tied_to) {
       if (const auto memo = weights_.find(*n.tied_to); memo != weights_.end())
         return out_.again(memo->second);
@@ -158,7 +160,7 @@ class ModelWriter {
 
   void param_shapes() {
     out_.begin_list();
-    if (target_.stage == 3) {
+    if (is_cut_) {
       for (const SubGroup& g : sub_groups(target_)) shapes_of(g);
     } else {
       for (const FlatGroup& g : flat_groups(target_)) shapes_of(g);
@@ -175,7 +177,7 @@ class ModelWriter {
   // DeepSpeed lists frozen parameters from stage 2 on.
   void frozen_param_shapes() {
     const std::vector<std::string> frozen = parameters_.frozen();
-    if (target_.stage < 2) return out_.none();
+    if (target_.stage < 2 && !is_cut_) return out_.none();
     std::vector<std::pair<std::string, Shape>> list;
     for (const std::string& name : frozen)
       list.emplace_back(name, target_.book.part(parameters_.at(name).weight()).shape);
@@ -184,13 +186,13 @@ class ModelWriter {
 
   void frozen_param_fragments() {
     const std::vector<std::string> frozen = parameters_.frozen();
-    if (target_.stage < 2) return out_.none();
+    if (target_.stage < 2 && !is_cut_) return out_.none();
     out_.begin_dict(pickle::DictType::kOrderedDict);
     for (const std::string& name : frozen) {
       const Named& n = parameters_.at(name);
       out_.text(name);
       const auto seen = weights_.find(name);
-      if (target_.stage == 3) {
+      if (is_cut_) {
         fragment(n);
       } else if (seen != weights_.end()) {
         out_.again(seen->second);
@@ -248,6 +250,7 @@ class ModelWriter {
   }
 
   const TargetCheckpoint& target_;
+  const bool is_cut_;  // over the data parallel ranks
   const Parameters& parameters_;
   int64_t rank_, model_rank_;
   SourceObjects::Origin origin_;
@@ -260,8 +263,8 @@ class ModelWriter {
 
 }  // namespace
 
-void add_model_file(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank) {
-  ModelWriter(target, model_rank, data_rank).write();
+void add_model_file(const TargetCheckpoint& target, ModelForm form, int64_t model_rank, int64_t data_rank) {
+  ModelWriter(target, form, model_rank, data_rank).write();
 }
 
 }  // namespace uckpt::deepspeed

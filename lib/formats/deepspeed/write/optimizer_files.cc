@@ -158,13 +158,7 @@ void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, in
   write_file(target, model_rank, data_rank, [&](OutputPickle& file) {
     pickle::Pickler& out = file.out();
     write_scaler(file, target);
-    const Value state = target.source.zero_state();
-    const Value clip = state && state.is_dict() ? state.get("clip_grad") : Value();
-    const auto configured = target.source.config_number("", "gradient_clipping");
-    if (clip || configured) {
-      out.text("clip_grad");
-      clip ? out.copy(clip) : out.real(*configured);
-    }
+    write_clip_grad(file, target);
     out.text("base_optimizer_state");
     write_base_state<FlatGroup>(file, target, groups, params, [&](const FlatGroup& g, const TensorOf& of) {
       file.flat(dtype_of(target, g, of), g.partition, g.partition,

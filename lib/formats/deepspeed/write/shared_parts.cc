@@ -131,6 +131,15 @@ void write_scaler(OutputPickle& file, const TargetCheckpoint& target) {
   }
 }
 
+void write_clip_grad(OutputPickle& file, const TargetCheckpoint& target) {
+  const Value state = target.source.zero_state();
+  const Value clip = state && state.is_dict() ? state.get("clip_grad") : Value();
+  const auto configured = target.source.config_number("", "gradient_clipping");
+  if (!clip && !configured) return;
+  file.key("clip_grad");
+  clip ? file.out().copy(clip) : file.out().real(*configured);
+}
+
 bool has_state(const TargetCheckpoint& target, const std::string& state,
                const std::vector<FlatParameter>& parameters) {
   const FlatParameter *with = nullptr, *without = nullptr;

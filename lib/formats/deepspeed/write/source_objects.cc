@@ -57,7 +57,8 @@ void SourceObjects::take(const Object& object, std::unique_ptr<pickle::Document>
 }
 
 SourceObjects::Origin SourceObjects::model(int64_t model_rank, int64_t data_rank) const {
-  for (const std::pair<int64_t, int64_t>& at : {std::pair(model_rank, data_rank), std::pair(model_rank, int64_t{0})})
+  for (const std::pair<int64_t, int64_t>& at :
+       {std::pair(model_rank, data_rank), std::pair(model_rank, int64_t{0})})
     if (const auto found = models_.find(at); found != models_.end()) return found->second;
   const auto same_rank = models_.lower_bound({model_rank, 0});
   if (same_rank != models_.end() && same_rank->first.first == model_rank) return same_rank->second;

@@ -13,7 +13,7 @@ struct TargetCheckpoint {
   std::vector<std::string>& notes;
   std::string folder;  // "global_step4/"
   std::string ds_version;
-  int stage = 1;       // of ZeRO
+  int stage = 1;  // of ZeRO
   int64_t dp = 1, tp = 1, pp = 1;
   bool is_bf16 = false;
 };
@@ -42,8 +42,11 @@ std::vector<SubGroup> sub_groups(const TargetCheckpoint& target);
 int64_t share_of(const TargetCheckpoint& target, int64_t numel);  // ceil(numel / dp)
 
 // The files.
-void add_model_file(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank);
+// The model file of stages 1 and 2, of stage 3, or of a universal folder under the names of both.
+enum class ModelForm : uint8_t { kWhole, kStage3 };
+void add_model_file(const TargetCheckpoint& target, ModelForm form, int64_t model_rank, int64_t data_rank);
 void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank);
+void add_universal_files(const TargetCheckpoint& target);
 void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank);
 
 // Parts that they share.
@@ -54,6 +57,8 @@ void write_group_options(OutputPickle& file, const TargetCheckpoint& target, siz
                          const std::vector<int64_t>& params);
 // loss_scaler and what else a loader takes from the state as it is.
 void write_scaler(OutputPickle& file, const TargetCheckpoint& target);
+// The clipping norm, where the source knows it: a loader lets it replace its own.
+void write_clip_grad(OutputPickle& file, const TargetCheckpoint& target);
 // A state that is one number for all parameters of a list: they must agree (`deepspeed.step_disagrees`).
 void write_number(OutputPickle& file, const TargetCheckpoint& target, const std::string& state,
                   const std::vector<FlatParameter>& parameters);
