@@ -155,9 +155,10 @@ void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, in
   const std::vector<FlatGroup> groups = flat_groups(target);
   std::vector<std::vector<int64_t>> params;
   for (size_t g = 0; g < groups.size(); ++g) params.push_back({static_cast<int64_t>(g)});
+  const bool own_padding = target.is_bf16_optimizer();
   write_file(target, model_rank, data_rank, [&](OutputPickle& file) {
     pickle::Pickler& out = file.out();
-    write_scaler(file, target);
+    if (!own_padding) write_scaler(file, target);
     write_clip_grad(file, target);
     out.text("base_optimizer_state");
     write_base_state<FlatGroup>(file, target, groups, params, [&](const FlatGroup& g, const TensorOf& of) {
@@ -166,23 +167,30 @@ void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, in
     });
     out.text("single_partition_of_fp32_groups");
     out.begin_list();
-    for (const FlatGroup& g : groups)
-      file.flat(dtype_of(target, g, kMasterOf), g.partition, g.partition - g.padding_of(data_rank),
-                ranges12(target, g, model_rank, data_rank, kMasterOf), true);
-    out.end_list();
-    out.text("zero_stage");
-    file.enumerator("deepspeed.runtime.zero.config", "ZeroStageEnum", target.stage);
-    std::vector<int64_t> paddings, counts(groups.size(), target.dp);
-    for (const FlatGroup& g : groups) paddings.push_back(g.padding_of(data_rank));
-    write_integers(file, "group_paddings", paddings);
-    out.text("param_alignment_paddings");
-    out.begin_list();
     for (const FlatGroup& g : groups) {
-      std::vector<int64_t> fillers;
-      for (const FlatParameter& p : g.parameters) fillers.push_back(p.filler);
-      write_integers(file, "", fillers);
+      const int64_t shown = g.partition - (own_padding ? 0 : g.padding_of(data_rank));
+      file.flat(dtype_of(target, g, kMasterOf), g.partition, shown,
+                ranges12(target, g, model_rank, data_rank, kMasterOf), true);
     }
     out.end_list();
+    if (!own_padding) {
+      out.text("zero_stage");
+      file.enumerator("deepspeed.runtime.zero.config", "ZeroStageEnum", target.stage);
+      out.text("param_alignment_paddings");
+      out.begin_list();
+      for (const FlatGroup& g : groups) {
+        std::vector<int64_t> fillers;
+        for (const FlatParameter& p : g.parameters) fillers.push_back(p.filler);
+        write_integers(file, "", fillers);
+      }
+      out.end_list();
+    }
+    std::vector<int64_t> paddings, counts(groups.size(), target.dp);
+    for (const FlatGroup& g : groups) {
+      const int64_t at_the_end = data_rank + 1 < target.dp ? 0 : g.partition * target.dp - g.used;
+      paddings.push_back(own_padding ? at_the_end : g.padding_of(data_rank));
+    }
+    write_integers(file, "group_paddings", paddings);
     write_integers(file, "partition_count", counts);
     out.text("ds_version"), out.text(target.ds_version);
     out.text("param_slice_mappings");

@@ -46,6 +46,11 @@ double known_rate(const SourceObjects& source, size_t group) {
 
 }  // namespace
 
+// What decides it in DeepSpeed's engine: bf16 at stage 1, with gradients that are accumulated in fp32.
+bool TargetCheckpoint::is_bf16_optimizer() const {
+  return is_bf16 && stage == 1 && source.config_text("data_types", "grad_accum_dtype") == "fp32";
+}
+
 void write_ds_config(OutputPickle& file, const TargetCheckpoint& target) {
   pickle::Pickler& out = file.out();
   const Value config = target.source.ds_config();

@@ -120,6 +120,11 @@ std::optional<double> SourceObjects::config_number(std::string_view section, std
   return found ? found.number() : std::nullopt;
 }
 
+std::string SourceObjects::config_text(std::string_view section, std::string_view key) const {
+  const Value found = entry(entry(ds_config(), section), key);
+  return std::string(found ? found.text().value_or("") : "");
+}
+
 bool SourceObjects::config_flag(std::string_view section, std::string_view key) const {
   const Value found = entry(entry(ds_config(), section), key);
   return found && found.boolean().value_or(false);

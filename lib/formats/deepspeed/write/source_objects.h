@@ -42,6 +42,7 @@ class SourceObjects {
   pickle::Value ds_config() const;
   // A number of ds_config below sections: {"zero_optimization", "sub_group_size"}.
   std::optional<double> config_number(std::string_view section, std::string_view key) const;
+  std::string config_text(std::string_view section, std::string_view key) const;
   bool config_flag(std::string_view section, std::string_view key) const;
   std::optional<int> stage() const;  // of the ZeRO files
   bool empty() const { return models_.empty(); }

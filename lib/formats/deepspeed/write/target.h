@@ -16,6 +16,8 @@ struct TargetCheckpoint {
   int stage = 1;  // of ZeRO
   int64_t dp = 1, tp = 1, pp = 1;
   bool is_bf16 = false;
+  // DeepSpeed's BF16_Optimizer, whose files have fewer entries and keep their padding.
+  bool is_bf16_optimizer() const;
 };
 
 // How one group's flat buffer lies over the ranks (formats: DeepSpeed's stage_1_and_2.py).
