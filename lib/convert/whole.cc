@@ -60,6 +60,8 @@ void tell_unapplied(const ucl::Spec& spec, std::vector<std::string>& warnings) {
   });
 }
 
+}  // namespace
+
 // What the input's names are. With `--as`, a naming without a layout will do.
 std::string choose_naming(const ucl::Spec& spec, const RuleOptions& rules) {
   const std::vector<std::string> all = spec.layout_names();
@@ -89,10 +91,10 @@ layout::Settings settings_of(const Catalog& catalog, const RuleOptions& rules) {
   layout::Settings out;
   out.set = rules.set;
   out.arguments = catalog.arguments;
-  out.mesh = {
-      {"tp", catalog.mesh.tp}, {"pp", catalog.mesh.pp}, {"dp", catalog.mesh.dp}, {"ep", catalog.mesh.ep}};
   return out;
 }
+
+namespace {
 
 // Names of a spec that speaks of tensors which are whole already: one rank that has them all.
 void as_one_rank(Catalog& catalog) {
@@ -129,6 +131,8 @@ std::string flags_text(const RuleOptions& rules) {
   return out;
 }
 
+}  // namespace
+
 Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path, const RuleOptions& rules) {
   const ucl::Diagnostic first = diagnostics.sorted().front();
   const ucl::Position at = first.source.position(first.span.begin);
@@ -140,6 +144,8 @@ Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path
                    cat("`uckpt infer ", path, "` prints the rules: correct them, and give them with --spec"))
              : e.hint(cat("`uckpt check ", rules.spec, " ", path, flags_text(rules), "` shows all of it"));
 }
+
+namespace {
 
 // What can be said where nothing was joined: the first rank's fragments.
 void list_fragments(Catalog& catalog, const Error& why) {
@@ -174,6 +180,10 @@ bool rename(Catalog& catalog, const ucl::Spec& spec, const std::string& naming, 
 
 }  // namespace
 
+ucl::Spec spec_of(const Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics) {
+  return rules.spec.empty() ? own_spec(catalog, diagnostics) : ucl::open_spec(rules.spec, diagnostics);
+}
+
 bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics& diagnostics,
                     Trusted& trusted) {
   RuleOptions rules = asked;
@@ -184,8 +194,7 @@ bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics
         .in_file(catalog.path)
         .hint("--spec FILE gives them; `uckpt infer` drafts them");
   }
-  const ucl::Spec spec =
-      rules.spec.empty() ? own_spec(catalog, diagnostics) : ucl::open_spec(rules.spec, diagnostics);
+  const ucl::Spec spec = spec_of(catalog, rules, diagnostics);
   if (diagnostics.has_errors()) return false;
   if (rules.as.empty()) rules.as = named_by_convert(spec, false);
   tell_unapplied(spec, catalog.warnings);
@@ -198,8 +207,10 @@ bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics
   }
   if (!rules.as.empty() && rules.as != naming) (void)layout::map_chain(spec, naming, rules.as);
   layout::Settings settings = settings_of(catalog, rules);
+  settings.mesh = {
+      {"tp", catalog.mesh.tp}, {"pp", catalog.mesh.pp}, {"dp", catalog.mesh.dp}, {"ep", catalog.mesh.ep}};
   // A consolidated file has every tensor whole: there is no mesh in it, and no padding.
-  const bool is_whole = !layout || (!rules.as.empty() && catalog.kind == "hdf5");
+  const bool is_whole = !layout || catalog.kind == "hdf5";
   if (is_whole) return rename(catalog, spec, naming, rules, settings, diagnostics, trusted);
   if (catalog.ranks.empty()) as_one_rank(catalog);
   // A failed attempt must leave the fragments to be listed.

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "lib/formats/format.h"
+#include "lib/layout/facts.h"
 #include "lib/ucl/diagnostics.h"
+#include "lib/ucl/spec.h"
 
 namespace uckpt {
 
@@ -26,6 +28,15 @@ using Trusted = std::vector<std::string>;
 // true if nothing did. Throws refused `layout.no_rules` where there are fragments and no rules.
 bool join_fragments(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics,
                     Trusted& trusted);
+
+// The rules as they were given, else the input's own; what is wrong with them goes to `diagnostics`.
+ucl::Spec spec_of(const Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics);
+// The input's naming among those of the spec. Throws trouble (`usage.naming`) where it cannot be told.
+std::string choose_naming(const ucl::Spec& spec, const RuleOptions& rules);
+// What is known outside of the spec, but for the mesh.
+layout::Settings settings_of(const Catalog& catalog, const RuleOptions& rules);
+// The first thing that does not fit, how many more there are, and how to see them.
+Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path, const RuleOptions& rules);
 
 // The kind of input that the spec's `convert { from KIND … }` speaks of; empty where it speaks of none.
 std::string input_kind(const RuleOptions& rules);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "lib/tensor/catalog.h"
+#include "lib/tensor/shards.h"
 #include "lib/tensor/target.h"
 
 namespace uckpt {
@@ -26,6 +28,8 @@ struct WriteRequest {
 
   std::map<std::string, int64_t, std::less<>> mesh;  // --layout: dp, tp, pp, ep, zero
 
+  std::shared_ptr<const Shards> shards;  // what each tensor parallel rank holds; null: all of it
+
   DType dtype_of(const Catalog& catalog, size_t i) const {
     return i < dtypes.size() && dtypes[i] ? *dtypes[i] : catalog.tensors[tensors[i]].dtype;
   }
@@ -36,6 +40,7 @@ struct Writer {
   std::string_view what;                     // one line for --help and README
   std::vector<std::string_view> extensions;  // ".h5"
   TargetLayout (*lay_out)(const Catalog& catalog, const WriteRequest& request);
+  bool takes_mesh = false;  // --layout says something about it, and tensors may be cut over its ranks
 };
 
 std::span<const Writer> writers();

@@ -15,7 +15,7 @@ std::span<const Writer> writers() {
        "safetensors: one file, or a folder as transformers loads it",
        {".safetensors"},
        safetensors::lay_out},
-      {"deepspeed", "DeepSpeed checkpoint, ZeRO stage 1, 2 or 3", {}, deepspeed::lay_out},
+      {"deepspeed", "DeepSpeed checkpoint, ZeRO stage 1, 2 or 3", {}, deepspeed::lay_out, true},
       {"deepspeed-universal", "DeepSpeed universal folder, for any mesh", {}, deepspeed::lay_out_universal},
   };
   return kWriters;

@@ -7,13 +7,13 @@ namespace uckpt::hdf5 {
 
 namespace {
 
-// The source's layout as UCL: the rules that the source itself gave, which write it back. Without them every
-// tensor was whole, for how ZeRO cuts is the format's own business: one rule says it all.
+// The source's layout as UCL: the rules that the source itself gave, which write it back. Without them a
+// program of no rules: how the format cut the tensors is its own business.
 std::string layout_text(const Catalog& catalog) {
   if (!catalog.rules.empty()) return catalog.rules;
   const Mesh& m = catalog.mesh;
   return cat("ucl 1\n# ", escape(catalog.description), ": tp ", m.tp, ", pp ", m.pp, ", dp ", m.dp, ", ep ",
-             m.ep, "\nlayout source over tp, pp, dp, ep {\n    \"**\" replicate\n}\n");
+             m.ep, "; every tensor is whole here\n");
 }
 
 MadeFile make(const Skeleton& skeleton, const std::vector<size_t>& dataset_of_hole, const std::string& path) {

@@ -23,7 +23,7 @@ Error damaged(std::string message, const Entry& entry) {
 
 // Where an entry goes in a consolidated file.
 struct Role {
-  enum class Kind { kTensor, kObjectPickle, kObjectJson, kIgnored };
+  enum class Kind { kTensor, kObjectPickle, kObjectJson, kLayout, kIgnored };
   Kind kind = Kind::kIgnored;
   std::string state, name;  // of a tensor; `name` is the origin of an object
 };
@@ -32,7 +32,8 @@ Role role_of(const std::string& path, bool is_consolidated) {
   if (!is_consolidated) return {Role::Kind::kTensor, std::string(state::kParam), path};
   const size_t slash = path.find('/');
   if (slash == std::string::npos) {
-    if (path == place::kLayout || path == place::kDigest) return {};
+    if (path == place::kLayout) return {Role::Kind::kLayout, {}, {}};
+    if (path == place::kDigest) return {};
     return {Role::Kind::kTensor, std::string(state::kOther), unescape_name(path)};
   }
   const std::string group = path.substr(0, slash), rest = path.substr(slash + 1);
@@ -87,6 +88,7 @@ class Builder {
   void resolve_aliases();
   void add_objects();
   Place place_of_text(const Entry& entry);
+  void take_rules(std::string text);
   std::string read_text(const Place& place) const;
   void report();
 
@@ -99,6 +101,7 @@ class Builder {
   std::unordered_map<uint32_t, uint32_t> tensor_of_;  // entry -> tensor
   std::unordered_set<std::string> paths_;
   std::map<std::string, std::array<const Entry*, 2>> objects_;  // origin -> pickle, json
+  const Entry* layout_ = nullptr;
   std::vector<const Entry*> links_;
 };
 
@@ -196,6 +199,9 @@ void Builder::add(uint32_t index) {
     case Role::Kind::kObjectJson:
       objects_[role.name][1] = &entry;
       return;
+    case Role::Kind::kLayout:
+      if (entry.kind == Entry::Kind::kText) layout_ = &entry;
+      return;
     case Role::Kind::kIgnored:
       return;
   }
@@ -289,7 +295,14 @@ void Builder::add_objects() {
       texts.emplace_back(catalog_.objects.size(), place_of_text(*json));
     catalog_.objects.push_back(std::move(object));
   }
+  const std::optional<Place> layout = layout_ ? std::optional(place_of_text(*layout_)) : std::nullopt;
   for (const auto& [index, place] : texts) catalog_.objects[index].json = read_text(place);
+  if (layout) take_rules(read_text(*layout));
+}
+
+// A program without a layout says nothing: every tensor was whole.
+void Builder::take_rules(std::string text) {
+  if (text.find("\nlayout ") != std::string::npos) catalog_.rules = std::move(text);
 }
 
 Place Builder::place_of_text(const Entry& entry) {

@@ -29,9 +29,8 @@ void check(const TargetCheckpoint& target) {
   const auto fail = [](std::string_view code, std::string text) { throw trouble(std::string(code), text); };
   if (target.stage < 1 || target.stage > 3)
     fail("usage.layout", cat("--layout zero: expected 1, 2 or 3, found ", target.stage));
-  if (target.tp != 1 || target.pp != 1)
-    fail("usage.layout", cat("a DeepSpeed checkpoint is written for tp 1 and pp 1 only, found tp ", target.tp,
-                             " and pp ", target.pp));
+  if (target.pp != 1)
+    fail("usage.layout", cat("a DeepSpeed pipeline is not written yet: expected pp 1, found ", target.pp));
 }
 
 void add_text_file(TargetLayout& layout, std::string name, std::string_view text) {
@@ -62,7 +61,7 @@ struct Making {
   Making(const Catalog& catalog, const WriteRequest& request, std::string folder)
       : source(catalog),
         parameters(catalog, request, source, notes),
-        book(catalog, layout),
+        book(catalog, layout, request.shards.get()),
         target{source, parameters, book, notes, std::move(folder), version_of(source)} {
     target.is_bf16 = is_bf16(source, parameters);
   }
@@ -74,6 +73,25 @@ struct Making {
 
 std::string tag_of(const Catalog& catalog) { return cat("global_step", catalog.iteration.value_or(0)); }
 
+// All files of a model rank.
+void add_rank(const TargetCheckpoint& target, int64_t model_rank) {
+  ShardBook& book = target.book;
+  book.turn_to(model_rank);
+  for (const Named& n : target.parameters.all()) {
+    if (n.is_trained()) {
+      book.own(*n.master);
+      for (const auto& [state, tensor] : n.states) book.own(tensor);
+    } else if (n.is_frozen() && target.stage == 3) {
+      book.own(n.weight());
+    }
+  }
+  const bool is_cut = target.stage == 3;
+  const ModelForm form = is_cut ? ModelForm::kStage3 : ModelForm::kWhole;
+  for (int64_t d = 0; d < (is_cut ? target.dp : 1); ++d) add_model_file(target, form, model_rank, d);
+  for (int64_t d = 0; d < target.dp; ++d)
+    is_cut ? add_optimizer_file3(target, model_rank, d) : add_optimizer_file12(target, model_rank, d);
+}
+
 }  // namespace
 
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
@@ -82,32 +100,16 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   TargetCheckpoint& target = making.target;
   target.stage = static_cast<int>(asked(request, "zero", std::max(1, catalog.zero_stage.value_or(1))));
   target.dp = asked(request, "dp", catalog.mesh.dp);
-  target.tp = asked(request, "tp", 1);
+  target.tp = request.shards ? static_cast<int64_t>(request.shards->ranks.size()) : 1;
   target.pp = asked(request, "pp", 1);
   check(target);
-  for (const Named& n : making.parameters.all()) {
-    if (n.is_trained()) {
-      making.book.own(*n.master, 0);
-      for (const auto& [state, tensor] : n.states) making.book.own(tensor, 0);
-    } else if (n.is_frozen() && target.stage == 3) {
-      making.book.own(n.weight(), 0);
-    }
-  }
   add_text_file(making.layout, "latest", tag);
-  if (target.stage == 3) {
-    for (int64_t d = 0; d < target.dp; ++d) add_model_file(target, ModelForm::kStage3, 0, d);
-    for (int64_t d = 0; d < target.dp; ++d) add_optimizer_file3(target, 0, d);
-  } else {
-    add_model_file(target, ModelForm::kWhole, 0, 0);
-    for (int64_t d = 0; d < target.dp; ++d) add_optimizer_file12(target, 0, d);
-  }
+  for (int64_t m = 0; m < target.tp; ++m) add_rank(target, m);
   return making.finish();
 }
 
 // Loaders count the model files of their own kind, and want as many as `mp_world_size` in them says: one.
 TargetLayout lay_out_universal(const Catalog& catalog, const WriteRequest& request) {
-  if (!request.mesh.empty())
-    throw trouble("usage.layout", "a universal folder is for any mesh: --layout has nothing to say here");
   const std::string folder = tag_of(catalog) + "_universal";
   Making making(catalog, request, folder + "/");
   making.target.stage = std::clamp(catalog.zero_stage.value_or(1), 1, 3);

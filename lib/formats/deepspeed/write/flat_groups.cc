@@ -20,10 +20,14 @@ std::vector<std::string> in_round_robin(const std::vector<std::string>& names, i
   return out;
 }
 
-FlatParameter parameter_of(const TargetCheckpoint& target, const std::string& name) {
-  const Named& n = target.parameters.at(name);
-  const ShardBook::Part part = target.book.part(*n.master);
-  return {name, part.shape, part.numel, 0, 0};
+// Those that the tensor parallel rank at hand has.
+std::vector<FlatParameter> parameters_of(const TargetCheckpoint& target,
+                                         const std::vector<std::string>& names) {
+  std::vector<FlatParameter> out;
+  for (const std::string& name : names)
+    if (const auto part = target.book.find(*target.parameters.at(name).master))
+      out.push_back({name, part->shape, part->numel, 0, 0});
+  return out;
 }
 
 }  // namespace
@@ -40,10 +44,10 @@ std::vector<FlatGroup> flat_groups(const TargetCheckpoint& target) {
   std::vector<FlatGroup> out;
   for (const ParamGroup& group : target.parameters.groups()) {
     FlatGroup& flat = out.emplace_back();
-    const auto names = round_robin ? in_round_robin(group.names, target.dp) : group.names;
-    for (const std::string& name : names) flat.parameters.push_back(parameter_of(target, name));
+    flat.parameters =
+        parameters_of(target, round_robin ? in_round_robin(group.names, target.dp) : group.names);
     int64_t alignment = 1;  // elements of 16 bytes in the module's type
-    if (aligned && !names.empty()) {
+    if (aligned && !group.names.empty()) {
       const int64_t item = item_size(target.parameters.at(group.names.front()).module_dtype);
       alignment = 16 / std::gcd(int64_t{16}, item);
     }
@@ -65,13 +69,13 @@ std::vector<SubGroup> sub_groups(const TargetCheckpoint& target) {
   std::vector<SubGroup> out;
   for (size_t g = 0; g < target.parameters.groups().size(); ++g) {
     out.emplace_back().group = g;
-    const std::vector<std::string>& names = target.parameters.groups()[g].names;
-    for (size_t i = 0; i < names.size(); ++i) {
-      FlatParameter p = parameter_of(target, names[i]);
+    std::vector<FlatParameter> parameters = parameters_of(target, target.parameters.groups()[g].names);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      FlatParameter& p = parameters[i];
       p.at = out.back().partition;
       out.back().partition += share_of(target, p.numel);
       out.back().parameters.push_back(std::move(p));
-      if (static_cast<double>(out.back().partition) >= most && i + 1 < names.size())
+      if (static_cast<double>(out.back().partition) >= most && i + 1 < parameters.size())
         out.emplace_back().group = g;
     }
   }

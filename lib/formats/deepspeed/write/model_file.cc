@@ -56,8 +56,8 @@ class ModelWriter {
     for (const std::string_view key :
          {"module", "buffer_names", "optimizer", "param_shapes", "frozen_param_shapes", "shared_params",
           "frozen_param_fragments", "lr_scheduler", "data_sampler", "random_ltd", "skipped_steps",
-          "global_steps", "dp_world_size", "mp_world_size", "checkpoint_parallel_dimensions", "ds_config",
-          "ds_version"})
+          "global_steps", "dp_world_size", "mp_world_size", "checkpoint_parallel_dimensions",
+          "universal_checkpoint_info", "ds_config", "ds_version"})
       write_own(key);
     out_.end_dict();
     file_.finish();
@@ -87,7 +87,8 @@ class ModelWriter {
         {"frozen_param_fragments", &ModelWriter::frozen_param_fragments},
         {"dp_world_size", &ModelWriter::dp_world_size},
         {"mp_world_size", &ModelWriter::mp_world_size},
-        {"checkpoint_parallel_dimensions", &ModelWriter::dimensions}};
+        {"checkpoint_parallel_dimensions", &ModelWriter::dimensions},
+        {"universal_checkpoint_info", &ModelWriter::universal_info}};
     static const std::pair<std::string_view, Write> kDefaults[] = {
         {"lr_scheduler", &ModelWriter::none},  {"data_sampler", &ModelWriter::none},
         {"random_ltd", &ModelWriter::none},    {"skipped_steps", &ModelWriter::zero},
@@ -97,6 +98,7 @@ class ModelWriter {
       write_ds_config(file_, target_);
       return true;
     }
+    if (key == "universal_checkpoint_info" && !describes_itself(target_)) return true;
     for (const auto& [name, write] : kLayout) {
       if (name != key) continue;
       out_.text(key);
@@ -125,6 +127,8 @@ class ModelWriter {
     out_.end_dict();
   }
 
+  void universal_info() { write_universal_info(file_, target_, origin_.root); }
+
   void module() {
     const Value known = source_has("module") ? origin_.root.get("module") : Value();
     const bool is_dict = known && known.is_dict();
@@ -152,6 +156,7 @@ class ModelWriter {
         return out_.again(memo->second);
     }
     const uint32_t tensor = n.weight();
+    if (!target_.book.find(tensor)) return file_.empty_tensor(n.module_dtype);
     file_.tensor(target_.book.whole(tensor, n.module_dtype), target_.book.part(tensor).shape);
     weights_.emplace(n.name, out_.last());
   }
@@ -207,7 +212,7 @@ class ModelWriter {
     const ShardBook::Part part = target_.book.part(n.weight());
     const int64_t share = share_of(target_, part.numel), from = std::min(part.numel, rank_ * share);
     const int64_t count = std::min(share, part.numel - from);
-    Hole hole = target_.book.range(n.weight(), model_rank_, from, count);
+    Hole hole = target_.book.range(n.weight(), from, count);
     hole.dtype = n.module_dtype;
     file_.flat(n.module_dtype, share, share, count > 0 ? std::vector{hole} : std::vector<Hole>{});
   }

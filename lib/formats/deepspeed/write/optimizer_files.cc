@@ -15,15 +15,15 @@ using pickle::Value;
 using TensorOf = std::function<uint32_t(const Named&)>;
 
 // The ranges that a rank has of a group flattened whole.
-std::vector<Hole> ranges12(const TargetCheckpoint& target, const FlatGroup& group, int64_t model_rank,
-                           int64_t data_rank, const TensorOf& tensor_of) {
+std::vector<Hole> ranges12(const TargetCheckpoint& target, const FlatGroup& group, int64_t data_rank,
+                           const TensorOf& tensor_of) {
   std::vector<Hole> out;
   const int64_t begin = data_rank * group.partition, end = begin + group.partition;
   for (const FlatParameter& p : group.parameters) {
     const int64_t from = std::max(begin, p.at), to = std::min(end, p.at + p.numel);
     if (from >= to) continue;
     const uint32_t tensor = tensor_of(target.parameters.at(p.name));
-    Hole hole = target.book.range(tensor, model_rank, from - p.at, to - from);
+    Hole hole = target.book.range(tensor, from - p.at, to - from);
     hole.offset = (from - begin) * unit_size(hole.dtype);
     out.push_back(hole);
   }
@@ -31,15 +31,15 @@ std::vector<Hole> ranges12(const TargetCheckpoint& target, const FlatGroup& grou
 }
 
 // The share that a rank has of each parameter of a sub-group.
-std::vector<Hole> ranges3(const TargetCheckpoint& target, const SubGroup& group, int64_t model_rank,
-                          int64_t data_rank, const TensorOf& tensor_of) {
+std::vector<Hole> ranges3(const TargetCheckpoint& target, const SubGroup& group, int64_t data_rank,
+                          const TensorOf& tensor_of) {
   std::vector<Hole> out;
   for (const FlatParameter& p : group.parameters) {
     const int64_t share = share_of(target, p.numel), from = data_rank * share;
     const int64_t count = std::clamp<int64_t>(p.numel - from, 0, share);
     if (count == 0) continue;
     const uint32_t tensor = tensor_of(target.parameters.at(p.name));
-    Hole hole = target.book.range(tensor, model_rank, from, count);
+    Hole hole = target.book.range(tensor, from, count);
     hole.offset = p.at * unit_size(hole.dtype);
     out.push_back(hole);
   }
@@ -48,6 +48,7 @@ std::vector<Hole> ranges3(const TargetCheckpoint& target, const SubGroup& group,
 
 DType dtype_of(const TargetCheckpoint& target, const FlatGroup& group, const TensorOf& tensor_of) {
   const Catalog& catalog = target.parameters.catalog();
+  if (group.parameters.empty()) return DType::kF32;  // this rank has none of them
   const DType dtype = catalog.tensors[tensor_of(target.parameters.at(group.parameters.front().name))].dtype;
   for (const FlatParameter& p : group.parameters) {
     const Tensor& t = catalog.tensors[tensor_of(target.parameters.at(p.name))];
@@ -162,15 +163,14 @@ void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, in
     write_clip_grad(file, target);
     out.text("base_optimizer_state");
     write_base_state<FlatGroup>(file, target, groups, params, [&](const FlatGroup& g, const TensorOf& of) {
-      file.flat(dtype_of(target, g, of), g.partition, g.partition,
-                ranges12(target, g, model_rank, data_rank, of));
+      file.flat(dtype_of(target, g, of), g.partition, g.partition, ranges12(target, g, data_rank, of));
     });
     out.text("single_partition_of_fp32_groups");
     out.begin_list();
     for (const FlatGroup& g : groups) {
       const int64_t shown = g.partition - (own_padding ? 0 : g.padding_of(data_rank));
-      file.flat(dtype_of(target, g, kMasterOf), g.partition, shown,
-                ranges12(target, g, model_rank, data_rank, kMasterOf), true);
+      file.flat(dtype_of(target, g, kMasterOf), g.partition, shown, ranges12(target, g, data_rank, kMasterOf),
+                true);
     }
     out.end_list();
     if (!own_padding) {
@@ -212,8 +212,8 @@ void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int
     file.entry("partition_count", target.dp);
     out.text("optimizer_state_dict");
     const auto flat = [&](const SubGroup& g, const TensorOf& of, bool requires_grad) {
-      file.flat(dtype_of(target, g, of), g.partition, g.partition,
-                ranges3(target, g, model_rank, data_rank, of), requires_grad);
+      file.flat(dtype_of(target, g, of), g.partition, g.partition, ranges3(target, g, data_rank, of),
+                requires_grad);
     };
     write_base_state<SubGroup>(file, target, groups, params,
                                [&](const SubGroup& g, const TensorOf& of) { flat(g, of, false); });

@@ -2,31 +2,72 @@
 
 namespace uckpt::deepspeed {
 
-ShardBook::Part ShardBook::part(uint32_t tensor) {
-  const auto [at, is_new] = shards_.try_emplace(tensor, 0);
-  if (is_new) at->second = layout_.add_whole_shard(catalog_, tensor);
-  return {at->second, catalog_.tensors[tensor].shape, layout_.shards[at->second].numel};
+ShardBook::ShardBook(const Catalog& catalog, TargetLayout& layout, const Shards* cut)
+    : catalog_(catalog), layout_(layout), cut_(cut) {
+  if (!cut) return;
+  for (const RankShards& rank : cut->ranks) {
+    auto& of_rank = shards_of_.emplace_back();
+    for (const Shard& s : rank.shards)
+      if (!s.is_number) of_rank.try_emplace(s.tensor, &s);
+  }
 }
 
-void ShardBook::own(uint32_t tensor, int64_t model_rank) {
-  owners_.try_emplace(part(tensor).shard, model_rank);
+ShardBook::Part ShardBook::whole_part(uint32_t tensor) {
+  const auto [at, is_new] = wholes_.try_emplace(tensor);
+  if (is_new) {
+    const uint32_t shard = layout_.add_whole_shard(catalog_, tensor);
+    at->second = {shard, catalog_.tensors[tensor].shape, layout_.shards[shard].numel};
+  }
+  return at->second;
 }
 
-Hole ShardBook::range(uint32_t tensor, int64_t model_rank, int64_t first, int64_t count) {
+std::optional<ShardBook::Part> ShardBook::find(uint32_t tensor) {
+  const Tensor& t = catalog_.tensors[tensor];
+  const auto is_anywhere = [&] {
+    for (const auto& rank : shards_of_)
+      if (rank.contains(tensor)) return true;
+    return false;
+  };
+  if (shards_of_.empty() || !is_anywhere()) return whole_part(tensor);
+  const auto known = parts_.find({rank_, tensor});
+  if (known != parts_.end()) return known->second;
+  const auto found = shards_of_[rank_].find(tensor);
+  if (found == shards_of_[rank_].end()) return std::nullopt;
+  const Shard& s = *found->second;
+  const int64_t numel = numel_of(s.shape);
+  const auto boxes = cut_->boxes_of(s);
+  layout_.shards.push_back({tensor, numel, static_cast<uint32_t>(layout_.pieces.size()),
+                            static_cast<uint32_t>(boxes.size()), s.is_padded, s.factor, s.summand});
+  for (const ShardBox& box : boxes) {
+    layout_.pieces.push_back(
+        {box.offset, static_cast<uint32_t>(layout_.axes.size()), box.rank, !box.is_primary});
+    const auto axes = cut_->axes_of(box);
+    layout_.axes.insert(layout_.axes.end(), axes.begin(), axes.end());
+  }
+  if (item_size(t.dtype) == 0)
+    throw refused("deepspeed.sub_byte", "a tensor of a type under a byte cannot be cut over ranks")
+        .in_file(catalog_.path)
+        .in_tensor(t.path());
+  const Part part{static_cast<uint32_t>(layout_.shards.size() - 1), s.shape, numel};
+  parts_.emplace(std::pair(rank_, tensor), part);
+  return part;
+}
+
+ShardBook::Part ShardBook::part(uint32_t tensor) { return find(tensor).value(); }
+
+void ShardBook::own(uint32_t tensor) {
+  if (const auto part = find(tensor)) owned_.try_emplace(part->shard, true);
+}
+
+Hole ShardBook::range(uint32_t tensor, int64_t first, int64_t count) {
   const uint32_t shard = part(tensor).shard;
-  const auto owner = owners_.find(shard);
-  return {shard,
-          0,
-          0,
-          first,
-          count,
-          catalog_.tensors[tensor].dtype,
-          owner == owners_.end() || owner->second != model_rank};
+  const auto owned = owned_.find(shard);
+  return {shard, 0, 0, first, count, catalog_.tensors[tensor].dtype, owned == owned_.end() || !owned->second};
 }
 
 Hole ShardBook::whole(uint32_t tensor, DType dtype) {
   const Part p = part(tensor);
-  const bool is_copy = !owners_.try_emplace(p.shard, -1).second;
+  const bool is_copy = !owned_.try_emplace(p.shard, false).second;
   return {p.shard, 0, 0, 0, p.numel, dtype, is_copy};
 }
 

@@ -2,38 +2,52 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <utility>
 
+#include "lib/tensor/shards.h"
 #include "lib/tensor/target.h"
 
 namespace uckpt::deepspeed {
 
 class ShardBook {
  public:
-  ShardBook(const Catalog& catalog, TargetLayout& layout) : catalog_(catalog), layout_(layout) {}
+  // `cut`: what each tensor parallel rank holds; null where every rank holds all.
+  ShardBook(const Catalog& catalog, TargetLayout& layout, const Shards* cut);
 
-  // What a tensor parallel rank holds of a tensor.
+  // All that follows is of this tensor parallel rank.
+  void turn_to(int64_t tp_rank) { rank_ = static_cast<size_t>(tp_rank); }
+
+  // What the rank holds of a tensor; nothing where its share is empty.
   struct Part {
     uint32_t shard;
     Shape shape;
     int64_t numel;
   };
-  Part part(uint32_t tensor);
+  std::optional<Part> find(uint32_t tensor);
+  Part part(uint32_t tensor);  // of one that the rank has
 
-  // This model rank writes the shard in ranges, all of it: what others write of it are copies.
-  void own(uint32_t tensor, int64_t model_rank);
-  Hole range(uint32_t tensor, int64_t model_rank, int64_t first, int64_t count);
+  // This rank writes the shard in ranges, all of it: what else is written of it are copies.
+  void own(uint32_t tensor);
+  Hole range(uint32_t tensor, int64_t first, int64_t count);
   // All of the shard; a copy where it was owned or written before.
   Hole whole(uint32_t tensor, DType dtype);
 
   const Catalog& catalog() const { return catalog_; }
+  const Shards* cut() const { return cut_; }
   TargetLayout& layout() { return layout_; }
 
  private:
+  Part whole_part(uint32_t tensor);
+
   const Catalog& catalog_;
   TargetLayout& layout_;
-  std::map<uint32_t, uint32_t> shards_;  // by tensor
-  std::map<uint32_t, int64_t> owners_;   // of shards: a model rank, or -1 where it was written whole
+  const Shards* cut_;
+  size_t rank_ = 0;
+  std::vector<std::map<uint32_t, const Shard*>> shards_of_;  // by rank, tensor
+  std::map<std::pair<size_t, uint32_t>, Part> parts_;        // by rank, tensor
+  std::map<uint32_t, Part> wholes_;                          // by tensor
+  std::map<uint32_t, bool> owned_;                           // shards; true: in ranges
 };
 
 }  // namespace uckpt::deepspeed
