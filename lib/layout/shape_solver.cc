@@ -113,15 +113,15 @@ std::string ShapeSolver::share_key(const ucl::Factor& f, size_t cut, const Coord
   for (size_t k = 0; k <= cut; ++k)
     key += cat(":", facts_.place(scope_, at, f.cut->axes[k].axis.text).value_or(-1));
   if (f.kind == Kind::kGroup || f.kind == Kind::kConcat) {
-    for (const auto& [axis, place] : at) {
+    for (const auto& place : at) {
       bool inside = false;
       for (const ucl::Block& b : f.blocks) {
         ucl::each_factor(b.dim, [&](const ucl::Factor& inner) {
           if (!inner.cut) return;
-          for (const ucl::CutAxis& a : inner.cut->axes) inside |= a.axis.text == axis;
+          for (const ucl::CutAxis& a : inner.cut->axes) inside |= a.axis.text == place.first;
         });
       }
-      if (inside) key += cat("/", axis, place);
+      if (inside) key += cat("/", place.first, place.second);
     }
   }
   return cat(key, "#", cut);
