@@ -4,6 +4,7 @@
 #include "lib/formats/deepspeed/write/deepspeed_writer.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
 #include "lib/formats/safetensors/safetensors_writer.h"
+#include "lib/formats/torch/torch_writer.h"
 #include "lib/formats/writer.h"
 
 namespace uckpt {
@@ -16,6 +17,10 @@ std::span<const Writer> writers() {
        {".safetensors"},
        safetensors::lay_out},
       {"deepspeed", "DeepSpeed checkpoint, ZeRO stage 1, 2 or 3", {}, deepspeed::lay_out, true},
+      {"torch",
+       "torch.save file: the tree it came from, else a state dict",
+       {".pt", ".pth", ".bin"},
+       torch::lay_out},
       {"deepspeed-universal", "DeepSpeed universal folder, for any mesh", {}, deepspeed::lay_out_universal},
   };
   return kWriters;

@@ -5,6 +5,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/torch/name_walk.h"
 #include "lib/formats/torch/tensor_path.h"
 
 namespace uckpt::torch {
@@ -17,8 +18,6 @@ using pickle::Value;
 
 constexpr std::string_view kDistributed =
     "a distributed tensor (DTensor) holds one rank's part and cannot be converted alone";
-
-bool is_rebuild(Known known) { return known >= Known::kRebuildTensor && known <= Known::kDistributedTensor; }
 
 void check_arity(const Value& args, size_t least, size_t most, std::string_view what) {
   if (args.size() < least || args.size() > most) {

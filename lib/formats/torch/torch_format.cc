@@ -1,6 +1,5 @@
 #include "lib/formats/torch/torch_format.h"
 
-#include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -8,31 +7,19 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/formats/torch/guards.h"
-#include "lib/formats/torch/tensor_path.h"
+#include "lib/formats/torch/name_walk.h"
 #include "lib/formats/torch/torch_file.h"
-#include "lib/pickle/fields.h"
 #include "lib/pickle/numpy.h"
-#include "lib/pickle/value_text.h"
 
 namespace uckpt::torch {
 
 namespace {
 
-using pickle::Field;
-using pickle::Kind;
 using pickle::Value;
 
-constexpr size_t kMaxName = 64 << 10;
 constexpr int64_t kSmallFile = 1 << 20;
 
-bool is_training_key(std::string_view key) {
-  static constexpr std::string_view kKeys[] = {"optimizer",    "optim",     "optimizer_state_dict",
-                                               "lr_scheduler", "scheduler", "rng_state"};
-  return std::ranges::find(kKeys, key) != std::end(kKeys) || key.find("rng") != std::string_view::npos;
-}
-
-// Walks the tree along everything that holds a tensor or an array and enters what it finds under dotted
-// paths.
+// Enters the tensors and arrays of the tree under their names.
 class Walk {
  public:
   Walk(const TorchFile& file, const TorchFile::Registered& registered, const OpenOptions& options,
@@ -45,66 +32,24 @@ class Walk {
         max_tensors_(static_cast<size_t>(file.pickle_record().size) + (64 << 10)) {}
 
   void run() {
-    const Value root = file_.root();
-    const pickle::Document& document = *root.document();
-    holds_ = nodes_above(document, [&](uint32_t id) { return is_data(Value(&document, id)); });
-    if (!visit(root, root.is_dict(), root.kind() == Kind::kDict ? "" : "tensor")) return;
-    while (!path_.empty() && !catalog_stopped_) step();
+    const WalkEnd end = walk_names(
+        file_.root(), [&](const Value& value) { return is_data(value); },
+        [&](const NamedLeaf& leaf) {
+          if (const auto info = file_.tensor(leaf.value))
+            add_tensor(*info, leaf.is_param, leaf.name);
+          else
+            add_array(leaf.value, leaf.name);
+          return !catalog_stopped_;
+        });
+    if (end == WalkEnd::kLongName)
+      stop("limit.name", cat("expected names of at most ", kMaxName, " bytes"));
   }
 
  private:
-  struct Step {
-    Value value;
-    size_t next;
-    size_t name_size;  // of the name up to here
-    bool is_param;     // dicts only so far, and no optimizer's
-    bool in_state;     // the attributes of a dict come after its entries
-  };
-
   bool is_data(const Value& value) const {
     if (file_.tensor(value)) return true;
     const auto array = pickle::numpy_array(value);
     return array && !array->is_scalar;
-  }
-
-  void step() {
-    Step& top = path_.back();
-    Field field = field_at(top.value, top.next);
-    if (!field.value && top.value.is_dict() && top.value.state() && !top.in_state) {
-      top.in_state = true;
-      field = {top.value.state(), {}, "__state__"};
-    }
-    if (!field.value) {
-      open_.erase(top.value.id());
-      path_.pop_back();
-      return;
-    }
-    const size_t index = top.next++;
-    if (!holds_[field.value.id()]) return;
-    name_.resize(top.name_size);
-    const std::string part = field.key            ? pickle::key_text(field.key)
-                             : field.name.empty() ? cat(index)
-                                                  : std::string(field.name);
-    const bool is_top = path_.size() == 1;
-    name_ += cat(is_top ? "" : ".", part);
-    if (name_.size() > kMaxName)
-      return stop("limit.name", cat("expected names of at most ", kMaxName, " bytes"));
-    const bool is_param =
-        top.is_param && top.value.is_dict() && !top.in_state && !(is_top && is_training_key(part));
-    visit(field.value, is_param, name_);
-  }
-
-  // True if there is something to step into.
-  bool visit(const Value& value, bool is_param, const std::string& name) {
-    if (const auto info = file_.tensor(value)) {
-      add_tensor(*info, is_param, name);
-      return false;
-    }
-    if (value.kind() == Kind::kCall && add_array(value, name)) return false;
-    if (!holds_[value.id()] || !open_.insert(value.id()).second) return false;
-    const bool below_root = path_.empty();
-    path_.push_back({value, 0, below_root ? 0 : name.size(), is_param, false});
-    return true;
   }
 
   void stop(std::string code, std::string message) {
@@ -153,15 +98,13 @@ class Walk {
     tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
   }
 
-  bool add_array(const Value& value, const std::string& name) {
+  void add_array(const Value& value, const std::string& name) {
     const auto array = pickle::numpy_array(value);
-    if (!array || array->is_scalar) return false;
     Tensor& tensor = enter(name, state::kOther, array->dtype, array->shape);
     tensor.layout = "numpy array in the pickle";
-    if (array->numel() > 0 && alias(tensor, cat("numpy ", value.id()))) return true;
+    if (array->numel() > 0 && alias(tensor, cat("numpy ", value.id()))) return;
     catalog_.add_literal(array->row_major(), array->numel());
     tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
-    return true;
   }
 
   const TorchFile& file_;
@@ -172,10 +115,6 @@ class Walk {
   size_t max_tensors_;
   size_t names_bytes_ = 0;
   bool catalog_stopped_ = false;
-  std::vector<uint8_t> holds_;
-  std::string name_;
-  std::vector<Step> path_;
-  std::unordered_set<uint32_t> open_;
   std::unordered_set<std::string> names_;
   std::unordered_map<std::string, uint32_t> seen_;
 };

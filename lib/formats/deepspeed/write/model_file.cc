@@ -98,7 +98,7 @@ class ModelWriter {
       write_ds_config(file_, target_);
       return true;
     }
-    if (key == "universal_checkpoint_info" && !describes_itself(target_)) return true;
+    if (key == "universal_checkpoint_info" && !describes_itself(target_, origin_.root)) return true;
     for (const auto& [name, write] : kLayout) {
       if (name != key) continue;
       out_.text(key);

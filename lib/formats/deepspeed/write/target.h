@@ -54,7 +54,7 @@ void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int
 // Parts that they share.
 // universal_checkpoint_info: how the tensor parallel fragments are joined. The source's own where it is cut
 // over as many ranks, else an affine map of each parameter.
-bool describes_itself(const TargetCheckpoint& target);
+bool describes_itself(const TargetCheckpoint& target, const pickle::Value& source);
 void write_universal_info(OutputPickle& file, const TargetCheckpoint& target, const pickle::Value& source);
 // ds_config with the target's stage.
 void write_ds_config(OutputPickle& file, const TargetCheckpoint& target);

@@ -100,7 +100,10 @@ bool is_replicated(const TargetCheckpoint& target, const Named& n) {
 
 }  // namespace
 
-bool describes_itself(const TargetCheckpoint& target) { return target.tp > 1; }
+bool describes_itself(const TargetCheckpoint& target, const Value& source) {
+  const bool is_known = source && source.is_dict() && source.get("universal_checkpoint_info");
+  return target.tp > 1 || (is_known && target.parameters.catalog().mesh.tp == target.tp);
+}
 
 void write_universal_info(OutputPickle& file, const TargetCheckpoint& target, const Value& source) {
   pickle::Pickler& out = file.out();
