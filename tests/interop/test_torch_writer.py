@@ -5,11 +5,12 @@ import json
 import os
 import subprocess
 
+import numpy as np
 import pytest
 import torch
 
 import native
-from common import DATA, convert, expected_tensors, raw_bytes, refused
+from common import DATA, convert, expected_tensors, raw_bytes, refused, uckpt
 
 # Saved in a way that no conversion reads: sparse and quantised tensors, compressed members, damage.
 NOT_READ = ("pt_damaged", "pt_sparse", "deflated.pt")
@@ -20,8 +21,8 @@ def fixtures():
     return [os.path.relpath(path, DATA) for path in found if not any(word in path for word in NOT_READ)]
 
 
-def load(path, **options):
-    return torch.load(path, map_location="cpu", weights_only=False, **options)
+def load(path):
+    return torch.load(path, map_location="cpu", weights_only=False)
 
 
 def save(tree, tmp_path, name="in.pt"):
@@ -79,8 +80,10 @@ def container_types(tree):
 @pytest.mark.parametrize("path", fixtures())
 def test_fixture_comes_back(path, tmp_path):
     source = os.path.join(DATA, path)
+    # torch writes untyped storages to the stream before 1.6, but cannot read them back: the zip has the same tree.
+    truth = source.replace("legacy_stream", "zip") if "pt_dtypes" in path else source
     for result in ways(source, tmp_path):
-        check_equal(source, result)
+        check_equal(truth, result)
 
 
 def test_containers_and_wrappers(tmp_path):
@@ -92,7 +95,7 @@ def test_containers_and_wrappers(tmp_path):
             "grad": torch.randn(2, requires_grad=True), "shared": [shared, (shared, {"deep": shared})],
             "counts": collections.Counter("abca"), "default": collections.defaultdict(list, {"a": [shared]}),
             "storage": torch.arange(3).untyped_storage(), "empty": torch.empty(0, 3), "scalar": torch.tensor(2.5),
-            "fp8": torch.randn(4).to(torch.float8_e4m3fn), "u16": torch.arange(4, dtype=torch.uint16),
+            "fp8": torch.randn(4).to(torch.float8_e4m3fn), "u16": torch.tensor([1, 65535], dtype=torch.uint16),
             "conj": torch.randn(2, dtype=torch.complex64).conj(), "mask": torch.tensor([True, False])}
     source = save(tree, tmp_path)
     for result in ways(source, tmp_path):
@@ -125,6 +128,30 @@ def test_what_is_dropped_is_gone(tmp_path):
         assert back["nested"] == {"y": 7} and type(back["nested"]) is collections.OrderedDict
 
 
+def test_what_is_dropped_of_shared_parts(tmp_path):
+    part = {"x": torch.ones(1), "y": torch.zeros(1)}
+    source = save({"p": part, "q": part, "array": np.arange(3.0), "kept": np.arange(4.0)}, tmp_path)
+    for result in ways(source, tmp_path, "--drop", "p.x", "--drop", "q.x", "--drop", "array"):
+        back = load(result)
+        assert list(back) == ["p", "q", "kept"] and back["p"] is back["q"]
+        assert list(back["p"]) == ["y"] and np.array_equal(back["kept"], np.arange(4.0))
+
+
+def test_a_tensor_alone(tmp_path):
+    source = save(torch.arange(5), tmp_path)
+    for result in ways(source, tmp_path):
+        assert torch.equal(load(result), torch.arange(5))
+
+
+def test_attributes_that_are_lost_are_told(tmp_path):
+    tensor = torch.ones(3)
+    tensor.mark = 1
+    source, out = save({"t": tensor}, tmp_path), str(tmp_path / "out.pt")
+    result = uckpt("convert", source, out)
+    assert result.code == 0 and "the Python attributes of 1 tensor" in result.error
+    assert torch.equal(load(out)["t"], tensor)
+
+
 def test_sparse_is_written_around(tmp_path):
     source = save({"a": torch.ones(2), "sparse": torch.eye(3).to_sparse(), "epoch": 3}, tmp_path)
     out = str(tmp_path / "out.pt")
@@ -137,7 +164,7 @@ def test_types_are_cast(tmp_path):
     tree["tied"] = tree["w"]
     source = save(tree, tmp_path)
     for result in ways(source, tmp_path, "--dtype", "bf16"):
-        back = load(result, )
+        back = load(result)
         assert torch.equal(back["w"], tree["w"].bfloat16()) and torch.equal(back["n"], tree["n"])
         assert back["w"].data_ptr() == back["tied"].data_ptr()
 

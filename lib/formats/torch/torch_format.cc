@@ -41,8 +41,7 @@ class Walk {
             add_array(leaf.value, leaf.name);
           return !catalog_stopped_;
         });
-    if (end == WalkEnd::kLongName)
-      stop("limit.name", cat("expected names of at most ", kMaxName, " bytes"));
+    if (end == WalkEnd::kLongName) stop("limit.name", cat("expected names of at most ", kMaxName, " bytes"));
   }
 
  private:

@@ -116,8 +116,8 @@ class Tree {
       notes.push_back(cat("left out: the Python attributes of ", attributes_lost_,
                           attributes_lost_ == 1 ? " tensor" : " tensors"));
     if (uncast_ > 0)
-      notes.push_back(cat(uncast_, uncast_ == 1 ? " numpy array keeps its" : " numpy arrays keep their",
-                          " type"));
+      notes.push_back(
+          cat(uncast_, uncast_ == 1 ? " numpy array keeps its" : " numpy arrays keep their", " type"));
   }
 
  private:
@@ -134,8 +134,8 @@ class Tree {
     const WalkEnd end = walk_names(
         document_->root(), [&](const Value& value) { return leaves_[value.id()] != 0; },
         [&](const NamedLeaf& leaf) {
-          const auto at = wanted.find(cat(leaf.is_param && !is_array(leaf.value) ? state::kParam : state::kOther,
-                                          '/', leaf.name));
+          const auto at = wanted.find(
+              cat(leaf.is_param && !is_array(leaf.value) ? state::kParam : state::kOther, '/', leaf.name));
           const std::optional<Entry> entry =
               leaf.entry ? std::optional(Entry(leaf.parent.id(), *leaf.entry)) : std::nullopt;
           if (at == wanted.end()) {
@@ -229,8 +229,9 @@ class Tree {
     const DType dtype = output_->request().dtype_of(output_->catalog(), i);
     const Value id = value.callable(), cls = id.at(1);
     if (pickle::known_of(cls) != Known::kUntypedStorage)
-      return pickle::storage_class(dtype).empty() ? output_->tensor(i)
-                                                  : out.storage(dtype, output_->storage(i), numel_of(t.shape));
+      return pickle::storage_class(dtype).empty()
+                 ? output_->tensor(i)
+                 : out.storage(dtype, output_->storage(i), numel_of(t.shape));
     out.copy(value, [&](const Value& part, pickle::Pickler&) {
       if (part.id() != id.id()) return false;
       out.begin_tuple(5);
