@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <set>
 
 #include "lib/base/text.h"
@@ -154,8 +155,11 @@ PlanSummary summarise(const Catalog& catalog, const Prepared& p) {
   s.warnings = catalog.warnings;
   s.warnings.insert(s.warnings.end(), p.layout.notes.begin(), p.layout.notes.end());
   s.files_out = static_cast<int64_t>(p.layout.files.size());
+  std::set<uint32_t> written;
+  for (const TargetShard& shard : p.layout.shards) written.insert(shard.tensor);
   for (uint32_t i : p.request.tensors) {
     const Tensor& t = catalog.tensors[i];
+    if (!written.contains(t.alias.value_or(i))) continue;
     ++(t.alias ? s.links : s.tensors);
     s.recipes.push_back({t.path(), std::string(name_of(t.dtype)), shape_text(t.shape),
                          t.alias ? 0 : bytes_of(t), t.pieces.count, static_cast<int64_t>(t.copies.size()),
@@ -165,7 +169,24 @@ PlanSummary summarise(const Catalog& catalog, const Prepared& p) {
   return s;
 }
 
+// A folder is replaced whole, so it must be what this tool writes, and hold none of the input.
+void check_replaced_folder(const Catalog& catalog, const std::string& out) {
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::canonical(out, error);
+  if (error || !std::filesystem::is_directory(folder, error)) return;
+  for (const auto& file : catalog.files) {
+    const std::string inside = std::filesystem::weakly_canonical(file->name(), error).string();
+    if (inside.starts_with(folder.string() + "/"))
+      throw trouble("output.is_input", "the output is a folder that holds the input").in_file(out);
+  }
+  if (!std::filesystem::is_empty(folder, error) && !looks_like_checkpoint(out))
+    throw trouble("output.folder", "the output is a folder that holds something else than a checkpoint")
+        .in_file(out)
+        .hint("-f replaces checkpoints alone: remove the folder, or give another name");
+}
+
 void refuse_output_among_inputs(const Catalog& catalog, const std::string& out) {
+  check_replaced_folder(catalog, out);
   struct stat target {
   }, input{};
   if (::stat(out.c_str(), &target) != 0) return;

@@ -40,6 +40,8 @@ struct Format {
 
 std::span<const Format> formats();
 Target open_target(const std::string& path);
+// Does any format recognise it? Never throws for foreign files.
+bool looks_like_checkpoint(const std::string& path);
 // Recognises and reads. Throws `format.unknown` with what was looked for.
 Catalog open_catalog(const std::string& path, const OpenOptions& options);
 

@@ -62,6 +62,11 @@ Target open_target(const std::string& path) {
   return target;
 }
 
+bool looks_like_checkpoint(const std::string& path) {
+  const Target target = open_target(path);
+  return std::ranges::any_of(kFormats, [&](const Format& f) { return f.recognises(target); });
+}
+
 Catalog open_catalog(const std::string& path, const OpenOptions& options) {
   const Format* const forced = options.from.empty() ? nullptr : &format_called(options.from);
   const Target target = open_target(path);

@@ -49,6 +49,17 @@ int64_t asked(const WriteRequest& request, std::string_view axis, int64_t otherw
   return found == request.mesh.end() ? otherwise : found->second;
 }
 
+// Stages and experts number their files in ways that these writers do not know.
+void refuse_parallel_layers(const Catalog& catalog) {
+  const bool is_pipeline = catalog.mesh.pp > 1;
+  if (!is_pipeline && catalog.mesh.ep == 1) return;
+  throw refused(
+      "deepspeed.not_written",
+      cat("DeepSpeed checkpoints of ", is_pipeline ? "pipelines" : "experts", " are read and not written"))
+      .in_file(catalog.path)
+      .hint("--to hdf5, safetensors or torch writes its tensors");
+}
+
 // What both kinds of output are made from.
 struct Making {
   TargetLayout layout;
@@ -95,6 +106,7 @@ void add_rank(const TargetCheckpoint& target, int64_t model_rank) {
 }  // namespace
 
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
+  refuse_parallel_layers(catalog);
   const std::string tag = tag_of(catalog);
   Making making(catalog, request, tag + "/");
   TargetCheckpoint& target = making.target;
@@ -110,6 +122,7 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
 
 // Loaders count the model files of their own kind, and want as many as `mp_world_size` in them says: one.
 TargetLayout lay_out_universal(const Catalog& catalog, const WriteRequest& request) {
+  refuse_parallel_layers(catalog);
   const std::string folder = tag_of(catalog) + "_universal";
   Making making(catalog, request, folder + "/");
   making.target.stage = std::clamp(catalog.zero_stage.value_or(1), 1, 3);

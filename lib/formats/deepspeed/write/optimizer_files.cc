@@ -176,6 +176,14 @@ void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, in
     if (!own_padding) {
       out.text("zero_stage");
       file.enumerator("deepspeed.runtime.zero.config", "ZeroStageEnum", target.stage);
+    }
+    std::vector<int64_t> paddings, counts(groups.size(), target.dp);
+    for (const FlatGroup& g : groups) {
+      const int64_t at_the_end = data_rank + 1 < target.dp ? 0 : g.partition * target.dp - g.used;
+      paddings.push_back(own_padding ? at_the_end : g.padding_of(data_rank));
+    }
+    write_integers(file, "group_paddings", paddings);
+    if (!own_padding) {
       out.text("param_alignment_paddings");
       out.begin_list();
       for (const FlatGroup& g : groups) {
@@ -185,12 +193,6 @@ void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, in
       }
       out.end_list();
     }
-    std::vector<int64_t> paddings, counts(groups.size(), target.dp);
-    for (const FlatGroup& g : groups) {
-      const int64_t at_the_end = data_rank + 1 < target.dp ? 0 : g.partition * target.dp - g.used;
-      paddings.push_back(own_padding ? at_the_end : g.padding_of(data_rank));
-    }
-    write_integers(file, "group_paddings", paddings);
     write_integers(file, "partition_count", counts);
     out.text("ds_version"), out.text(target.ds_version);
     out.text("param_slice_mappings");
@@ -209,6 +211,7 @@ void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int
     out.text("zero_stage");
     file.enumerator("deepspeed.runtime.zero.config", "ZeroStageEnum", target.stage);
     write_scaler(file, target);
+    write_kept_clip_grad(file, target);
     file.entry("partition_count", target.dp);
     out.text("optimizer_state_dict");
     const auto flat = [&](const SubGroup& g, const TensorOf& of, bool requires_grad) {

@@ -136,13 +136,20 @@ void write_scaler(OutputPickle& file, const TargetCheckpoint& target) {
   }
 }
 
-void write_clip_grad(OutputPickle& file, const TargetCheckpoint& target) {
+bool write_kept_clip_grad(OutputPickle& file, const TargetCheckpoint& target) {
   const Value state = target.source.zero_state();
   const Value clip = state && state.is_dict() ? state.get("clip_grad") : Value();
-  const auto configured = target.source.config_number("", "gradient_clipping");
-  if (!clip && !configured) return;
+  if (!clip) return false;
   file.key("clip_grad");
-  clip ? file.out().copy(clip) : file.out().real(*configured);
+  file.out().copy(clip);
+  return true;
+}
+
+void write_clip_grad(OutputPickle& file, const TargetCheckpoint& target) {
+  const auto configured = target.source.config_number("", "gradient_clipping");
+  if (write_kept_clip_grad(file, target) || !configured) return;
+  file.key("clip_grad");
+  file.out().real(*configured);
 }
 
 bool has_state(const TargetCheckpoint& target, const std::string& state,

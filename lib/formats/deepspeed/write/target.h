@@ -63,7 +63,9 @@ void write_group_options(OutputPickle& file, const TargetCheckpoint& target, siz
                          const std::vector<int64_t>& params);
 // loss_scaler and what else a loader takes from the state as it is.
 void write_scaler(OutputPickle& file, const TargetCheckpoint& target);
-// The clipping norm, where the source knows it: a loader lets it replace its own.
+// The clipping norm as the source's state has it: loaders of stage 3 pass over it, but it is not lost.
+bool write_kept_clip_grad(OutputPickle& file, const TargetCheckpoint& target);
+// The same, or what the configuration says: loaders of stages 1 and 2 let it replace their own.
 void write_clip_grad(OutputPickle& file, const TargetCheckpoint& target);
 // A state that is one number for all parameters of a list: they must agree (`deepspeed.step_disagrees`).
 void write_number(OutputPickle& file, const TargetCheckpoint& target, const std::string& state,
