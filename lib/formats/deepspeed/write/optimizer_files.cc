@@ -211,7 +211,8 @@ void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int
     out.text("zero_stage");
     file.enumerator("deepspeed.runtime.zero.config", "ZeroStageEnum", target.stage);
     write_scaler(file, target);
-    write_kept_clip_grad(file, target);
+    // Where the configuration tells it, stage 3 keeps none, as DeepSpeed has it.
+    if (!target.source.config_number("", "gradient_clipping")) write_kept_clip_grad(file, target);
     file.entry("partition_count", target.dp);
     out.text("optimizer_state_dict");
     const auto flat = [&](const SubGroup& g, const TensorOf& of, bool requires_grad) {
