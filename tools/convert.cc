@@ -48,7 +48,7 @@ void print_report_json(const ConvertReport& r, const std::string& path, Out& out
 class Convert final : public Verb {
  public:
   std::string_view name() const override { return "convert"; }
-  std::string_view summary() const override { return "Make one HDF5 file of a checkpoint"; }
+  std::string_view summary() const override { return "Make one file or another checkpoint of a checkpoint"; }
   std::string_view usage() const override { return "IN OUT"; }
   std::string_view examples() const override {
     return "  uckpt convert checkpoints/global_step1000 model.h5     everything: weights, optimizer, other "

@@ -183,7 +183,7 @@ void ConvertFlags::add(CLI::App& app) {
                  "Mesh of the output, such as dp=3,zero=3; what is not said is as in the input")
       ->type_name("SIZES");
   app.add_option("--dtype", dtypes,
-                 "Type to write weights in: fp32, bf16, fp16, fp8_e4m3, fp8_e5m2 or keep; TYPE:PATTERN for "
+                 "Type to write weights in: fp32, bf16, fp16, f8_e4m3, f8_e5m2 or keep; TYPE:PATTERN for "
                  "some of them; may be repeated, the first that matches wins")
       ->type_name("TYPE")
       ->type_size(1)

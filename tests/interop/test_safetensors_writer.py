@@ -1,0 +1,74 @@
+"""What we write as safetensors, read by the reference library and by transformers."""
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from common import convert, expected_tensors
+
+DATA = os.path.join(os.path.dirname(__file__), "..", "data")
+
+
+def tiny(kind):
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+    torch.manual_seed(5)
+    if kind == "llama":
+        return LlamaForCausalLM(LlamaConfig(vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+                                            num_attention_heads=4, num_key_value_heads=2))
+    return GPT2LMHeadModel(GPT2Config(vocab_size=53, n_positions=16, n_embd=16, n_layer=2, n_head=2))
+
+
+@pytest.mark.parametrize("way", ["direct", "hdf5"])
+@pytest.mark.parametrize("size", ["1G", "16K"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_transformers_loads_it(kind, size, way, tmp_path):
+    model = tiny(kind)
+    source, out = str(tmp_path / "model"), str(tmp_path / "out")
+    model.save_pretrained(source, max_shard_size="20KB")
+    through = convert(source, str(tmp_path / "all.h5")) if way == "hdf5" else source
+    convert(through, out, "--to", "safetensors", "--shard-size", size)
+    files = sorted(name for name in os.listdir(out) if name.endswith(".safetensors"))
+    assert (len(files) > 1) == (size == "16K") == os.path.exists(os.path.join(out, "model.safetensors.index.json"))
+    if len(files) > 1:
+        with open(os.path.join(out, "model.safetensors.index.json")) as index:
+            weight_map = json.load(index)["weight_map"]
+        assert sorted(set(weight_map.values())) == files
+    shutil.copy(os.path.join(source, "config.json"), out)
+    again, report = type(model).from_pretrained(out, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+    tokens = torch.arange(12).reshape(2, 6)
+    assert torch.equal(model.eval()(tokens).logits, again.eval()(tokens).logits)
+
+
+@pytest.mark.parametrize("dtype, name", [("bf16", torch.bfloat16), ("fp16", torch.float16),
+                                         ("f8_e4m3", torch.float8_e4m3fn), ("f8_e5m2", torch.float8_e5m2)])
+def test_masters_are_cast_as_torch_casts(dtype, name, tmp_path):
+    source = os.path.join(DATA, "deepspeed", "bf16-zero2-dp2")
+    out = convert(os.path.join(source, "ckpt"), str(tmp_path / "x.safetensors"), "--dtype", dtype)
+    ours, checked = load_file(out), 0
+    for path, value in expected_tensors(os.path.join(source, "expected.safetensors")).items():
+        if path.startswith("fp32/") and path[5:] in ours:
+            assert ours[path[5:]].dtype == name
+            assert torch.equal(ours[path[5:]].view(torch.uint8), value.to(name).view(torch.uint8)), path
+            checked += 1
+    assert checked > 25
+
+
+def test_tied_names_and_alignment(tmp_path):
+    out = convert(os.path.join(DATA, "deepspeed", "zero1-dp2", "ckpt"), str(tmp_path / "x.safetensors"))
+    with safe_open(out, "pt") as file:
+        assert file.metadata() == {"format": "pt", "head.weight": "emb.weight"}
+        assert "head.weight" not in file.keys() and "emb.weight" in file.keys()
+    with open(out, "rb") as raw:
+        size = int.from_bytes(raw.read(8), "little")
+        header = json.loads(raw.read(size))
+    assert size % 8 == 0
+    items = {"F32": 4, "I64": 8, "BOOL": 1}
+    for tensor in header.values():
+        if "dtype" in tensor:
+            assert (8 + size + tensor["data_offsets"][0]) % items[tensor["dtype"]] == 0
