@@ -45,21 +45,6 @@ std::string named_by_convert(const ucl::Spec& spec, bool source) {
   return out;
 }
 
-// What else a `convert` block asks for is not done yet, and that is said.
-void tell_unapplied(const ucl::Spec& spec, std::vector<std::string>& warnings) {
-  const auto tell = [&](std::string_view what, std::string_view way_out) {
-    warnings.push_back(cat("the `", what, "` of the spec's `convert` block is not applied", way_out));
-  };
-  ucl::each<ucl::Convert>(spec.root().program.statements, [&](const ucl::Convert& c) {
-    ucl::each<ucl::DTypeChoice>(c.items, [&](const ucl::DTypeChoice& d) {
-      if (!d.keep) tell("dtype", ": tensors keep their types");
-    });
-  });
-  each_endpoint(spec, [&](const ucl::Endpoint& e) {
-    if (!e.settings.empty()) tell("with", ": the output holds whole tensors");
-  });
-}
-
 }  // namespace
 
 // What the input's names are. With `--as`, a naming without a layout will do.
@@ -197,7 +182,6 @@ bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics
   const ucl::Spec spec = spec_of(catalog, rules, diagnostics);
   if (diagnostics.has_errors()) return false;
   if (rules.as.empty()) rules.as = named_by_convert(spec, false);
-  tell_unapplied(spec, catalog.warnings);
   const std::string naming = choose_naming(spec, rules);
   const ucl::LayoutRef layout = spec.layout(naming);
   if (!layout && !catalog.ranks.empty()) {

@@ -16,3 +16,6 @@ echo 'convert { to nothing }' | cat <(head -n 3 rules.ucl) - > other.ucl
 uckpt convert --spec other.ucl "$DATA/deepspeed/zero2-dp3/ckpt" other.h5
 echo 'convert { from torch }' | cat <(head -n 3 rules.ucl) - > other.ucl
 uckpt convert --spec other.ucl "$DATA/deepspeed/zero2-dp3/ckpt" other.h5
+echo 'convert { to safetensors as theirs  dtype keep for "model.pos"  dtype bf16 }' | cat <(head -n 3 rules.ucl) - > types.ucl
+uckpt convert -q --spec types.ucl "$DATA/deepspeed/zero2-dp3/ckpt" types.safetensors
+uckpt ls types.safetensors::model.pos; uckpt ls "types.safetensors::*emb*"; uckpt ls "types.safetensors::*inv*"
