@@ -26,11 +26,10 @@ bool is_bf16(const SourceObjects& source, const Parameters& parameters) {
 }
 
 void check(const TargetCheckpoint& target) {
-  const auto fail = [](std::string_view code, std::string text) { throw trouble(std::string(code), text); };
+  const auto fail = [](std::string text) { throw trouble("usage.layout", std::move(text)); };
   if (target.stage < 1 || target.stage > 3)
-    fail("usage.layout", cat("--layout zero: expected 1, 2 or 3, found ", target.stage));
-  if (target.pp != 1)
-    fail("usage.layout", cat("a DeepSpeed pipeline is not written yet: expected pp 1, found ", target.pp));
+    fail(cat("--layout zero: expected 1, 2 or 3, found ", target.stage));
+  if (target.pp != 1) fail(cat("a DeepSpeed pipeline is not written yet: expected pp 1, found ", target.pp));
 }
 
 void add_text_file(TargetLayout& layout, std::string name, std::string_view text) {
@@ -39,10 +38,6 @@ void add_text_file(TargetLayout& layout, std::string name, std::string_view text
   file.size = static_cast<int64_t>(text.size());
   file.fixed.push_back({0, Bytes(text.begin(), text.end())});
 }
-
-}  // namespace
-
-namespace {
 
 int64_t asked(const WriteRequest& request, std::string_view axis, int64_t otherwise) {
   const auto found = request.mesh.find(axis);

@@ -48,8 +48,6 @@ void SourceObjects::take(const Object& object, std::unique_ptr<pickle::Document>
       optimizers_.emplace(at, root.get("optimizer_state_dict"));
       return;
     case Role::kLayer:
-      if (parsed->model == 0) layers_.emplace(parsed->layer, root);
-      return;
     case Role::kExpert:
     case Role::kExpertOptimizer:
       return;
@@ -63,11 +61,6 @@ SourceObjects::Origin SourceObjects::model(int64_t model_rank, int64_t data_rank
   const auto same_rank = models_.lower_bound({model_rank, 0});
   if (same_rank != models_.end() && same_rank->first.first == model_rank) return same_rank->second;
   return models_.empty() ? Origin{} : models_.begin()->second;
-}
-
-bool SourceObjects::has_own_model(int64_t model_rank) const {
-  const auto found = models_.lower_bound({model_rank, 0});
-  return found != models_.end() && found->first.first == model_rank;
 }
 
 std::vector<int64_t> SourceObjects::model_ranks() const {

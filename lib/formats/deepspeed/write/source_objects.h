@@ -27,7 +27,6 @@ class SourceObjects {
   };
   // The model file of a rank: its own, that of the same model rank, the first one.
   Origin model(int64_t model_rank, int64_t data_rank) const;
-  bool has_own_model(int64_t model_rank) const;
   // What an optimizer file holds under `optimizer_state_dict`, or the universal folder's optimizer state.
   pickle::Value zero_state(int64_t model_rank = 0) const;
   // The optimizer's options, one dict a group: a list, or an empty value.
@@ -47,7 +46,6 @@ class SourceObjects {
   std::optional<int> stage() const;  // of the ZeRO files
   bool empty() const { return models_.empty(); }
   std::vector<int64_t> model_ranks() const;
-  const std::map<int64_t, pickle::Value>& layers() const { return layers_; }
 
  private:
   void take(const Object& object, std::unique_ptr<pickle::Document> document);
@@ -55,7 +53,6 @@ class SourceObjects {
   std::vector<std::unique_ptr<pickle::Document>> documents_;
   std::map<std::pair<int64_t, int64_t>, Origin> models_;  // model rank, data rank
   std::map<std::pair<int64_t, int64_t>, pickle::Value> optimizers_;
-  std::map<int64_t, pickle::Value> layers_;  // of a pipeline, from its first tensor parallel rank
   pickle::Value universal_state_;
 };
 
