@@ -38,6 +38,7 @@ class Kind:
     runner: str = "plain"   # plain, moe, pipe
     layers: object = models.pipeline_layers
     pp: int = 1
+    full: int = 0   # elements of one expert group on one rank, where that is not DeepSpeed's default
     steps: int = 3
     may_refuse: bool = False   # names are inferred where DeepSpeed stores none: a clear refusal is right, a guess is not
 
@@ -98,6 +99,7 @@ KINDS = {
     "moe-two-sizes": _moe(about="expert groups of two sizes, ZeRO-1", zero=_zero(1), model=models.TwoSizesMoeNet),
     "moe-elastic": _moe(about="elastic form: no param_groups, experts by name", zero=_zero(1, elastic_checkpoint=True)),
     "moe-roundrobin": _moe(about="round_robin_gradients with experts", zero=_zero(2, round_robin_gradients=True)),
+    "moe-full": _moe(about="expert groups that are full within a layer", zero=_zero(2), full=200),
     "moe-zero1": _moe(about="two MoE layers with 2 and 4 experts, ZeRO-1", zero=_zero(1)),
     "moe-zero2-data-first": _moe(about="use_data_before_expert_parallelism", zero=_zero(2),
                                  config={"use_data_before_expert_parallelism": True}),
@@ -146,7 +148,7 @@ def _param_groups(kind, model):
     from deepspeed.moe.utils import split_params_into_different_moe_groups_for_optimizer
     for i, group in enumerate(groups):
         group["name"] = f"group{i}"
-    return split_params_into_different_moe_groups_for_optimizer(groups)
+    return split_params_into_different_moe_groups_for_optimizer(groups, **({"max_group_size": kind.full} if kind.full else {}))
 
 
 def global_expert_names(engine):

@@ -27,18 +27,27 @@ struct FlatBuffer {
   bool fits(size_t rank, int64_t numel) const { return numel == partition || numel == unpadded(rank); }
 };
 
-// How experts of one group are numbered: files hold each rank's own, counted from 0.
-class ExpertNumbers {
- public:
-  ExpertNumbers(const ParamList& params, int64_t expert_rank) : rank_(expert_rank) {
+// How many experts of each layer a rank has, by the name up to the expert's number. A group can be full
+// within a layer: only all of them together tell.
+using LocalExperts = std::map<std::string, int64_t, std::less<>>;
+
+LocalExperts local_experts(const ParamGroups& groups) {
+  LocalExperts out;
+  for (const ParamList& params : groups) {
     for (const Param& p : params) {
-      if (const auto at = parse_expert(p.name)) {
-        int64_t& count = local_[std::string(at->layer(p.name))];
-        count = std::max(count, at->number + 1);
-      }
+      const auto at = parse_expert(p.name);
+      if (!at) continue;
+      int64_t& count = out[std::string(at->layer(p.name))];
+      count = std::max(count, at->number + 1);
     }
   }
-  bool empty() const { return local_.empty(); }
+  return out;
+}
+
+// How experts are numbered: files hold each rank's own, counted from 0.
+class ExpertNumbers {
+ public:
+  ExpertNumbers(const LocalExperts& local, int64_t expert_rank) : rank_(expert_rank), local_(local) {}
   std::string global(const std::string& name) const {
     const auto at = parse_expert(name);
     if (!at) return name;
@@ -47,7 +56,7 @@ class ExpertNumbers {
 
  private:
   int64_t rank_;
-  std::map<std::string, int64_t, std::less<>> local_;  // name up to the number -> experts a rank
+  const LocalExperts& local_;
 };
 
 int64_t checked_sum(int64_t a, int64_t b) {
@@ -258,13 +267,15 @@ void add_zero12(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
                                          reference->groups.size()))
         .in_file(reference->source.bytes()->name());
   }
+  const LocalExperts local = local_experts(groups);
   for (size_t g = 0; g < groups.size(); ++g) {
-    const ExpertNumbers local(groups[g], 0);
+    const bool has_experts = std::any_of(groups[g].begin(), groups[g].end(),
+                                         [](const Param& p) { return parse_expert(p.name).has_value(); });
     int64_t expert_ranks = 1;
     try {
-      if (reference) expert_ranks = expert_ranks_of(checkpoint, *reference, g, !local.empty());
+      if (reference) expert_ranks = expert_ranks_of(checkpoint, *reference, g, has_experts);
     } catch (Error& e) {
-      refuse_group(builder, groups[g], local, e);
+      refuse_group(builder, groups[g], ExpertNumbers(local, 0), e);
       continue;
     }
     builder.catalog.mesh.ep = std::max(builder.catalog.mesh.ep, expert_ranks);
@@ -273,7 +284,7 @@ void add_zero12(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
     for (int64_t r = 0; r < expert_ranks; ++r) {
       const RankFamily family =
           family_of(checkpoint, model_rank, g, expert_ranks, r, model->data_before_experts);
-      add_family(builder, checkpoint, model_rank, groups[g], fillers, ExpertNumbers(groups[g], r), family);
+      add_family(builder, checkpoint, model_rank, groups[g], fillers, ExpertNumbers(local, r), family);
     }
   }
   const bool in_order =
