@@ -74,6 +74,16 @@ std::map<std::string, int64_t, std::less<>> parse_layout(std::string_view flag, 
   return sizes;
 }
 
+std::vector<int64_t> parse_counts(std::string_view flag, std::string_view text) {
+  std::vector<int64_t> out;
+  for (size_t at = 0; !text.empty() && at <= text.size();) {
+    const size_t comma = std::min(text.find(',', at), text.size());
+    out.push_back(parse_count(flag, text.substr(at, comma - at), 1));
+    at = comma + 1;
+  }
+  return out;
+}
+
 void require(const std::string& argument, std::string_view name) {
   if (argument.empty()) throw trouble("usage.missing", cat(name, " is missing"));
 }
@@ -182,6 +192,9 @@ void ConvertFlags::add(CLI::App& app) {
   app.add_option("--layout", layout,
                  "Mesh of the output, such as dp=3,zero=3; what is not said is as in the input")
       ->type_name("SIZES");
+  app.add_option("--stages", stages,
+                 "Layers of each pipeline stage of the output, such as 6,8,8,6; by default they are balanced")
+      ->type_name("LAYERS");
   app.add_option("--dtype", dtypes,
                  "Type to write weights in: fp32, bf16, fp16, f8_e4m3, f8_e5m2 or keep; TYPE:PATTERN for "
                  "some of them; may be repeated, the first that matches wins")
@@ -214,6 +227,7 @@ ConvertOptions ConvertFlags::checked() const {
   options.selection = select.selection;
   for (const std::string& text : dtypes) options.dtypes.rules.push_back(parse_dtype_rule(text));
   options.layout = parse_layout("--layout", layout);
+  options.stage_sizes = parse_counts("--stages", stages);
   if (!shard_size.empty()) options.shard_size = parse_size("--shard-size", shard_size);
   if (!threads.empty()) {
     constexpr int64_t kMost = 4096;

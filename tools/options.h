@@ -57,7 +57,7 @@ struct ConvertFlags {
   OpenFlags open;
   RuleFlags rules;
   SelectFlags select;
-  std::string in, out, to, threads, max_mem, layout, shard_size;
+  std::string in, out, to, threads, max_mem, layout, stages, shard_size;
   std::vector<std::string> dtypes;  // TYPE or TYPE:PATTERN
   bool no_crc = false, trust_copies = false, no_sync = false, force = false, verify = false,
        allow_expand = false;

@@ -118,13 +118,15 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   p.request.created_by = options.created_by;
   p.request.path = out;
   p.request.mesh = options.layout;
+  p.request.stage_sizes = options.stage_sizes;
   p.request.shard_size = options.shard_size;
   p.request.states_chosen = !options.selection.states.empty();
   for (const uint32_t t : p.request.tensors) p.request.dtypes.push_back(cast_of(catalog, t, options.dtypes));
   if (p.writer->takes_mesh) {
     p.request.shards = cut_for_target(catalog, p.request.tensors, options);
-  } else if (!options.layout.empty()) {
-    throw trouble("usage.layout", cat("--layout: ", p.writer->name, " output is not cut over a mesh"));
+  } else if (!options.layout.empty() || !options.stage_sizes.empty()) {
+    throw trouble("usage.layout", cat(options.layout.empty() ? "--stages: " : "--layout: ", p.writer->name,
+                                      " output is not cut over a mesh"));
   }
   p.layout = p.writer->lay_out(catalog, p.request);
   p.plan = plan::make_plan(catalog, p.layout, {options.check_crc, !options.trust_copies});

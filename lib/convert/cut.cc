@@ -20,8 +20,10 @@ std::shared_ptr<const Shards> cut_for_target(const Catalog& catalog, std::span<c
   const int64_t tp = size_of(options, "tp", catalog.mesh.tp);
   if (tp < 1) throw trouble("usage.layout", "--layout tp: expected at least 1 rank");
   const RuleOptions& rules = options.rules;
-  if (tp == 1 && rules.spec.empty()) return nullptr;
-  if (rules.spec.empty() && catalog.rules.empty()) {
+  const bool has_rules =
+      !catalog.rules.empty() && (tp == 1 || catalog.mesh.tp > 1);  // those of one rank cut nothing
+  if (rules.spec.empty() && !has_rules) {
+    if (tp == 1) return nullptr;
     throw refused("layout.no_rules",
                   cat("nothing says how its tensors are cut over ", tp, " ranks: expected rules"))
         .in_file(catalog.path)
@@ -29,6 +31,10 @@ std::shared_ptr<const Shards> cut_for_target(const Catalog& catalog, std::span<c
   }
   ucl::Diagnostics diagnostics;
   const ucl::Spec spec = spec_of(catalog, rules, diagnostics);
+  // One rank has all of it: the input's own rules tell only its padding, and where they do not fit, nothing
+  // is lost.
+  const bool is_needed = tp > 1 || !rules.spec.empty();
+  if (diagnostics.has_errors() && !is_needed) return nullptr;
   if (diagnostics.has_errors()) throw first_problem(diagnostics, catalog.path, rules);
   const std::string naming = rules.as.empty() ? choose_naming(spec, rules) : rules.as;
   const ucl::LayoutRef layout = spec.layout(naming);
@@ -43,6 +49,7 @@ std::shared_ptr<const Shards> cut_for_target(const Catalog& catalog, std::span<c
   settings.mesh = {{"tp", tp}};
   const std::vector<Coordinate> ranks = layout::grid_of(settings.mesh);
   layout::Distributed made = layout::distribute(catalog, cut, spec, layout, settings, ranks, diagnostics);
+  if (diagnostics.has_errors() && !is_needed) return nullptr;
   if (diagnostics.has_errors()) throw first_problem(diagnostics, catalog.path, rules);
   return std::make_shared<const Shards>(std::move(made.shards));
 }

@@ -44,6 +44,8 @@ struct ConvertOptions {
   Selection selection;
   DTypeRules dtypes;
   std::map<std::string, int64_t, std::less<>> layout;  // sizes of the target's mesh: {"tp", 2}
+  std::vector<int64_t>
+      stage_sizes;         // of the target's pipeline stages, in layers; empty: as its kind has them
   int64_t shard_size = 0;  // bytes of one output file at most, where the kind allows several; 0: all in one
   int threads = 0;         // 0: one a core
   int64_t max_mem = 0;     // bytes of our own memory for the copy; 0: a quarter of the machine's

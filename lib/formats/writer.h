@@ -27,6 +27,7 @@ struct WriteRequest {
   bool states_chosen = false;  // --states: all of `tensors` is meant
 
   std::map<std::string, int64_t, std::less<>> mesh;  // --layout: dp, tp, pp, ep, zero
+  std::vector<int64_t> stage_sizes;                  // --stages: layers of each pipeline stage
 
   std::shared_ptr<const Shards> shards;  // what each tensor parallel rank holds; null: all of it
 

@@ -106,6 +106,8 @@ PROGRAMS = {
     "pipe": Program(kinds.Kind("pipeline, tied ends, a layer without weights", runner="pipe", layers=pipeline_layers)),
     "pipe-bf16": Program(kinds.Kind("the same in bf16", runner="pipe", layers=pipeline_layers, dtype="bf16")),
     "moe": Program(kinds.Kind("two MoE layers", runner="moe", batch=models.moe_batch), moe_model),
+    "moe-full": Program(kinds.Kind("groups of experts that are full within an expert", runner="moe", batch=models.moe_batch, full=200),
+                        moe_model),
     "llama": Program(kinds.Kind("Llama under AutoTP", runner="llama", groups=models.one_group), llama),
 }
 

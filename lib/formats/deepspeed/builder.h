@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -33,6 +34,8 @@ class Patterns {
   std::vector<Pattern> patterns_;
 };
 
+using PaddedRows = std::map<std::string, int64_t, std::less<>>;  // by name
+
 // Patterns of universal_checkpoint_info that say which parameters have padding rows.
 class Vocabulary {
  public:
@@ -40,12 +43,15 @@ class Vocabulary {
   void set(const std::vector<std::string>& patterns, std::optional<int64_t> original_size);
   // The shape without padding rows. Throws `deepspeed.pattern` if two patterns match.
   Shape logical(const std::string& name, const Shape& shape) const;
+  // How many rows those tensors were stored with that had padding.
+  const PaddedRows& padded() const { return padded_; }
   // Patterns that matched nothing so far.
   std::vector<std::string> unused() const { return patterns_.unused(); }
 
  private:
   Patterns patterns_;
   std::optional<int64_t> original_size_;
+  mutable PaddedRows padded_;
 };
 
 // A tensor about to enter the catalog.

@@ -208,6 +208,9 @@ void build(Builder& builder, Checkpoint& checkpoint, UniversalFolder* universal)
       fragments ? add_rank_sets(builder, checkpoint) : add_model(builder, checkpoint, universal);
   for (const ModelFile& f : checkpoint.models)
     if (!f.damage) builder.catalog.arguments.insert(f.arguments.begin(), f.arguments.end());
+  // For whoever writes it anew: the tensors are whole, and come without padding.
+  if (!universal && !fragments)
+    builder.catalog.rules = rules_of_padding(builder.catalog, builder.vocabulary.padded());
   if (!universal) warn_unused_patterns(builder);  // there the rows are cut already
   warn_weights_only(builder, checkpoint);
   builder.guard([&] { add_loose(builder, checkpoint, universal); });

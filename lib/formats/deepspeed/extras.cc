@@ -130,8 +130,14 @@ void add_loose(Builder& builder, Checkpoint& checkpoint, UniversalFolder* univer
 void add_objects(Catalog& catalog, Checkpoint& checkpoint, UniversalFolder* universal) {
   for (ModelFile& f : checkpoint.models) add_object(catalog, f.source, std::move(f.view), f.pickle);
   for (OptimizerFile& f : checkpoint.optimizers) add_object(catalog, f.source, std::move(f.view), f.pickle);
+  // Of each layer one file is kept for the names and their order, which writers want, even if that is all.
   for (auto* list : {&checkpoint.layers, &checkpoint.experts}) {
-    for (WeightFile& f : *list) add_object(catalog, f.source, std::move(f.view), f.pickle);
+    int64_t last = -1;
+    for (WeightFile& f : *list) {
+      const bool is_first = f.file.layer != last && f.file.model == 0 && !f.damage;
+      if (is_first) last = f.file.layer;
+      if (is_first || f.view != kNothing) add_object(catalog, f.source, std::move(f.view), f.pickle);
+    }
   }
   std::string first;
   for (WeightFile& f : checkpoint.expert_optimizers) {

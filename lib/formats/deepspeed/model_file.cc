@@ -221,6 +221,7 @@ WeightFile read_weight_file(const Folder& folder, const RankFile& name, const Op
     } else {
       out.tensors = read_state_dict(*file, out.source, root, nullptr);
       if (options.want_objects) out.view = view_without_tensors(*file, root);
+      if (options.want_objects && out.view.empty()) out.view = kNothing;
     }
   } catch (Error& e) {
     if (e.kind() != ErrorKind::kRefused) throw;

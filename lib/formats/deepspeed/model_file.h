@@ -89,12 +89,13 @@ OptimizerGroup read_optimizer_group(const torch::TorchFile& file, const Source& 
 std::vector<int64_t> read_integers(const pickle::Value& value);
 
 // A pipeline layer's or an expert's file: a dict of tensors.
+inline constexpr std::string_view kNothing = "{}";
 struct WeightFile {
   RankFile file;
   Source source;
   std::optional<Error> damage, refusal;
   std::vector<NamedTensor> tensors;
-  std::string view;  // of what else it holds
+  std::string view;  // of what else it holds: kNothing where there is none; empty if no views are wanted
   torch::FileRecord pickle{};
   std::map<std::string, GlobalClass> globals;
   std::optional<PlainOptimizer> optimizer;  // of an expp_rank file

@@ -1,6 +1,7 @@
 #include "lib/formats/deepspeed/rules.h"
 
 #include <map>
+#include <set>
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/affine_rule.h"
@@ -192,6 +193,24 @@ std::string rules_of(const UniversalInfo& info, Catalog& catalog) {
                      "\" lies in boxes of its affine map that no shape says: it needs no rule\n");
   }
   return draft.text("deepspeed", "tp", "from the checkpoint's universal_checkpoint_info") + scattered;
+}
+
+std::string rules_of_padding(const Catalog& catalog, const PaddedRows& padded) {
+  if (padded.empty()) return {};
+  ucl::Draft draft;
+  std::set<std::string_view> done;
+  for (const Tensor& t : catalog.tensors) {
+    const bool is_weight = t.state == state::kMaster || t.state == state::kParam || t.state == state::kBuffer;
+    if (!is_weight || !done.insert(t.name).second) continue;
+    const auto rows = padded.find(t.name);
+    if (rows == padded.end()) {
+      draft.add(t.name, "replicate", "one rank has all of it");
+    } else {
+      draft.add(t.name, cat("[", t.shape[0], " pad(", rows->second, ")", t.shape.size() > 1 ? ", ...]" : "]"),
+                "vocabulary_parameter_patterns");
+    }
+  }
+  return draft.text("deepspeed", "tp", "from the checkpoint's universal_checkpoint_info, for one rank");
 }
 
 }  // namespace uckpt::deepspeed

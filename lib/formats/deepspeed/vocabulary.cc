@@ -98,6 +98,7 @@ Shape Vocabulary::logical(const std::string& name, const Shape& shape) const {
                                          " rows (original_vocab_size), found shape ", shape_text(shape)))
         .in_tensor(name);
   }
+  if (shape[0] > *original_size_) padded_.insert_or_assign(name, shape[0]);
   Shape cut = shape;
   cut[0] = *original_size_;
   return cut;

@@ -15,5 +15,4 @@ uckpt convert -q -f "$in" mine --to deepspeed || echo "exit $?"
 uckpt convert -q -f "$in" there --to deepspeed && ls there/global_step4
 uckpt convert -q "$in" x.h5 --layout dp=3 || echo "exit $?"
 uckpt convert -q "$in" tp2 --to deepspeed --layout tp=2 || echo "exit $?"
-uckpt convert -q "$DATA/deepspeed/pipe-pp2-dp2/ckpt" x --to deepspeed || echo "exit $?"
 ls -A

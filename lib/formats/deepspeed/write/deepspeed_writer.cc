@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/base/text.h"
+#include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/write/target.h"
 
 namespace uckpt::deepspeed {
@@ -25,11 +26,49 @@ bool is_bf16(const SourceObjects& source, const Parameters& parameters) {
   return false;
 }
 
-void check(const TargetCheckpoint& target) {
-  const auto fail = [](std::string text) { throw trouble("usage.layout", std::move(text)); };
+[[noreturn]] void refuse_layout(std::string text) { throw trouble("usage.layout", std::move(text)); }
+
+// What DeepSpeed itself does not train, and what the mesh's sizes do not allow.
+void check(const TargetCheckpoint& target, int64_t ep) {
+  const Parameters& parameters = target.parameters;
+  const Catalog& catalog = parameters.catalog();
   if (target.stage < 1 || target.stage > 3)
-    fail(cat("--layout zero: expected 1, 2 or 3, found ", target.stage));
-  if (target.pp != 1) fail(cat("a DeepSpeed pipeline is not written yet: expected pp 1, found ", target.pp));
+    refuse_layout(cat("--layout zero: expected 1, 2 or 3, found ", target.stage));
+  for (const auto& [axis, size] :
+       {std::pair("dp", target.dp), std::pair("pp", target.pp), std::pair("ep", ep)})
+    if (size < 1) refuse_layout(cat("--layout ", axis, ": expected at least 1 rank"));
+  const bool is_pipeline = !parameters.pipeline().empty(), has_experts = !parameters.moe().empty();
+  if (!is_pipeline && target.pp > 1)
+    refuse_layout(
+        cat("--layout pp: expected 1, as the input is no pipeline with files of layers, found ", target.pp));
+  if (!is_pipeline && catalog.mesh.pp > 1)
+    throw refused("deepspeed.stages",
+                  "it is a pipeline whose layer files are not there, and nothing else says "
+                  "which layers it has")
+        .in_file(catalog.path)
+        .hint("--to deepspeed-universal, hdf5, safetensors or torch writes its tensors");
+  if (is_pipeline && target.stage > 1)
+    refuse_layout(
+        cat("--layout zero: expected 1 for a pipeline, which DeepSpeed trains at no other stage, found ",
+            target.stage));
+  if (!has_experts && ep > 1)
+    refuse_layout(cat("--layout ep: expected 1, as there are no experts, found ", ep));
+  if (has_experts && target.stage == 3)
+    refuse_layout(
+        "--layout zero: expected 1 or 2 for experts, which DeepSpeed does not train at stage 3, found 3");
+  if (target.dp % ep != 0)
+    refuse_layout(cat("--layout ep: expected a number that divides dp, ", target.dp, ", found ", ep));
+  if (is_pipeline && has_experts)
+    throw refused("deepspeed.experts",
+                  "a pipeline with experts has files of its own kind, which are not written")
+        .in_file(catalog.path);
+  for (const Named& n : parameters.all())
+    if (n.is_frozen() && target.stage == 2 && parse_expert(n.name))
+      throw refused("deepspeed.experts",
+                    "it is frozen, and at stage 2 DeepSpeed would give all ranks the first one's")
+          .in_file(catalog.path)
+          .in_tensor(n.name)
+          .hint("--layout zero=1 writes it");
 }
 
 void add_text_file(TargetLayout& layout, std::string name, std::string_view text) {
@@ -42,17 +81,6 @@ void add_text_file(TargetLayout& layout, std::string name, std::string_view text
 int64_t asked(const WriteRequest& request, std::string_view axis, int64_t otherwise) {
   const auto found = request.mesh.find(axis);
   return found == request.mesh.end() ? otherwise : found->second;
-}
-
-// Stages and experts number their files in ways that these writers do not know.
-void refuse_parallel_layers(const Catalog& catalog) {
-  const bool is_pipeline = catalog.mesh.pp > 1;
-  if (!is_pipeline && catalog.mesh.ep == 1) return;
-  throw refused(
-      "deepspeed.not_written",
-      cat("DeepSpeed checkpoints of ", is_pipeline ? "pipelines" : "experts", " are read and not written"))
-      .in_file(catalog.path)
-      .hint("--to hdf5, safetensors or torch writes its tensors");
 }
 
 // What both kinds of output are made from.
@@ -71,6 +99,22 @@ struct Making {
         target{source, parameters, book, notes, std::move(folder), version_of(source)} {
     target.is_bf16 = is_bf16(source, parameters);
   }
+  // Elements that the first tensor parallel rank has of a parameter that is trained.
+  int64_t numel_of(const std::string& name) {
+    const Named& n = parameters.at(name);
+    const auto part = n.is_trained() ? book.find(*n.master) : std::nullopt;
+    return part ? part->numel : 0;
+  }
+  // Puts experts and layers where they go.
+  void place(int64_t ep, std::span<const int64_t> stage_sizes) {
+    const auto numel = [this](const std::string& name) { return numel_of(name); };
+    parameters.spread_over(ep, numel);
+    if (!parameters.pipeline().empty() && !target.is_universal)
+      target.stages = Stages::make(parameters.catalog(), source, parameters.pipeline(), target.pp,
+                                   stage_sizes, numel, notes);
+    else if (!stage_sizes.empty())
+      throw trouble("usage.stages", "--stages: the input is no pipeline");
+  }
   TargetLayout finish() {
     layout.notes = std::move(notes);
     return std::move(layout);
@@ -82,9 +126,9 @@ std::string tag_of(const Catalog& catalog) { return cat("global_step", catalog.i
 // All files of a model rank.
 void add_rank(const TargetCheckpoint& target, int64_t model_rank) {
   ShardBook& book = target.book;
-  book.turn_to(model_rank);
+  book.turn_to(model_rank, model_rank % target.tp);
   for (const Named& n : target.parameters.all()) {
-    if (n.is_trained()) {
+    if (n.is_trained() && target.holds(model_rank, n.name)) {
       book.own(*n.master);
       for (const auto& [state, tensor] : n.states) book.own(tensor);
     } else if (n.is_frozen() && target.stage == 3) {
@@ -101,26 +145,33 @@ void add_rank(const TargetCheckpoint& target, int64_t model_rank) {
 }  // namespace
 
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
-  refuse_parallel_layers(catalog);
   const std::string tag = tag_of(catalog);
   Making making(catalog, request, tag + "/");
   TargetCheckpoint& target = making.target;
   target.stage = static_cast<int>(asked(request, "zero", std::max(1, catalog.zero_stage.value_or(1))));
   target.dp = asked(request, "dp", catalog.mesh.dp);
   target.tp = request.shards ? static_cast<int64_t>(request.shards->ranks.size()) : 1;
-  target.pp = asked(request, "pp", 1);
-  check(target);
+  target.pp = asked(request, "pp", catalog.mesh.pp);
+  const int64_t ep = asked(request, "ep", catalog.mesh.ep);
+  check(target, ep);
+  making.place(ep, request.stage_sizes);
   add_text_file(making.layout, "latest", tag);
-  for (int64_t m = 0; m < target.tp; ++m) add_rank(target, m);
+  for (int64_t m = 0; m < target.pp * target.tp; ++m) add_rank(target, m);
+  for (int64_t t = 0; t < target.tp; ++t) {  // those of a tensor parallel rank's first stage
+    making.book.turn_to(t, t);
+    if (target.stages) add_layer_files(target, t);
+    add_expert_files(target, t);
+  }
   return making.finish();
 }
 
 // Loaders count the model files of their own kind, and want as many as `mp_world_size` in them says: one.
 TargetLayout lay_out_universal(const Catalog& catalog, const WriteRequest& request) {
-  refuse_parallel_layers(catalog);
   const std::string folder = tag_of(catalog) + "_universal";
   Making making(catalog, request, folder + "/");
   making.target.stage = std::clamp(catalog.zero_stage.value_or(1), 1, 3);
+  making.target.is_universal = true;
+  making.place(1, request.stage_sizes);
   add_text_file(making.layout, "latest_universal", folder);
   add_universal_files(making.target);
   add_model_file(making.target, ModelForm::kWhole, 0, 0);

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "lib/base/checked.h"
+#include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/write/target.h"
 
 namespace uckpt::deepspeed {
@@ -12,43 +13,62 @@ namespace {
 constexpr int64_t kStartAlignment = 2;  // nccl_start_alignment_factor, elements
 constexpr double kDefaultSubGroup = 1e9;
 
-// round_robin_gradients: first the parameters with number 0 modulo `ranks`, then those with 1, ….
-std::vector<std::string> in_round_robin(const std::vector<std::string>& names, int64_t ranks) {
-  std::vector<std::string> out;
-  for (size_t r = 0; r < static_cast<size_t>(ranks); ++r)
-    for (size_t i = r; i < names.size(); i += static_cast<size_t>(ranks)) out.push_back(names[i]);
-  return out;
+// round_robin_gradients: first the parameters with number 0 modulo the ranks, then those with 1, ….
+void put_in_round_robin(FlatGroup& group) {
+  std::vector<FlatParameter> in_order = std::move(group.parameters);
+  group.parameters.clear();
+  const auto ranks = static_cast<size_t>(group.ranks);
+  for (size_t r = 0; r < ranks; ++r)
+    for (size_t i = r; i < in_order.size(); i += ranks) group.parameters.push_back(std::move(in_order[i]));
 }
 
-// Those that the tensor parallel rank at hand has.
-std::vector<FlatParameter> parameters_of(const TargetCheckpoint& target,
-                                         const std::vector<std::string>& names) {
-  std::vector<FlatParameter> out;
-  for (const std::string& name : names)
+// What the model rank at hand has of a group, and of its experts the given data rank.
+struct Place {
+  int64_t model_rank, data_rank;
+};
+FlatGroup group_at(const TargetCheckpoint& target, size_t number, const Place& place) {
+  const ParamGroup& group = target.parameters.groups()[number];
+  FlatGroup out;
+  out.group = number;
+  const int64_t ep = std::max<int64_t>(1, group.ep);
+  out.ranks = target.dp / ep;
+  const bool data_first = target.source.config_flag("", "use_data_before_expert_parallelism");
+  const int64_t expert_rank = data_first ? place.data_rank / out.ranks : place.data_rank % ep;
+  out.rank = data_first ? place.data_rank % out.ranks : place.data_rank / ep;
+  for (const std::string& name : group.names) {
+    if (!target.holds(place.model_rank, name)) continue;
+    std::string local = name;
+    if (group.ep > 0) {
+      const auto at = parse_expert(name);
+      const int64_t count = target.parameters.experts_of(name) / group.ep;
+      if (at->number / count != expert_rank) continue;
+      local = with_expert(name, *at, at->number % count);
+    }
     if (const auto part = target.book.find(*target.parameters.at(name).master))
-      out.push_back({name, part->shape, part->numel, 0, 0});
+      out.parameters.push_back({name, std::move(local), part->shape, part->numel, 0, 0});
+  }
   return out;
 }
 
 }  // namespace
 
-int64_t FlatGroup::padding_of(int64_t rank) const {
+int64_t FlatGroup::padding() const {
   return std::clamp<int64_t>((rank + 1) * partition - used, 0, partition);
 }
 
 int64_t share_of(const TargetCheckpoint& target, int64_t numel) { return ceil_div(numel, target.dp); }
 
-std::vector<FlatGroup> flat_groups(const TargetCheckpoint& target) {
+std::vector<FlatGroup> flat_groups(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank) {
   const bool round_robin = target.source.config_flag("zero_optimization", "round_robin_gradients");
   const bool aligned = target.source.config_flag("zero_optimization", "parameter_alignment");
   std::vector<FlatGroup> out;
-  for (const ParamGroup& group : target.parameters.groups()) {
-    FlatGroup& flat = out.emplace_back();
-    flat.parameters =
-        parameters_of(target, round_robin ? in_round_robin(group.names, target.dp) : group.names);
+  for (size_t g = 0; g < target.parameters.groups().size(); ++g) {
+    FlatGroup flat = group_at(target, g, {model_rank, data_rank});
+    if (target.stages && flat.parameters.empty()) continue;
+    if (round_robin) put_in_round_robin(flat);
     int64_t alignment = 1;  // elements of 16 bytes in the module's type
-    if (aligned && !group.names.empty()) {
-      const int64_t item = item_size(target.parameters.at(group.names.front()).module_dtype);
+    if (aligned && !flat.parameters.empty()) {
+      const int64_t item = item_size(target.parameters.at(flat.parameters.front().name).module_dtype);
       alignment = 16 / std::gcd(int64_t{16}, item);
     }
     for (FlatParameter& p : flat.parameters) {
@@ -58,18 +78,19 @@ std::vector<FlatGroup> flat_groups(const TargetCheckpoint& target) {
       p.filler = round_up(flat.used, alignment) - flat.used;
       flat.used += p.filler;
     }
-    flat.partition = ceil_div(flat.used, kStartAlignment * target.dp) * kStartAlignment;
+    flat.partition = ceil_div(flat.used, kStartAlignment * flat.ranks) * kStartAlignment;
+    out.push_back(std::move(flat));
   }
   return out;
 }
 
-std::vector<SubGroup> sub_groups(const TargetCheckpoint& target) {
+std::vector<FlatGroup> sub_groups(const TargetCheckpoint& target) {
   const double most =
       target.source.config_number("zero_optimization", "sub_group_size").value_or(kDefaultSubGroup);
-  std::vector<SubGroup> out;
+  std::vector<FlatGroup> out;
   for (size_t g = 0; g < target.parameters.groups().size(); ++g) {
     out.emplace_back().group = g;
-    std::vector<FlatParameter> parameters = parameters_of(target, target.parameters.groups()[g].names);
+    std::vector<FlatParameter> parameters = group_at(target, g, {0, 0}).parameters;
     for (size_t i = 0; i < parameters.size(); ++i) {
       FlatParameter& p = parameters[i];
       p.at = out.back().partition;

@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "lib/base/text.h"
+#include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/views.h"
 #include "lib/formats/deepspeed/write/target.h"
 #include "lib/pickle/document.h"
@@ -57,7 +58,7 @@ class ModelWriter {
          {"module", "buffer_names", "optimizer", "param_shapes", "frozen_param_shapes", "shared_params",
           "frozen_param_fragments", "lr_scheduler", "data_sampler", "random_ltd", "skipped_steps",
           "global_steps", "dp_world_size", "mp_world_size", "checkpoint_parallel_dimensions",
-          "universal_checkpoint_info", "ds_config", "ds_version"})
+          "universal_checkpoint_info", "ds_config", "ds_version", "num_experts"})
       write_own(key);
     out_.end_dict();
     file_.finish();
@@ -88,7 +89,8 @@ class ModelWriter {
         {"dp_world_size", &ModelWriter::dp_world_size},
         {"mp_world_size", &ModelWriter::mp_world_size},
         {"checkpoint_parallel_dimensions", &ModelWriter::dimensions},
-        {"universal_checkpoint_info", &ModelWriter::universal_info}};
+        {"universal_checkpoint_info", &ModelWriter::universal_info},
+        {"num_experts", &ModelWriter::num_experts}};
     static const std::pair<std::string_view, Write> kDefaults[] = {
         {"lr_scheduler", &ModelWriter::none},  {"data_sampler", &ModelWriter::none},
         {"random_ltd", &ModelWriter::none},    {"skipped_steps", &ModelWriter::zero},
@@ -99,6 +101,7 @@ class ModelWriter {
       return true;
     }
     if (key == "universal_checkpoint_info" && !describes_itself(target_, origin_.root)) return true;
+    if (key == "num_experts" && parameters_.moe().empty() && !source_has(key)) return true;
     for (const auto& [name, write] : kLayout) {
       if (name != key) continue;
       out_.text(key);
@@ -129,7 +132,19 @@ class ModelWriter {
 
   void universal_info() { write_universal_info(file_, target_, origin_.root); }
 
+  // Of each MoE layer; without any, DeepSpeed says 0 in one entry.
+  void num_experts() {
+    if (parameters_.moe().empty()) return out_.copy(origin_.root.get("num_experts"));
+    out_.begin_list();
+    for (const MoeLayer& layer : parameters_.moe()) out_.integer(layer.experts);
+    out_.end_list();
+  }
+
+  // Layers of a pipeline and experts have files of their own, but in a universal folder.
+  bool is_here(const Named& n) const { return target_.is_universal || !parse_expert(n.name); }
+
   void module() {
+    if (target_.stages) return out_.none();
     const Value known = source_has("module") ? origin_.root.get("module") : Value();
     const bool is_dict = known && known.is_dict();
     if (is_dict) {
@@ -138,6 +153,7 @@ class ModelWriter {
       out_.begin_dict(pickle::DictType::kOrderedDict);
     }
     for (const Named& n : parameters_.all()) {
+      if (!is_here(n)) continue;
       out_.text(n.name);
       weight(n);
     }
@@ -161,22 +177,27 @@ class ModelWriter {
     weights_.emplace(n.name, out_.last());
   }
 
-  void buffer_names() { file_.names(parameters_.buffers()); }
+  void buffer_names() {
+    std::vector<std::string> names = parameters_.buffers();
+    std::erase_if(names, [&](const std::string& name) { return !target_.holds(model_rank_, name); });
+    file_.names(names);
+  }
 
   void param_shapes() {
     out_.begin_list();
     if (is_cut_) {
-      for (const SubGroup& g : sub_groups(target_)) shapes_of(g);
+      for (const FlatGroup& g : sub_groups(target_)) shapes_of(g);
     } else {
-      for (const FlatGroup& g : flat_groups(target_)) shapes_of(g);
+      for (const FlatGroup& g : flat_groups(target_, model_rank_, 0)) shapes_of(g);
     }
     out_.end_list();
   }
 
   void shapes_of(const FlatGroup& group) {
     std::vector<std::pair<std::string, Shape>> list;
-    for (const FlatParameter& p : group.parameters) list.emplace_back(p.name, p.shape);
-    file_.sizes("", list);
+    for (const FlatParameter& p : group.parameters) list.emplace_back(p.local_name, p.shape);
+    // DeepSpeed copies the file's parts where there are experts, and so makes plain tuples of torch.Size.
+    file_.sizes(list, parameters_.moe().empty() || target_.is_universal);
   }
 
   // DeepSpeed lists frozen parameters from stage 2 on.
@@ -186,7 +207,7 @@ class ModelWriter {
     std::vector<std::pair<std::string, Shape>> list;
     for (const std::string& name : frozen)
       list.emplace_back(name, target_.book.part(parameters_.at(name).weight()).shape);
-    file_.sizes("", list);
+    file_.sizes(list);
   }
 
   void frozen_param_fragments() {

@@ -15,10 +15,10 @@ using pickle::Value;
 using TensorOf = std::function<uint32_t(const Named&)>;
 
 // The ranges that a rank has of a group flattened whole.
-std::vector<Hole> ranges12(const TargetCheckpoint& target, const FlatGroup& group, int64_t data_rank,
+std::vector<Hole> ranges12(const TargetCheckpoint& target, const FlatGroup& group,
                            const TensorOf& tensor_of) {
   std::vector<Hole> out;
-  const int64_t begin = data_rank * group.partition, end = begin + group.partition;
+  const int64_t begin = group.rank * group.partition, end = begin + group.partition;
   for (const FlatParameter& p : group.parameters) {
     const int64_t from = std::max(begin, p.at), to = std::min(end, p.at + p.numel);
     if (from >= to) continue;
@@ -31,7 +31,7 @@ std::vector<Hole> ranges12(const TargetCheckpoint& target, const FlatGroup& grou
 }
 
 // The share that a rank has of each parameter of a sub-group.
-std::vector<Hole> ranges3(const TargetCheckpoint& target, const SubGroup& group, int64_t data_rank,
+std::vector<Hole> ranges3(const TargetCheckpoint& target, const FlatGroup& group, int64_t data_rank,
                           const TensorOf& tensor_of) {
   std::vector<Hole> out;
   for (const FlatParameter& p : group.parameters) {
@@ -66,10 +66,11 @@ TensorOf state_of(const std::string& state) {
 }
 
 // {'state': {number: {…}}, 'param_groups': […]}. `flat` writes a group's buffer of one state.
-template <class Group>
-void write_base_state(OutputPickle& file, const TargetCheckpoint& target, const std::vector<Group>& groups,
-                      const std::vector<std::vector<int64_t>>& params,
-                      const std::function<void(const Group&, const TensorOf&)>& flat) {
+// Of each optimizer group `params` says which of `groups` it is.
+using Params = std::vector<std::pair<size_t, std::vector<int64_t>>>;
+void write_base_state(OutputPickle& file, const TargetCheckpoint& target,
+                      const std::vector<FlatGroup>& groups, const Params& params,
+                      const std::function<void(const FlatGroup&, const TensorOf&)>& flat) {
   pickle::Pickler& out = file.out();
   out.begin_dict();
   out.text("state");
@@ -94,7 +95,7 @@ void write_base_state(OutputPickle& file, const TargetCheckpoint& target, const 
   out.end_dict();
   out.text("param_groups");
   out.begin_list();
-  for (size_t g = 0; g < params.size(); ++g) write_group_options(file, target, g, params[g]);
+  for (const auto& [group, numbers] : params) write_group_options(file, target, group, numbers);
   out.end_list();
   out.end_dict();
 }
@@ -104,14 +105,14 @@ std::string file_name(const TargetCheckpoint& target, int64_t model_rank, int64_
              model_rank < 10 ? "0" : "", model_rank, "_optim_states.pt");
 }
 
-void write_slice_mappings(OutputPickle& file, const FlatGroup& group, int64_t data_rank) {
+void write_slice_mappings(OutputPickle& file, const FlatGroup& group) {
   pickle::Pickler& out = file.out();
-  const int64_t begin = data_rank * group.partition, end = begin + group.partition;
+  const int64_t begin = group.rank * group.partition, end = begin + group.partition;
   out.begin_dict(pickle::DictType::kOrderedDict);
   for (const FlatParameter& p : group.parameters) {
     const int64_t from = std::max(begin, p.at), to = std::min(end, p.at + p.numel);
     if (from >= to) continue;
-    out.text(p.name);
+    out.text(p.local_name);
     out.begin_object();
     out.global("deepspeed.utils.tensor_fragment", "fragment_address");
     out.begin_tuple(0);
@@ -153,34 +154,34 @@ void write_file(const TargetCheckpoint& target, int64_t model_rank, int64_t data
 }  // namespace
 
 void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank) {
-  const std::vector<FlatGroup> groups = flat_groups(target);
-  std::vector<std::vector<int64_t>> params;
-  for (size_t g = 0; g < groups.size(); ++g) params.push_back({static_cast<int64_t>(g)});
+  const std::vector<FlatGroup> groups = flat_groups(target, model_rank, data_rank);
+  Params params;
+  for (size_t g = 0; g < groups.size(); ++g) params.push_back({groups[g].group, {static_cast<int64_t>(g)}});
   const bool own_padding = target.is_bf16_optimizer();
   write_file(target, model_rank, data_rank, [&](OutputPickle& file) {
     pickle::Pickler& out = file.out();
     if (!own_padding) write_scaler(file, target);
     write_clip_grad(file, target);
     out.text("base_optimizer_state");
-    write_base_state<FlatGroup>(file, target, groups, params, [&](const FlatGroup& g, const TensorOf& of) {
-      file.flat(dtype_of(target, g, of), g.partition, g.partition, ranges12(target, g, data_rank, of));
+    write_base_state(file, target, groups, params, [&](const FlatGroup& g, const TensorOf& of) {
+      file.flat(dtype_of(target, g, of), g.partition, g.partition, ranges12(target, g, of));
     });
     out.text("single_partition_of_fp32_groups");
     out.begin_list();
     for (const FlatGroup& g : groups) {
-      const int64_t shown = g.partition - (own_padding ? 0 : g.padding_of(data_rank));
-      file.flat(dtype_of(target, g, kMasterOf), g.partition, shown, ranges12(target, g, data_rank, kMasterOf),
-                true);
+      const int64_t shown = g.partition - (own_padding ? 0 : g.padding());
+      file.flat(dtype_of(target, g, kMasterOf), g.partition, shown, ranges12(target, g, kMasterOf), true);
     }
     out.end_list();
     if (!own_padding) {
       out.text("zero_stage");
       file.enumerator("deepspeed.runtime.zero.config", "ZeroStageEnum", target.stage);
     }
-    std::vector<int64_t> paddings, counts(groups.size(), target.dp);
+    std::vector<int64_t> paddings, counts;
     for (const FlatGroup& g : groups) {
-      const int64_t at_the_end = data_rank + 1 < target.dp ? 0 : g.partition * target.dp - g.used;
-      paddings.push_back(own_padding ? at_the_end : g.padding_of(data_rank));
+      counts.push_back(g.ranks);
+      const int64_t at_the_end = g.rank + 1 < g.ranks ? 0 : g.partition * g.ranks - g.used;
+      paddings.push_back(own_padding ? at_the_end : g.padding());
     }
     write_integers(file, "group_paddings", paddings);
     if (!own_padding) {
@@ -197,15 +198,17 @@ void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, in
     out.text("ds_version"), out.text(target.ds_version);
     out.text("param_slice_mappings");
     out.begin_list();
-    for (const FlatGroup& g : groups) write_slice_mappings(file, g, data_rank);
+    for (const FlatGroup& g : groups) write_slice_mappings(file, g);
     out.end_list();
   });
 }
 
 void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank) {
-  const std::vector<SubGroup> groups = sub_groups(target);
-  std::vector<std::vector<int64_t>> params(target.parameters.groups().size());
-  for (size_t i = 0; i < groups.size(); ++i) params[groups[i].group].push_back(static_cast<int64_t>(i));
+  const std::vector<FlatGroup> groups = sub_groups(target);
+  Params params(target.parameters.groups().size());
+  for (size_t g = 0; g < params.size(); ++g) params[g].first = g;
+  for (size_t i = 0; i < groups.size(); ++i)
+    params[groups[i].group].second.push_back(static_cast<int64_t>(i));
   write_file(target, model_rank, data_rank, [&](OutputPickle& file) {
     pickle::Pickler& out = file.out();
     out.text("zero_stage");
@@ -215,15 +218,15 @@ void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int
     if (!target.source.config_number("", "gradient_clipping")) write_kept_clip_grad(file, target);
     file.entry("partition_count", target.dp);
     out.text("optimizer_state_dict");
-    const auto flat = [&](const SubGroup& g, const TensorOf& of, bool requires_grad) {
+    const auto flat = [&](const FlatGroup& g, const TensorOf& of, bool requires_grad) {
       file.flat(dtype_of(target, g, of), g.partition, g.partition, ranges3(target, g, data_rank, of),
                 requires_grad);
     };
-    write_base_state<SubGroup>(file, target, groups, params,
-                               [&](const SubGroup& g, const TensorOf& of) { flat(g, of, false); });
+    write_base_state(file, target, groups, params,
+                     [&](const FlatGroup& g, const TensorOf& of) { flat(g, of, false); });
     out.text("fp32_flat_groups");
     out.begin_list();
-    for (const SubGroup& g : groups) flat(g, kMasterOf, true);
+    for (const FlatGroup& g : groups) flat(g, kMasterOf, true);
     out.end_list();
   });
 }

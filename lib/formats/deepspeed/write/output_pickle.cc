@@ -26,23 +26,26 @@ void OutputPickle::flat(DType dtype, int64_t numel, int64_t shown, const std::ve
 
 void OutputPickle::empty_tensor(DType dtype) { text(archive_.add_storage(0), dtype, 0, {0}, false); }
 
-void OutputPickle::size(const Shape& shape) {
-  out_.begin_call();
-  out_.global("torch", "Size");
-  out_.begin_tuple(1);
+void OutputPickle::size(const Shape& shape, bool as_torch_size) {
+  if (as_torch_size) {
+    out_.begin_call();
+    out_.global("torch", "Size");
+    out_.begin_tuple(1);
+  }
   out_.begin_tuple(shape.size());
   for (const int64_t n : shape) out_.integer(n);
   out_.end_tuple();
-  out_.end_tuple();
-  out_.end_call();
+  if (as_torch_size) {
+    out_.end_tuple();
+    out_.end_call();
+  }
 }
 
-void OutputPickle::sizes(std::string_view name, const std::vector<std::pair<std::string, Shape>>& list) {
-  if (!name.empty()) key(name);
+void OutputPickle::sizes(const std::vector<std::pair<std::string, Shape>>& list, bool as_torch_size) {
   out_.begin_dict(pickle::DictType::kOrderedDict);
   for (const auto& [parameter, shape] : list) {
     key(parameter);
-    size(shape);
+    size(shape, as_torch_size);
   }
   out_.end_dict();
 }

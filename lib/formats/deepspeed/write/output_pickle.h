@@ -28,8 +28,7 @@ class OutputPickle {
   void flat(DType dtype, int64_t numel, int64_t shown, const std::vector<Hole>& holes,
             bool requires_grad = false);
   void empty_tensor(DType dtype);  // of shape (0,)
-  void size(const Shape& shape);   // torch.Size
-  void sizes(std::string_view key, const std::vector<std::pair<std::string, Shape>>& list);
+  void sizes(const std::vector<std::pair<std::string, Shape>>& list, bool as_torch_size = true);
   // `cls(number)`, as an enum is pickled.
   void enumerator(std::string_view module, std::string_view cls, int64_t value);
   void names(const std::vector<std::string>& list);
@@ -37,6 +36,7 @@ class OutputPickle {
   void finish() { std::move(archive_).lay_out(name_, out_.finish(), book_.layout()); }
 
  private:
+  void size(const Shape& shape, bool as_torch_size);
   void text(std::string_view key, DType dtype, int64_t storage_numel, const Shape& shape, bool requires_grad);
 
   ShardBook& book_;

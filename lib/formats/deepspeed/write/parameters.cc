@@ -4,6 +4,7 @@
 #include <set>
 
 #include "lib/base/text.h"
+#include "lib/formats/deepspeed/shapes.h"
 #include "lib/io/input.h"
 #include "lib/pickle/value_text.h"
 
@@ -14,24 +15,6 @@ namespace {
 using pickle::Value;
 
 bool is_one_number(const Tensor& t) { return numel_of(t.shape) == 1; }
-
-// Names of a dict's entries.
-std::vector<std::string> keys_of(const Value& dict) {
-  std::vector<std::string> out;
-  if (!dict || !dict.is_dict()) return out;
-  for (size_t i = 0; i < dict.size(); ++i)
-    if (const auto text = dict.entry(i).first.text()) out.emplace_back(*text);
-  return out;
-}
-
-// Undoes round_robin_gradients: those with number 0 modulo `ranks` came first, then those with 1, ….
-std::vector<std::string> without_round_robin(const std::vector<std::string>& stored, size_t ranks) {
-  std::vector<std::string> out(stored.size());
-  size_t at = 0;
-  for (size_t r = 0; r < ranks; ++r)
-    for (size_t i = r; i < stored.size(); i += ranks) out[i] = stored[at++];
-  return out;
-}
 
 }  // namespace
 
@@ -56,6 +39,7 @@ Parameters::Parameters(const Catalog& catalog, const WriteRequest& request, cons
                        std::vector<std::string>& notes)
     : catalog_(catalog) {
   collect(request);
+  find_parts(source);
   order(source);
   set_module_dtypes(request, source);
   group(source, notes);
@@ -111,12 +95,25 @@ void Parameters::collect(const WriteRequest& request) {
   }
 }
 
-// As the source's module has them; what it does not name follows.
+void Parameters::find_parts(const SourceObjects& source) {
+  std::vector<std::string> names;
+  for (const Named& n : all_) names.push_back(n.name);
+  pipeline_ = pipeline_layers(catalog_, source, names);
+  moe_ = moe_layers(catalog_, source, names);
+  for (const MoeLayer& layer : moe_) experts_.emplace(layer.prefix, layer.experts);
+}
+
+// As the source's module and files have them; what they do not name follows.
 void Parameters::order(const SourceObjects& source) {
   std::map<std::string, size_t, std::less<>> places;
+  const auto add = [&](const std::string& name) { places.try_emplace(name, places.size()); };
   for (const int64_t rank : source.model_ranks())
-    for (const std::string& name : keys_of(source.model(rank, 0).root.get("module")))
-      places.try_emplace(name, places.size());
+    for (const std::string& name : keys_of(source.model(rank, 0).root.get("module"))) add(name);
+  for (const PipelineLayer& layer : pipeline_)
+    for (const std::string& name : layer.names) add(name);
+  for (const MoeLayer& layer : moe_)
+    for (int64_t e = 0; e < layer.experts; ++e)
+      for (const std::string& part : layer.parts) add(layer.name(e, part));
   std::stable_sort(all_.begin(), all_.end(), [&](const Named& a, const Named& b) {
     const auto x = places.find(a.name), y = places.find(b.name);
     const size_t none = places.size();
@@ -148,60 +145,15 @@ void Parameters::set_module_dtypes(const WriteRequest& request, const SourceObje
   }
 }
 
-namespace {
-
-Error other_names(const Catalog& catalog, std::string what) {
-  return refused("deepspeed.groups", std::move(what))
-      .in_file(catalog.path)
-      .hint("parameters can be neither dropped nor renamed on the way to a DeepSpeed checkpoint");
-}
-
-}  // namespace
-
-// The source's groups, in the order in which its flat buffers have the parameters. At stage 3 its list is of
-// sub-groups: the groups' own `params` say how many each has.
 void Parameters::group(const SourceObjects& source, std::vector<std::string>& notes) {
-  const Value options = source.param_groups();
-  const Value shapes = source.empty() ? Value() : source.param_shapes(0);
-  std::set<std::string, std::less<>> trained;
+  std::vector<std::string> trained;
   for (const Named& n : all_)
-    if (n.is_trained()) trained.insert(n.name);
+    if (n.is_trained()) trained.push_back(n.name);
   if (trained.empty())
     throw refused("deepspeed.no_masters",
                   "it has no fp32 master weights, which a DeepSpeed checkpoint is made of")
         .in_file(catalog_.path);
-  if (!shapes || !shapes.is_sequence()) {
-    ParamGroup all;
-    for (const Named& n : all_)
-      if (n.is_trained()) all.names.push_back(n.name);
-    if (options && options.size() == 1) all.options = options.at(0);
-    groups_.push_back(std::move(all));
-    notes.push_back("the input keeps no parameter groups: all parameters are put into one, in its order");
-    return;
-  }
-  const bool sub_groups = source.stage() == 3;
-  const auto ranks = static_cast<size_t>(source.model(0, 0).root.get("dp_world_size").integer().value_or(1));
-  const bool round_robin = !sub_groups && source.config_flag("zero_optimization", "round_robin_gradients");
-  size_t at = 0;
-  const size_t count = sub_groups && options ? options.size() : shapes.size();
-  for (size_t g = 0; g < count; ++g) {
-    ParamGroup group;
-    if (options && g < options.size()) group.options = options.at(g);
-    size_t lists = 1;
-    if (sub_groups && group.options && group.options.get("params"))
-      lists = group.options.get("params").size();
-    for (; lists > 0 && at < shapes.size(); --lists, ++at)
-      for (std::string& name : keys_of(shapes.at(at))) group.names.push_back(std::move(name));
-    if (round_robin) group.names = without_round_robin(group.names, ranks);
-    for (const std::string& name : group.names)
-      if (trained.erase(name) == 0)
-        throw other_names(catalog_, cat("the optimizer's group ", g, " has the parameter ", escape(name, 100),
-                                        ", which is not among those to be written"));
-    groups_.push_back(std::move(group));
-  }
-  if (!trained.empty())
-    throw other_names(
-        catalog_, cat("none of the optimizer's groups has the parameter ", escape(*trained.begin(), 100)));
+  groups_ = read_groups(catalog_, source, trained, moe_, notes);
 }
 
 void Parameters::read_state_names(const SourceObjects& source) {
@@ -220,6 +172,10 @@ void Parameters::read_state_names(const SourceObjects& source) {
   for (auto* list : {&states_, &numbers_})
     std::stable_sort(list->begin(), list->end(),
                      [&](const std::string& a, const std::string& b) { return place(a) < place(b); });
+}
+
+int64_t Parameters::experts_of(std::string_view name) const {
+  return experts_.find(parse_expert(name).value().layer(name))->second;
 }
 
 // The reader puts the file's stem before the path where files differ.

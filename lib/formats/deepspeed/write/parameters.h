@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "lib/formats/deepspeed/write/source_objects.h"
+#include "lib/formats/deepspeed/write/param_groups.h"
 #include "lib/formats/writer.h"
 
 namespace uckpt::deepspeed {
@@ -28,14 +28,9 @@ struct Named {
   uint32_t weight() const { return module ? *module : master ? *master : *buffer; }
 };
 
-struct ParamGroup {
-  std::vector<std::string> names;  // in registration order
-  pickle::Value options;           // a dict; empty where the source keeps none
-};
-
 class Parameters {
  public:
-  // Throws refused `deepspeed.groups` where the source's groups speak of other parameters than there are, and
+  // Throws refused `deepspeed.groups` where the source speaks of other parameters than there are, and
   // `deepspeed.no_masters` where there is nothing to train.
   Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source,
              std::vector<std::string>& notes);
@@ -45,6 +40,14 @@ class Parameters {
   bool has(std::string_view name) const { return index_.contains(std::string(name)); }
   const std::vector<Named>& all() const { return all_; }  // as the module's state_dict has them
   const std::vector<ParamGroup>& groups() const { return groups_; }
+  const std::vector<PipelineLayer>& pipeline() const { return pipeline_; }
+  const std::vector<MoeLayer>& moe() const { return moe_; }
+  // How many experts the layer of an expert's weight has.
+  int64_t experts_of(std::string_view name) const;
+  // Groups the experts as `ep` ranks have them.
+  void spread_over(int64_t ep, const std::function<int64_t(const std::string&)>& numel_of) {
+    groups_ = spread_experts(catalog_, groups_, moe_, ep, numel_of);
+  }
   std::vector<std::string> frozen() const;   // in order, tied ones not
   std::vector<std::string> buffers() const;  // likewise
   const Shape& shape(const Named& n) const { return catalog_.tensors[n.weight()].shape; }
@@ -58,6 +61,7 @@ class Parameters {
  private:
   void collect(const WriteRequest& request);
   void set_module_dtypes(const WriteRequest& request, const SourceObjects& source);
+  void find_parts(const SourceObjects& source);
   void order(const SourceObjects& source);
   void group(const SourceObjects& source, std::vector<std::string>& notes);
   void read_state_names(const SourceObjects& source);
@@ -67,7 +71,10 @@ class Parameters {
   std::vector<Named> all_;
   std::unordered_map<std::string, size_t> index_;
   std::vector<ParamGroup> groups_;
-  std::unordered_map<std::string, uint32_t> loose_;  // by name
+  std::vector<PipelineLayer> pipeline_;
+  std::vector<MoeLayer> moe_;
+  std::map<std::string, int64_t, std::less<>> experts_;  // by the layer's prefix
+  std::unordered_map<std::string, uint32_t> loose_;      // by name
   std::vector<std::string> states_, numbers_;
 };
 

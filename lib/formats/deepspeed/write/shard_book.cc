@@ -56,18 +56,19 @@ std::optional<ShardBook::Part> ShardBook::find(uint32_t tensor) {
 ShardBook::Part ShardBook::part(uint32_t tensor) { return find(tensor).value(); }
 
 void ShardBook::own(uint32_t tensor) {
-  if (const auto part = find(tensor)) owned_.try_emplace(part->shard, true);
+  if (const auto part = find(tensor)) owners_.try_emplace(part->shard, model_rank_);
 }
 
 Hole ShardBook::range(uint32_t tensor, int64_t first, int64_t count) {
   const uint32_t shard = part(tensor).shard;
-  const auto owned = owned_.find(shard);
-  return {shard, 0, 0, first, count, catalog_.tensors[tensor].dtype, owned == owned_.end() || !owned->second};
+  const auto owner = owners_.find(shard);
+  const bool is_copy = owner == owners_.end() || owner->second != model_rank_;
+  return {shard, 0, 0, first, count, catalog_.tensors[tensor].dtype, is_copy};
 }
 
 Hole ShardBook::whole(uint32_t tensor, DType dtype) {
   const Part p = part(tensor);
-  const bool is_copy = !owned_.try_emplace(p.shard, false).second;
+  const bool is_copy = !owners_.try_emplace(p.shard, kWhole).second;
   return {p.shard, 0, 0, 0, p.numel, dtype, is_copy};
 }
 

@@ -15,8 +15,11 @@ class ShardBook {
   // `cut`: what each tensor parallel rank holds; null where every rank holds all.
   ShardBook(const Catalog& catalog, TargetLayout& layout, const Shards* cut);
 
-  // All that follows is of this tensor parallel rank.
-  void turn_to(int64_t tp_rank) { rank_ = static_cast<size_t>(tp_rank); }
+  // All that follows is of this model rank, whose shards are those of the tensor parallel rank.
+  void turn_to(int64_t model_rank, int64_t tp_rank) {
+    model_rank_ = model_rank;
+    rank_ = static_cast<size_t>(tp_rank);
+  }
 
   // What the rank holds of a tensor; nothing where its share is empty.
   struct Part {
@@ -27,7 +30,8 @@ class ShardBook {
   std::optional<Part> find(uint32_t tensor);
   Part part(uint32_t tensor);  // of one that the rank has
 
-  // This rank writes the shard in ranges, all of it: what else is written of it are copies.
+  // This model rank writes the shard in ranges, all of it, if no other does so: what else is written of it
+  // are copies.
   void own(uint32_t tensor);
   Hole range(uint32_t tensor, int64_t first, int64_t count);
   // All of the shard; a copy where it was owned or written before.
@@ -38,16 +42,18 @@ class ShardBook {
   TargetLayout& layout() { return layout_; }
 
  private:
+  static constexpr int64_t kWhole = -1;  // written in one piece
   Part whole_part(uint32_t tensor);
 
   const Catalog& catalog_;
   TargetLayout& layout_;
   const Shards* cut_;
-  size_t rank_ = 0;
+  int64_t model_rank_ = 0;
+  size_t rank_ = 0;                                          // tensor parallel
   std::vector<std::map<uint32_t, const Shard*>> shards_of_;  // by rank, tensor
   std::map<std::pair<size_t, uint32_t>, Part> parts_;        // by rank, tensor
   std::map<uint32_t, Part> wholes_;                          // by tensor
-  std::map<uint32_t, bool> owned_;                           // shards; true: in ranges
+  std::map<uint32_t, int64_t> owners_;                       // of shards: the model rank, or kWhole
 };
 
 }  // namespace uckpt::deepspeed

@@ -35,6 +35,17 @@ void write_default_options(pickle::Pickler& out, double lr) {
   flag("decoupled_weight_decay", true);
 }
 
+// A group of experts is named after the ranks that share them; `ep` is 0 where these are not known.
+void write_expert_options(pickle::Pickler& out, const Value& options, int64_t ep) {
+  for (size_t i = 0; i < options.size(); ++i) {
+    const auto [key, value] = options.entry(i);
+    const std::string_view text = key.text().value_or("");
+    if (text == "params" || text == "param_names" || (text == "name" && ep == 0)) continue;
+    out.copy(key);
+    text == "name" ? out.text(cat("ep_size_", ep)) : out.copy(value);
+  }
+}
+
 // The learning rate that a source without options still knows.
 double known_rate(const SourceObjects& source, size_t group) {
   const Value model = source.model(0, 0).root;
@@ -94,12 +105,18 @@ void write_ds_config(OutputPickle& file, const TargetCheckpoint& target) {
 void write_group_options(OutputPickle& file, const TargetCheckpoint& target, size_t group,
                          const std::vector<int64_t>& params) {
   pickle::Pickler& out = file.out();
-  const Value options = target.parameters.groups()[group].options;
+  const auto& [names, options, ep] = target.parameters.groups()[group];
   out.begin_dict();
-  if (options) {
+  if (options && ep > 0) {
+    write_expert_options(out, options, target.is_universal ? 0 : ep);
+  } else if (options) {
     out.copy_entries(options, {"params", "param_names"});
   } else {
     write_default_options(out, known_rate(target.source, group));
+    if (ep > 0) {
+      out.text("name"), out.text(cat("ep_size_", ep));
+      out.text("moe"), out.boolean(true);
+    }
   }
   out.text("params");
   out.begin_list();

@@ -48,7 +48,12 @@ void SourceObjects::take(const Object& object, std::unique_ptr<pickle::Document>
       optimizers_.emplace(at, root.get("optimizer_state_dict"));
       return;
     case Role::kLayer:
+      layers_.emplace(parsed->layer, root);
+      layer_names_have_rank_ |= name.find("-model_0") != std::string::npos;
+      return;
     case Role::kExpert:
+      experts_.emplace(parsed->layer, root);
+      return;
     case Role::kExpertOptimizer:
       return;
   }
@@ -108,18 +113,22 @@ Value SourceObjects::group_state() const {
 
 Value SourceObjects::ds_config() const { return entry(model(0, 0).root, "ds_config"); }
 
+Value SourceObjects::config(std::string_view section, std::string_view key) const {
+  return entry(section.empty() ? ds_config() : entry(ds_config(), section), key);
+}
+
 std::optional<double> SourceObjects::config_number(std::string_view section, std::string_view key) const {
-  const Value found = entry(section.empty() ? ds_config() : entry(ds_config(), section), key);
+  const Value found = config(section, key);
   return found ? found.number() : std::nullopt;
 }
 
 std::string SourceObjects::config_text(std::string_view section, std::string_view key) const {
-  const Value found = entry(entry(ds_config(), section), key);
+  const Value found = config(section, key);
   return std::string(found ? found.text().value_or("") : "");
 }
 
 bool SourceObjects::config_flag(std::string_view section, std::string_view key) const {
-  const Value found = entry(entry(ds_config(), section), key);
+  const Value found = config(section, key);
   return found && found.boolean().value_or(false);
 }
 

@@ -39,7 +39,7 @@ class SourceObjects {
     return model(model_rank, 0).root.get("param_shapes");
   }
   pickle::Value ds_config() const;
-  // A number of ds_config below sections: {"zero_optimization", "sub_group_size"}.
+  // Entries of ds_config: of a section ("zero_optimization"), or of the top ("").
   std::optional<double> config_number(std::string_view section, std::string_view key) const;
   std::string config_text(std::string_view section, std::string_view key) const;
   bool config_flag(std::string_view section, std::string_view key) const;
@@ -47,12 +47,21 @@ class SourceObjects {
   bool empty() const { return models_.empty(); }
   std::vector<int64_t> model_ranks() const;
 
+  // The dicts of a pipeline's layer files, by number, and whether their names say the tensor parallel rank.
+  const std::map<int64_t, pickle::Value>& layers() const { return layers_; }
+  bool layer_names_have_rank() const { return layer_names_have_rank_; }
+  // Of each MoE layer, by number, the dict of one of its experts.
+  const std::map<int64_t, pickle::Value>& experts() const { return experts_; }
+
  private:
+  pickle::Value config(std::string_view section, std::string_view key) const;
   void take(const Object& object, std::unique_ptr<pickle::Document> document);
 
   std::vector<std::unique_ptr<pickle::Document>> documents_;
   std::map<std::pair<int64_t, int64_t>, Origin> models_;  // model rank, data rank
   std::map<std::pair<int64_t, int64_t>, pickle::Value> optimizers_;
+  std::map<int64_t, pickle::Value> layers_, experts_;
+  bool layer_names_have_rank_ = false;
   pickle::Value universal_state_;
 };
 

@@ -3,6 +3,7 @@
 
 #include "lib/formats/deepspeed/write/output_pickle.h"
 #include "lib/formats/deepspeed/write/parameters.h"
+#include "lib/formats/deepspeed/write/stages.h"
 
 namespace uckpt::deepspeed {
 
@@ -13,9 +14,17 @@ struct TargetCheckpoint {
   std::vector<std::string>& notes;
   std::string folder;  // "global_step4/"
   std::string ds_version;
-  int stage = 1;  // of ZeRO
-  int64_t dp = 1, tp = 1, pp = 1;
+  int stage = 1;                   // of ZeRO
+  int64_t dp = 1, tp = 1, pp = 1;  // of experts each of their groups knows how many ranks have them
+  std::optional<Stages> stages = std::nullopt;  // of a pipeline
+  bool is_universal = false;                    // one folder for any mesh
   bool is_bf16 = false;
+
+  // Model ranks count the stages' tensor parallel ranks one after the other.
+  int64_t stage_of(int64_t model_rank) const { return model_rank / tp; }
+  bool holds(int64_t model_rank, const std::string& name) const {
+    return !stages || stages->hold(stage_of(model_rank), name);
+  }
   // DeepSpeed's BF16_Optimizer, whose files have fewer entries and keep their padding.
   bool is_bf16_optimizer() const;
 };
@@ -23,30 +32,34 @@ struct TargetCheckpoint {
 // How one group's flat buffer lies over the ranks (formats: DeepSpeed's stage_1_and_2.py).
 struct FlatParameter {
   std::string name;
+  std::string local_name;  // with the number that an expert has on its rank
   Shape shape;
   int64_t numel, at;  // elements
   int64_t filler;     // after it
 };
 struct FlatGroup {
+  size_t group = 0;                       // of the optimizer's
+  int64_t ranks = 1, rank = 0;            // which partition this is: of experts, the data rank is not it
   std::vector<FlatParameter> parameters;  // in storage order
   int64_t used = 0;                       // elements, filler counted
   int64_t partition = 0;                  // elements of one rank, padding counted
-  int64_t padding_of(int64_t rank) const;
+  int64_t padding() const;
 };
 
-// Stages 1 and 2: the groups are flattened whole and cut into equal partitions.
-std::vector<FlatGroup> flat_groups(const TargetCheckpoint& target);
+// Stages 1 and 2: the groups are flattened whole and cut into equal partitions. A group of which a pipeline
+// stage has nothing is not there.
+std::vector<FlatGroup> flat_groups(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank);
 // Stage 3: each parameter is cut by itself. `at` and `partition` count the elements of one rank.
-struct SubGroup : FlatGroup {
-  size_t group = 0;
-};
-std::vector<SubGroup> sub_groups(const TargetCheckpoint& target);
+std::vector<FlatGroup> sub_groups(const TargetCheckpoint& target);
 int64_t share_of(const TargetCheckpoint& target, int64_t numel);  // ceil(numel / dp)
 
 // The files.
 // The model file of stages 1 and 2, of stage 3, or of a universal folder under the names of both.
 enum class ModelForm : uint8_t { kWhole, kStage3 };
 void add_model_file(const TargetCheckpoint& target, ModelForm form, int64_t model_rank, int64_t data_rank);
+// The files of a pipeline's layers, and of experts, for one tensor parallel rank.
+void add_layer_files(const TargetCheckpoint& target, int64_t tp_rank);
+void add_expert_files(const TargetCheckpoint& target, int64_t tp_rank);
 void add_optimizer_file12(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank);
 void add_universal_files(const TargetCheckpoint& target);
 void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int64_t data_rank);

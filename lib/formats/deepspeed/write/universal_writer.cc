@@ -37,7 +37,7 @@ void add_parameter(const TargetCheckpoint& target, const Named& n) {
   check_name(target, n.name);
   add_state_file(target, n.name, "fp32", *n.master);
   for (const auto& [state, tensor] : n.states) add_state_file(target, n.name, state, tensor);
-  const FlatParameter alone{n.name, target.parameters.shape(n), 0, 0, 0};
+  const FlatParameter alone{n.name, n.name, target.parameters.shape(n), 0, 0, 0};
   for (const auto& [state, tensor] : n.numbers) {
     OutputPickle file(target.book, cat(target.folder, "zero/", n.name, "/", state, ".pt"));
     write_number(file, target, state, {alone});
@@ -68,7 +68,7 @@ void add_optimizer_state(const TargetCheckpoint& target) {
   out.begin_dict();
   file.key("state");
   out.begin_dict();
-  const std::vector<FlatGroup> groups = flat_groups(target);
+  const std::vector<FlatGroup> groups = flat_groups(target, 0, 0);
   for (size_t g = 0; g < groups.size(); ++g) {
     out.integer(static_cast<int64_t>(g));
     out.begin_dict();

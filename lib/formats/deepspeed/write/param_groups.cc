@@ -1,0 +1,363 @@
+#include "lib/formats/deepspeed/write/param_groups.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <optional>
+#include <tuple>
+
+#include "lib/base/text.h"
+#include "lib/formats/deepspeed/shapes.h"
+#include "lib/pickle/json.h"
+
+namespace uckpt::deepspeed {
+
+namespace {
+
+using pickle::Value;
+
+Value entry(const Value& dict, std::string_view key) {
+  return dict && dict.is_dict() ? dict.get(key) : Value();
+}
+
+// Undoes round_robin_gradients: those with number 0 modulo `ranks` came first, then those with 1, ….
+std::vector<std::string> without_round_robin(const std::vector<std::string>& stored, size_t ranks) {
+  std::vector<std::string> out(stored.size());
+  size_t at = 0;
+  for (size_t r = 0; r < ranks; ++r)
+    for (size_t i = r; i < stored.size(); i += ranks) out[i] = stored[at++];
+  return out;
+}
+
+// Are these the options of one and the same group, whatever parameters a rank has of it?
+std::string options_text(const Value& options, std::initializer_list<std::string_view> except) {
+  std::string out;
+  for (size_t i = 0; options && options.is_dict() && i < options.size(); ++i) {
+    const auto [key, value] = options.entry(i);
+    if (key.text() && std::find(except.begin(), except.end(), *key.text()) != except.end()) continue;
+    out += cat(pickle::to_json(key, {}), "=", pickle::to_json(value, {}), ";");
+  }
+  return out;
+}
+
+const MoeLayer* layer_of(const std::vector<MoeLayer>& layers, const std::string& name) {
+  const auto at = parse_expert(name);
+  if (!at) return nullptr;
+  for (const MoeLayer& l : layers)
+    if (l.prefix == at->layer(name)) return &l;
+  return nullptr;
+}
+
+bool has_experts(const ParamGroup& group) {
+  return std::any_of(group.names.begin(), group.names.end(),
+                     [](const std::string& name) { return parse_expert(name).has_value(); });
+}
+
+// How many experts of each layer a rank has, by the layer's prefix.
+using LocalCounts = std::map<std::string, int64_t, std::less<>>;
+
+LocalCounts count_local(const std::vector<ParamGroup>& groups) {
+  LocalCounts out;
+  for (const ParamGroup& g : groups) {
+    for (const std::string& name : g.names) {
+      const auto at = parse_expert(name);
+      if (!at) continue;
+      int64_t& count = out[std::string(at->layer(name))];
+      count = std::max(count, at->number + 1);
+    }
+  }
+  return out;
+}
+
+// Each rank has its own experts under local numbers, and the lists are those of one rank: the others' follow
+// it, expert by expert.
+void add_other_experts(ParamGroup& group, const LocalCounts& local, const std::vector<MoeLayer>& layers) {
+  using Place = std::pair<int64_t, int64_t>;  // number of the layer, of the expert
+  std::vector<std::pair<Place, std::string>> experts;
+  std::vector<std::string> others;
+  for (const std::string& name : group.names) {
+    const MoeLayer* layer = layer_of(layers, name);
+    if (!layer) {
+      others.push_back(name);
+      continue;
+    }
+    const auto at = parse_expert(name);
+    const int64_t step = local.find(layer->prefix)->second;
+    group.ep = std::max(group.ep, layer->experts / step);
+    for (int64_t e = at->number; e < layer->experts; e += step)
+      experts.emplace_back(Place(layer->number, e), with_expert(name, *at, e));
+  }
+  std::stable_sort(experts.begin(), experts.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  group.names = std::move(others);
+  for (auto& [place, name] : experts) group.names.push_back(std::move(name));
+}
+
+class GroupReader {
+ public:
+  GroupReader(const Catalog& catalog, const SourceObjects& source, const std::vector<MoeLayer>& layers)
+      : catalog_(catalog), source_(source), layers_(layers) {}
+
+  // One list of groups a pipeline stage; empty if any stage does not say its own.
+  std::vector<std::vector<ParamGroup>> stages() const {
+    std::vector<std::vector<ParamGroup>> out;
+    if (source_.empty()) return out;
+    const int64_t count = source_.layers().empty() ? 1 : catalog_.mesh.pp;
+    const std::vector<int64_t> ranks = source_.model_ranks();
+    for (int64_t s = 0; s < count; ++s) {
+      if (count > 1 && !std::binary_search(ranks.begin(), ranks.end(), s * catalog_.mesh.tp)) return {};
+      auto groups = groups_of(s * catalog_.mesh.tp);
+      if (!groups) return {};
+      out.push_back(std::move(*groups));
+    }
+    return out;
+  }
+
+ private:
+  // At stage 3 the list of shapes is one of sub-groups: the groups' own `params` say how many each has.
+  std::optional<std::vector<ParamGroup>> groups_of(int64_t model_rank) const {
+    const Value options = source_.param_groups(model_rank), shapes = source_.param_shapes(model_rank);
+    if (!shapes || !shapes.is_sequence()) return std::nullopt;
+    const bool sub_groups = source_.stage() == 3;
+    std::vector<ParamGroup> out;
+    size_t at = 0;
+    const size_t count = sub_groups && options ? options.size() : shapes.size();
+    for (size_t g = 0; g < count; ++g) {
+      ParamGroup group;
+      if (options && g < options.size()) group.options = options.at(g);
+      size_t lists = 1;
+      if (const Value params = entry(group.options, "params"); sub_groups && params) lists = params.size();
+      for (; lists > 0 && at < shapes.size(); --lists, ++at)
+        for (std::string& name : keys_of(shapes.at(at))) group.names.push_back(std::move(name));
+      if (!sub_groups && source_.config_flag("zero_optimization", "round_robin_gradients"))
+        group.names = without_round_robin(group.names, partitions(model_rank, g));
+      out.push_back(std::move(group));
+    }
+    const LocalCounts local = count_local(out);
+    for (ParamGroup& group : out) add_other_experts(group, local, layers_);
+    return out;
+  }
+
+  size_t partitions(int64_t model_rank, size_t group) const {
+    const Value counts = entry(source_.zero_state(model_rank), "partition_count");
+    const bool is_list = counts && counts.is_sequence() && group < counts.size();
+    const auto count = is_list ? counts.at(group).integer()
+                               : entry(source_.model(model_rank, 0).root, "dp_world_size").integer();
+    return static_cast<size_t>(std::max<int64_t>(1, count.value_or(1)));
+  }
+
+  const Catalog& catalog_;
+  const SourceObjects& source_;
+  const std::vector<MoeLayer>& layers_;
+};
+
+// DeepSpeed drops a group of which a stage has no parameters: which groups these are is told from the options
+// of the stage that has most.
+std::vector<ParamGroup> join_stages(const Catalog& catalog,
+                                    const std::vector<std::vector<ParamGroup>>& stages) {
+  const auto widest = std::max_element(stages.begin(), stages.end(),
+                                       [](const auto& a, const auto& b) { return a.size() < b.size(); });
+  const auto text = [](const ParamGroup& g) { return options_text(g.options, {"params", "param_names"}); };
+  std::vector<ParamGroup> out;
+  for (const ParamGroup& g : *widest) out.emplace_back().options = g.options;
+  std::set<std::string> seen;  // tied weights are in several stages
+  for (const auto& stage : stages) {
+    size_t next = 0;
+    for (size_t g = 0; g < stage.size(); ++g, ++next) {
+      if (stage.size() < out.size()) {
+        const auto fits = [&](const ParamGroup& other) { return text(other) == text(stage[g]); };
+        if (std::count_if(out.begin(), out.end(), fits) != 1)
+          throw other_names(catalog, cat("a stage of the pipeline has ", stage.size(), " of ", out.size(),
+                                         " optimizer groups, and their options do not tell which"));
+        next = static_cast<size_t>(std::find_if(out.begin(), out.end(), fits) - out.begin());
+      }
+      for (const std::string& name : stage[g].names)
+        if (seen.insert(name).second) out[next].names.push_back(name);
+    }
+  }
+  // A module's tied modules come before its layers.
+  for (ParamGroup& g : out)
+    std::stable_partition(g.names.begin(), g.names.end(),
+                          [](const std::string& name) { return name.starts_with("tied_modules."); });
+  return out;
+}
+
+// All in one group, experts in another.
+std::vector<ParamGroup> group_plainly(const SourceObjects& source, const std::vector<std::string>& trained) {
+  std::vector<ParamGroup> out(2);
+  for (const std::string& name : trained) out[parse_expert(name) ? 1 : 0].names.push_back(name);
+  std::erase_if(out, [](const ParamGroup& g) { return g.names.empty(); });
+  const Value options = source.param_groups();
+  if (options && options.size() == out.size())
+    for (size_t g = 0; g < out.size(); ++g) out[g].options = options.at(g);
+  return out;
+}
+
+}  // namespace
+
+std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects& source,
+                                    const std::vector<std::string>& trained,
+                                    const std::vector<MoeLayer>& layers, std::vector<std::string>& notes) {
+  const auto stages = GroupReader(catalog, source, layers).stages();
+  if (stages.empty()) {
+    notes.push_back("the input keeps no parameter groups: all parameters are put into one, in its order");
+    return group_plainly(source, trained);
+  }
+  std::vector<ParamGroup> groups = stages.size() == 1 ? stages[0] : join_stages(catalog, stages);
+  std::set<std::string, std::less<>> left(trained.begin(), trained.end());
+  for (size_t g = 0; g < groups.size(); ++g)
+    for (const std::string& name : groups[g].names)
+      if (left.erase(name) == 0)
+        throw other_names(catalog, cat("the optimizer's group ", g, " has the parameter ", escape(name, 100),
+                                       ", which is not among those to be written"));
+  if (!left.empty())
+    throw other_names(catalog,
+                      cat("none of the optimizer's groups has the parameter ", escape(*left.begin(), 100)));
+  return groups;
+}
+
+std::vector<std::set<std::string>> stages_of_source(const Catalog& catalog, const SourceObjects& source) {
+  std::vector<std::set<std::string>> out;
+  for (const auto& groups : GroupReader(catalog, source, {}).stages()) {
+    auto& names = out.emplace_back();
+    for (const ParamGroup& g : groups) names.insert(g.names.begin(), g.names.end());
+  }
+  return out;
+}
+
+namespace {
+
+constexpr int64_t kMostInGroup = 178956971;  // elements of one rank, DeepSpeed's default
+
+class ExpertSpreader {
+ public:
+  ExpertSpreader(const Catalog& catalog, const std::vector<MoeLayer>& layers, int64_t ep,
+                 const std::function<int64_t(const std::string&)>& numel_of)
+      : catalog_(catalog), layers_(layers), ep_(ep), numel_of_(numel_of) {}
+
+  std::vector<ParamGroup> spread(const std::vector<ParamGroup>& groups) {
+    std::vector<ParamGroup> out;
+    std::vector<const ParamGroup*> pieces;
+    for (const ParamGroup& g : groups) {
+      if (has_experts(g)) {
+        check_all_experts(g);
+        pieces.push_back(&g);
+      } else {
+        out.push_back(g);
+      }
+    }
+    find_most(pieces);
+    for (size_t i = 0; i < pieces.size();) {
+      ParamGroup whole = *pieces[i];
+      for (++i; i < pieces.size() && is_continued(*pieces[i - 1], *pieces[i]); ++i)
+        whole.names.insert(whole.names.end(), pieces[i]->names.begin(), pieces[i]->names.end());
+      sort_as_in_module(whole.names);
+      for (ParamGroup& part : split(whole)) out.push_back(std::move(part));
+    }
+    return out;
+  }
+
+ private:
+  void check_all_experts(const ParamGroup& group) const {
+    for (const std::string& name : group.names)
+      if (!layer_of(layers_, name))
+        throw refused("deepspeed.experts", "its optimizer group has experts too, which DeepSpeed keeps apart")
+            .in_file(catalog_.path)
+            .in_tensor(name);
+  }
+
+  void sort_as_in_module(std::vector<std::string>& names) const {
+    std::vector<std::tuple<int64_t, int64_t, size_t>> places;  // layer, expert, as it was
+    for (const std::string& name : names)
+      places.emplace_back(layer_of(layers_, name)->number, parse_expert(name)->number, places.size());
+    std::sort(places.begin(), places.end());
+    std::vector<std::string> sorted;
+    for (const auto& [layer, expert, i] : places) sorted.push_back(std::move(names[i]));
+    names = std::move(sorted);
+  }
+
+  // The number that an expert has on its rank, and whether that is the first rank.
+  static std::pair<int64_t, bool> local_of(const MoeLayer& layer, const std::string& name, int64_t ranks) {
+    const int64_t number = parse_expert(name)->number, local = layer.experts / ranks;
+    return {number % local, number < local};
+  }
+
+  // What the first of a group's own ranks has of it, in elements.
+  int64_t local_numel(const ParamGroup& group) const {
+    int64_t sum = 0;
+    for (const std::string& name : group.names)
+      if (local_of(*layer_of(layers_, name), name, group.ep).second) sum += numel_of_(name);
+    return sum;
+  }
+
+  static bool same_options(const ParamGroup& a, const ParamGroup& b) {
+    const auto text = [](const ParamGroup& g) {
+      return options_text(g.options, {"params", "param_names", "name"});
+    };
+    return text(a) == text(b);
+  }
+
+  // The size at which groups are full is an argument of the program's: where it is not the default one, the
+  // groups show what it can be.
+  void find_most(const std::vector<const ParamGroup*>& pieces) {
+    int64_t low = 0, high = std::numeric_limits<int64_t>::max();
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      low = std::max(low, local_numel(*pieces[i]));
+      if (i > 0 && pieces[i]->ep == pieces[i - 1]->ep && same_options(*pieces[i], *pieces[i - 1]))
+        high = std::min(high, local_numel(*pieces[i - 1]) + numel_of_(pieces[i]->names.front()) - 1);
+    }
+    if (low <= high) most_ = std::clamp(most_, low, high);
+  }
+
+  // Is the next group the rest of one that DeepSpeed split: for other ranks, or because it was full?
+  bool is_continued(const ParamGroup& group, const ParamGroup& next) const {
+    return same_options(group, next) &&
+           (group.ep != next.ep || local_numel(group) + numel_of_(next.names.front()) > most_);
+  }
+
+  std::vector<ParamGroup> split(const ParamGroup& group) const {
+    using Local = std::tuple<int64_t, int64_t, std::string>;  // layer, expert, what of it
+    std::map<int64_t, std::vector<ParamGroup>> by_ranks;
+    std::map<int64_t, int64_t> filled;  // elements in the last of them
+    std::map<Local, size_t> part_of;
+    for (const std::string& name : group.names) {
+      const MoeLayer& layer = *layer_of(layers_, name);
+      const int64_t ranks = std::min(ep_, layer.experts);
+      if (layer.experts % ranks != 0)
+        throw trouble("usage.layout", cat("--layout ep: ", ranks, " ranks cannot share the ", layer.experts,
+                                          " experts of ", escape(layer.prefix, 100), "* alike"));
+      const auto [number, is_first] = local_of(layer, name, ranks);
+      auto& parts = by_ranks[ranks];
+      const Local local(layer.number, number, name.substr(parse_expert(name)->number_end));
+      if (is_first) {  // what the first rank has decides for all
+        const int64_t numel = numel_of_(name);
+        if (parts.empty() || filled[ranks] + numel > most_) {
+          parts.push_back({{}, group.options, ranks});
+          filled[ranks] = 0;
+        }
+        filled[ranks] += numel;
+        part_of.emplace(local, parts.size() - 1);
+      }
+      parts[part_of.at(local)].names.push_back(name);
+    }
+    std::vector<ParamGroup> out;
+    for (auto& [ranks, parts] : by_ranks)
+      for (ParamGroup& part : parts) out.push_back(std::move(part));
+    return out;
+  }
+
+  const Catalog& catalog_;
+  const std::vector<MoeLayer>& layers_;
+  int64_t ep_, most_ = kMostInGroup;
+  const std::function<int64_t(const std::string&)>& numel_of_;
+};
+
+}  // namespace
+
+std::vector<ParamGroup> spread_experts(const Catalog& catalog, const std::vector<ParamGroup>& groups,
+                                       const std::vector<MoeLayer>& layers, int64_t ep,
+                                       const std::function<int64_t(const std::string&)>& numel_of) {
+  return layers.empty() ? groups : ExpertSpreader(catalog, layers, ep, numel_of).spread(groups);
+}
+
+}  // namespace uckpt::deepspeed

@@ -1,0 +1,70 @@
+// The files of a pipeline's layers, and of experts: dicts of module weights.
+#include "lib/base/text.h"
+#include "lib/formats/deepspeed/write/target.h"
+
+namespace uckpt::deepspeed {
+
+namespace {
+
+std::string two_digits(int64_t number) { return cat(number < 10 ? "0" : "", number); }
+
+// One entry a weight, under the rest of its name behind `prefix`.
+class WeightDict {
+ public:
+  WeightDict(const TargetCheckpoint& target, std::string name)
+      : target_(target), file_(target.book, std::move(name)) {}
+
+  OutputPickle& file() { return file_; }
+
+  void add(const std::string& name, size_t prefix) {
+    const Named& n = target_.parameters.at(name);
+    file_.key(std::string_view(name).substr(prefix));
+    if (const auto seen = n.tied_to ? written_.find(*n.tied_to) : written_.end(); seen != written_.end())
+      return file_.out().again(seen->second);
+    if (const auto part = target_.book.find(n.weight())) {
+      file_.tensor(target_.book.whole(n.weight(), n.module_dtype), part->shape);
+    } else {
+      file_.empty_tensor(n.module_dtype);
+    }
+    written_.emplace(name, file_.out().last());
+  }
+
+ private:
+  const TargetCheckpoint& target_;
+  OutputPickle file_;
+  std::map<std::string, pickle::Pickler::Memo> written_;
+};
+
+}  // namespace
+
+void add_layer_files(const TargetCheckpoint& target, int64_t tp_rank) {
+  const bool has_rank = target.tp > 1 || target.source.layer_names_have_rank();
+  for (const PipelineLayer& layer : target.parameters.pipeline()) {
+    WeightDict dict(target, cat(target.folder, "layer_", two_digits(layer.number),
+                                has_rank ? cat("-model_", two_digits(tp_rank)) : "", "-model_states.pt"));
+    pickle::Pickler& out = dict.file().out();
+    out.begin_dict_like(layer.like);
+    for (const std::string& name : layer.names) dict.add(name, layer.prefix.size());
+    if (layer.like.state()) {
+      out.state();
+      out.copy(layer.like.state());
+    }
+    out.end_dict();
+    dict.file().finish();
+  }
+}
+
+void add_expert_files(const TargetCheckpoint& target, int64_t tp_rank) {
+  for (const MoeLayer& layer : target.parameters.moe()) {
+    for (int64_t e = 0; e < layer.experts; ++e) {
+      WeightDict dict(target, cat(target.folder, "layer_", layer.number, "_expert_", e, "_mp_rank_",
+                                  two_digits(tp_rank), "_model_states.pt"));
+      dict.file().out().begin_dict();
+      for (const std::string& part : layer.parts) dict.add(layer.name(e, part), 0);
+      dict.file().out().end_dict();
+      dict.file().finish();
+    }
+  }
+}
+
+}  // namespace uckpt::deepspeed
