@@ -97,11 +97,11 @@ Catalog open_for_conversion(const std::string& in, const ConvertOptions& options
   return catalog;
 }
 
-// The type that a tensor is to be cast to.
-std::optional<DType> cast_of(const Catalog& catalog, uint32_t tensor, const DTypeRules& rules) {
+// The type that is asked for, which may be the tensor's own: a module weight beside it may have another.
+std::optional<DType> wanted_dtype(const Catalog& catalog, uint32_t tensor, const DTypeRules& rules) {
   const Tensor& t = catalog.tensors[tensor];
   const std::optional<DType> wanted = rules.wanted(t);
-  if (!wanted || *wanted == t.dtype) return std::nullopt;
+  if (!wanted || *wanted == t.dtype) return wanted;
   if (!kernels::can_cast(t.dtype, *wanted))
     throw refused("dtype.cast", cat("it cannot be cast from ", name_of(t.dtype), " to ", name_of(*wanted)))
         .in_file(catalog.path)
@@ -119,8 +119,12 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   p.request.path = out;
   p.request.mesh = options.layout;
   p.request.shard_size = options.shard_size;
+  if (options.shard_size > 0 && !p.writer->takes_shard_size)
+    throw trouble("usage.shard_size",
+                  cat("--shard-size: ", p.writer->name, " output is not cut into files by size"));
   p.request.states_chosen = !options.selection.states.empty();
-  for (const uint32_t t : p.request.tensors) p.request.dtypes.push_back(cast_of(catalog, t, options.dtypes));
+  for (const uint32_t t : p.request.tensors)
+    p.request.dtypes.push_back(wanted_dtype(catalog, t, options.dtypes));
   if (p.writer->takes_mesh) {
     p.request.shards = cut_for_target(catalog, p.request.tensors, options);
   } else if (!options.layout.empty()) {

@@ -29,8 +29,8 @@ struct DTypeRules {
   };
   std::vector<Rule> rules;  // the first that takes a name wins
 
-  // The type to write the tensor in; nothing where it keeps its own. Only floating weights are cast: neither
-  // optimizer states, whose values a narrower type would lose, nor buffers.
+  // The type to write the tensor in, be it the one that it has; nothing where no rule says one. Only floating
+  // weights are cast: neither optimizer states, whose values a narrower type would lose, nor buffers.
   std::optional<DType> wanted(const Tensor& tensor) const;
 };
 // "bf16", "keep", or "fp32:PATTERN" for the names that the pattern of the language matches. Throws

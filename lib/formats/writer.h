@@ -40,7 +40,8 @@ struct Writer {
   std::string_view what;                     // one line for --help and README
   std::vector<std::string_view> extensions;  // ".h5"
   TargetLayout (*lay_out)(const Catalog& catalog, const WriteRequest& request);
-  bool takes_mesh = false;  // --layout says something about it, and tensors may be cut over its ranks
+  bool takes_mesh = false;        // --layout says something about it, and tensors may be cut over its ranks
+  bool takes_shard_size = false;  // it may be several files, of a size that --shard-size bounds
 };
 
 std::span<const Writer> writers();
