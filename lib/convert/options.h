@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "lib/convert/kept_plan.h"
 #include "lib/convert/whole.h"
 #include "lib/formats/format.h"
 #include "lib/ucl/name_pattern.h"
@@ -48,12 +50,14 @@ struct ConvertOptions {
   int threads = 0;         // 0: one a core
   int64_t max_mem = 0;     // bytes of our own memory for the copy; 0: a quarter of the machine's
   bool check_crc = true;
-  bool trust_copies = false;  // do not compare replicas and module weights
-  bool sync = true;           // the bytes are on the disk before the output gets its name
-  bool force = false;         // replace an existing output
-  bool verify = false;        // read the output back and compare its digests
-  bool allow_expand = false;  // write out views that are far larger than their bytes in the input
-  std::string created_by;     // "uckpt 0.1.0"
+  bool trust_copies = false;             // do not compare replicas and module weights
+  bool sync = true;                      // the bytes are on the disk before the output gets its name
+  bool force = false;                    // replace an existing output
+  bool verify = false;                   // read the output back and compare its digests
+  bool allow_expand = false;             // write out views that are far larger than their bytes in the input
+  std::string created_by;                // "uckpt 0.1.0"
+  std::vector<std::string> request;      // as typed, for a plan that is kept
+  std::shared_ptr<const KeptPlan> kept;  // --plan: do this and nothing else
 };
 
 // The same, with what the `convert` block of the spec asks for where `options` say nothing: the kind of the
