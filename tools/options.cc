@@ -190,6 +190,10 @@ void PlanFlags::add(CLI::App& app) {
       ->allow_extra_args(false);
   app.add_option("--shard-size", shard_size, "Bytes of one output file at most, where there may be several")
       ->type_name("SIZE");
+  app.add_option("--missing", missing,
+                 "zero: what the output needs and the input lacks (masters, optimizer states, groups) begins "
+                 "as for a new optimizer")
+      ->type_name("zero");
   rules.add(app);
   open.add(app);
   select.add(app);
@@ -211,6 +215,7 @@ std::vector<std::string> PlanFlags::request() const {
     if (is_set) out_list.emplace_back(name);
   };
   one("--to", to), one("--layout", layout), each("--dtype", dtypes), one("--shard-size", shard_size);
+  one("--missing", missing);
   one("--spec", rules.spec), one("--naming", rules.naming), one("--as", rules.as), each("--set", rules.set);
   one("--from", open.from), each("--limit", open.limits);
   each("--select", select.selection.select), each("--drop", select.selection.drop);
@@ -264,6 +269,9 @@ ConvertOptions ConvertFlags::checked() const {
     options.threads = static_cast<int>(std::min(kMost, parse_count("-j", threads, 1)));
   }
   if (!max_mem.empty()) options.max_mem = parse_size("--max-mem", max_mem);
+  if (!missing.empty() && missing != "zero")
+    throw trouble("usage.missing", cat("--missing: expected zero, found `", escape(missing, 60), "`"));
+  options.missing_zero = !missing.empty();
   options.check_crc = !no_crc;
   options.trust_copies = trust_copies;
   options.sync = !no_sync;

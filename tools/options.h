@@ -57,7 +57,7 @@ struct PlanFlags {
   OpenFlags open;
   RuleFlags rules;
   SelectFlags select;
-  std::string in, out, to, layout, shard_size;
+  std::string in, out, to, layout, shard_size, missing;
   std::vector<std::string> dtypes;  // TYPE or TYPE:PATTERN
   bool no_crc = false, trust_copies = false, allow_expand = false;
   void add(CLI::App& app);

@@ -114,6 +114,12 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   Prepared p;
   p.writer = &writer_for(options.to, out);
   p.request.tensors = select_tensors(catalog, options.selection);
+  std::vector<std::string> notes;
+  if (p.writer->complete) {
+    p.writer->complete(catalog, p.request.tensors, options.missing_zero, notes);
+  } else if (options.missing_zero) {
+    throw trouble("usage.missing", cat("--missing: ", p.writer->name, " output lacks nothing"));
+  }
   p.request.first_object = first_object;
   p.request.created_by = options.created_by;
   p.request.path = out;
@@ -131,6 +137,7 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
     throw trouble("usage.layout", cat("--layout: ", p.writer->name, " output is not cut over a mesh"));
   }
   p.layout = p.writer->lay_out(catalog, p.request);
+  p.layout.notes.insert(p.layout.notes.begin(), notes.begin(), notes.end());
   p.plan = plan::make_plan(catalog, p.layout, {options.check_crc, !options.trust_copies});
   const int threads = options.threads > 0 ? options.threads : exec::default_threads();
   p.buffers = exec::size_buffers(threads, options.max_mem > 0 ? options.max_mem : default_max_mem());

@@ -49,6 +49,7 @@ struct ConvertOptions {
   int64_t shard_size = 0;  // bytes of one output file at most, where the kind allows several; 0: all in one
   int threads = 0;         // 0: one a core
   int64_t max_mem = 0;     // bytes of our own memory for the copy; 0: a quarter of the machine's
+  bool missing_zero = false;  // --missing zero: what the output needs and the input lacks begins at zero
   bool check_crc = true;
   bool trust_copies = false;             // do not compare replicas and module weights
   bool sync = true;                      // the bytes are on the disk before the output gets its name

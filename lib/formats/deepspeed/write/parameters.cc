@@ -56,7 +56,7 @@ Parameters::Parameters(const Catalog& catalog, const WriteRequest& request, cons
                        std::vector<std::string>& notes)
     : catalog_(catalog) {
   collect(request);
-  order(source);
+  order(source, request.shards.get());
   set_module_dtypes(request, source);
   group(source, notes);
   read_state_names(source);
@@ -111,15 +111,19 @@ void Parameters::collect(const WriteRequest& request) {
   }
 }
 
-// As the source's module has them; what it does not name follows.
-void Parameters::order(const SourceObjects& source) {
+// As the source's module has them; what it does not name follows. Without one as the rules have them.
+void Parameters::order(const SourceObjects& source, const Shards* shards) {
   std::map<std::string, size_t, std::less<>> places;
   for (const int64_t rank : source.model_ranks())
     for (const std::string& name : keys_of(source.model(rank, 0).root.get("module")))
       places.try_emplace(name, places.size());
+  order_is_known_ = !places.empty() || shards || catalog_.kind == "torch";  // a state dict is in order
+  if (places.empty() && shards)
+    for (const RankShards& rank : shards->ranks)
+      for (const Shard& s : rank.shards) places.try_emplace(catalog_.tensors[s.tensor].name, s.order);
   std::stable_sort(all_.begin(), all_.end(), [&](const Named& a, const Named& b) {
     const auto x = places.find(a.name), y = places.find(b.name);
-    const size_t none = places.size();
+    const size_t none = SIZE_MAX;
     return (x == places.end() ? none : x->second) < (y == places.end() ? none : y->second);
   });
   for (size_t i = 0; i < all_.size(); ++i) index_[all_[i].name] = i;
@@ -176,7 +180,8 @@ void Parameters::group(const SourceObjects& source, std::vector<std::string>& no
       if (n.is_trained()) all.names.push_back(n.name);
     if (options && options.size() == 1) all.options = options.at(0);
     groups_.push_back(std::move(all));
-    notes.push_back("the input keeps no parameter groups: all parameters are put into one, in its order");
+    if (options)
+      notes.push_back("the input keeps no parameter groups: all parameters are put into one, in its order");
     return;
   }
   const bool sub_groups = source.stage() == 3;

@@ -44,6 +44,8 @@ class Parameters {
   const Named& at(std::string_view name) const { return all_[index_.at(std::string(name))]; }
   bool has(std::string_view name) const { return index_.contains(std::string(name)); }
   const std::vector<Named>& all() const { return all_; }  // as the module's state_dict has them
+  // Is that the order in which the program registers them?
+  bool order_is_known() const { return order_is_known_; }
   const std::vector<ParamGroup>& groups() const { return groups_; }
   std::vector<std::string> frozen() const;   // in order, tied ones not
   std::vector<std::string> buffers() const;  // likewise
@@ -58,7 +60,7 @@ class Parameters {
  private:
   void collect(const WriteRequest& request);
   void set_module_dtypes(const WriteRequest& request, const SourceObjects& source);
-  void order(const SourceObjects& source);
+  void order(const SourceObjects& source, const Shards* shards);
   void group(const SourceObjects& source, std::vector<std::string>& notes);
   void read_state_names(const SourceObjects& source);
   Named& add(const std::string& name);
@@ -69,6 +71,7 @@ class Parameters {
   std::vector<ParamGroup> groups_;
   std::unordered_map<std::string, uint32_t> loose_;  // by name
   std::vector<std::string> states_, numbers_;
+  bool order_is_known_ = false;
 };
 
 // The value of a tensor of one element, read now: layouts never wait for tensor data, but a number that a

@@ -62,7 +62,8 @@ void ShardBook::own(uint32_t tensor) {
 Hole ShardBook::range(uint32_t tensor, int64_t first, int64_t count) {
   const uint32_t shard = part(tensor).shard;
   const auto owned = owned_.find(shard);
-  return {shard, 0, 0, first, count, catalog_.tensors[tensor].dtype, owned == owned_.end() || !owned->second};
+  const DType dtype = optimizer_dtype(catalog_.tensors[tensor]);
+  return {shard, 0, 0, first, count, dtype, owned == owned_.end() || !owned->second};
 }
 
 Hole ShardBook::whole(uint32_t tensor, DType dtype) {
