@@ -58,20 +58,30 @@ class Convert final : public Verb {
            "  uckpt convert -j 4 --max-mem 2G ckpt/ model.h5         with less of the machine\n"
            "  uckpt convert --spec megatron/llama --as hf_llama ckpt/ model.h5   under the names of Hugging "
            "Face\n"
-           "  uckpt convert -n ckpt/ model.h5                        only show the plan\n";
+           "  uckpt convert -n ckpt/ model.h5                        only show the plan\n"
+           "  uckpt convert --plan plan.json                         exactly what `uckpt plan -o plan.json` "
+           "said\n";
   }
   void add_flags(CLI::App& app) override {
     flags_.add(app);
     progress_.add(app);
     app.add_flag("-n,--dry-run", dry_run_, "Write nothing, show the plan (as `uckpt plan`)");
     app.add_flag("--json", json_, "Answer in JSON");
+    app.add_option("--plan", plan_,
+                   "Do what this file of `uckpt plan -o` says, or nothing; IN and OUT are in it, and may be "
+                   "given anew")
+        ->type_name("FILE");
   }
   int run(Out& out) override {
-    const ConvertOptions options = flags_.checked();
+    if (!plan_.empty()) take_kept_plan();
+    ConvertOptions options = flags_.checked();
+    options.kept = kept_;
     const ProgressMode mode = progress_.checked();
     if (dry_run_) {
-      const PlanSummary summary = plan_conversion(flags_.in, flags_.out, options);
-      json_ ? print_plan_json(summary, out) : print_plan(summary, false, out);
+      std::string document;
+      const PlanSummary summary =
+          plan_conversion(flags_.in, flags_.out, options, json_ ? &document : nullptr);
+      json_ ? out.print(document) : print_plan(summary, false, out);
       return 0;
     }
     const std::unique_ptr<Progress> progress = make_progress(mode, progress_.quiet);
@@ -85,8 +95,28 @@ class Convert final : public Verb {
   }
 
  private:
+  // The plan's request takes the place of the flags, but for the paths where they are given.
+  void take_kept_plan() {
+    if (!flags_.is_only_paths())
+      throw trouble("usage.plan", cat("--plan says what is to be done: `", escape(flags_.request().front()),
+                                      "` cannot be asked for beside it"));
+    kept_ = KeptPlan::read(plan_);
+    PlanFlags planned;
+    try {
+      planned = PlanFlags::from_request(kept_->request());
+    } catch (Error& e) {
+      throw e.in_file(plan_);
+    }
+    if (flags_.in.empty() != flags_.out.empty())
+      throw trouble("usage.plan", "--plan has IN and OUT: expected both of them anew, or none");
+    if (!flags_.in.empty()) planned.in = flags_.in, planned.out = flags_.out;
+    static_cast<PlanFlags&>(flags_) = std::move(planned);
+  }
+
   ConvertFlags flags_;
   ProgressFlags progress_;
+  std::string plan_;
+  std::shared_ptr<const KeptPlan> kept_;
   bool dry_run_ = false, json_ = false;
 };
 

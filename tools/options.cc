@@ -185,7 +185,7 @@ std::string kinds_text() {
 
 }  // namespace
 
-void ConvertFlags::add(CLI::App& app) {
+void PlanFlags::add(CLI::App& app) {
   app.add_option("IN", in, "A checkpoint: folder or file")->type_name("");
   app.add_option("OUT", out, "The file to make")->type_name("");
   app.add_option("--to", to, kinds_text())->type_name("KIND");
@@ -203,17 +203,67 @@ void ConvertFlags::add(CLI::App& app) {
       ->allow_extra_args(false);
   app.add_option("--shard-size", shard_size, "Bytes of one output file at most, where there may be several")
       ->type_name("SIZE");
+  app.add_option("--missing", missing,
+                 "zero: what the output needs and the input lacks (masters, optimizer states, groups) begins "
+                 "as for a new optimizer")
+      ->type_name("zero");
   rules.add(app);
   open.add(app);
   select.add(app);
-  app.add_option("-j,--threads", threads, "Threads that copy (default: one a core)")->type_name("N");
-  app.add_option("--max-mem", max_mem, "Memory to use at most, such as 512M or 16G")->type_name("SIZE");
-  app.add_flag("-f,--force", force, "Replace OUT if it exists");
-  app.add_flag("--verify", verify, "Read the output back and compare its digests");
   app.add_flag("--no-crc", no_crc, "Do not check the checksums of the input");
   app.add_flag("--trust-copies", trust_copies,
                "Do not compare replicas and module weights with what is written");
   app.add_flag("--allow-expand", allow_expand, "Write out views far larger than their bytes in the input");
+}
+
+std::vector<std::string> PlanFlags::request() const {
+  std::vector<std::string> out_list;
+  const auto one = [&](std::string_view flag, const std::string& value) {
+    if (!value.empty()) out_list.push_back(cat(flag, "=", value));
+  };
+  const auto each = [&](std::string_view flag, const std::vector<std::string>& values) {
+    for (const std::string& value : values) one(flag, value);
+  };
+  const auto flag = [&](std::string_view name, bool is_set) {
+    if (is_set) out_list.emplace_back(name);
+  };
+  one("--to", to), one("--layout", layout), one("--stages", stages), each("--dtype", dtypes),
+      one("--shard-size", shard_size);
+  one("--missing", missing);
+  one("--spec", rules.spec), one("--naming", rules.naming), one("--as", rules.as), each("--set", rules.set);
+  one("--from", open.from), each("--limit", open.limits);
+  each("--select", select.selection.select), each("--drop", select.selection.drop);
+  each("--states", select.selection.states);
+  flag("--no-crc", no_crc), flag("--trust-copies", trust_copies), flag("--allow-expand", allow_expand);
+  out_list.insert(out_list.end(), {"--", in, out});
+  return out_list;
+}
+
+bool PlanFlags::is_only_paths() const { return request().front() == "--"; }
+
+PlanFlags PlanFlags::from_request(const std::vector<std::string>& request) {
+  PlanFlags flags;
+  CLI::App app;
+  app.set_help_flag();
+  flags.add(app);
+  std::vector<std::string> reversed(request.rbegin(), request.rend());
+  try {
+    app.parse(std::move(reversed));
+  } catch (const CLI::ParseError& e) {
+    throw refused("plan.request", cat("the request in it is not one that `uckpt plan` takes: ", e.what()));
+  }
+  // What is read back must be what stands there: no argument means two things.
+  if (flags.request() != request)
+    throw refused("plan.request", "the request in it is not as `uckpt plan -o` writes one");
+  return flags;
+}
+
+void ConvertFlags::add(CLI::App& app) {
+  PlanFlags::add(app);
+  app.add_option("-j,--threads", threads, "Threads that copy (default: one a core)")->type_name("N");
+  app.add_option("--max-mem", max_mem, "Memory to use at most, such as 512M or 16G")->type_name("SIZE");
+  app.add_flag("-f,--force", force, "Replace OUT if it exists");
+  app.add_flag("--verify", verify, "Read the output back and compare its digests");
   app.add_flag("--no-sync", no_sync, "Do not wait until the output is on the disk");
 }
 
@@ -234,6 +284,9 @@ ConvertOptions ConvertFlags::checked() const {
     options.threads = static_cast<int>(std::min(kMost, parse_count("-j", threads, 1)));
   }
   if (!max_mem.empty()) options.max_mem = parse_size("--max-mem", max_mem);
+  if (!missing.empty() && missing != "zero")
+    throw trouble("usage.missing", cat("--missing: expected zero, found `", escape(missing, 60), "`"));
+  options.missing_zero = !missing.empty();
   options.check_crc = !no_crc;
   options.trust_copies = trust_copies;
   options.sync = !no_sync;
@@ -241,6 +294,7 @@ ConvertOptions ConvertFlags::checked() const {
   options.verify = verify;
   options.allow_expand = allow_expand;
   options.created_by = cat("uckpt ", UCKPT_VERSION);
+  options.request = request();
   return options;
 }
 

@@ -52,15 +52,27 @@ struct ProgressFlags {
   ProgressMode checked() const;
 };
 
-// What `convert` and `plan` have in common.
-struct ConvertFlags {
+// What decides a plan: its input and output, and what is asked of them.
+struct PlanFlags {
   OpenFlags open;
   RuleFlags rules;
   SelectFlags select;
-  std::string in, out, to, threads, max_mem, layout, stages, shard_size;
+  std::string in, out, to, layout, stages, shard_size, missing;
   std::vector<std::string> dtypes;  // TYPE or TYPE:PATTERN
-  bool no_crc = false, trust_copies = false, no_sync = false, force = false, verify = false,
-       allow_expand = false;
+  bool no_crc = false, trust_copies = false, allow_expand = false;
+  void add(CLI::App& app);
+  // The same as arguments, each flag with its value in one, IN and OUT behind `--`: what a plan that is kept
+  // tells.
+  std::vector<std::string> request() const;
+  bool is_only_paths() const;
+  // Throws refused `plan.request`: the arguments come from a file.
+  static PlanFlags from_request(const std::vector<std::string>& request);
+};
+
+// What `convert` and `plan` have in common: the plan, and how it is carried out.
+struct ConvertFlags : PlanFlags {
+  std::string threads, max_mem;
+  bool no_sync = false, force = false, verify = false;
   void add(CLI::App& app);
   ConvertOptions checked() const;
 };

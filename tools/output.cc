@@ -4,8 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <limits>
-#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "lib/base/text.h"
 
@@ -70,13 +69,6 @@ void Table::print(Out& out, std::string_view indent) const {
     line.erase(line.find_last_not_of(' ') + 1);
     out.line(line);
   }
-}
-
-std::string json_string(std::string_view text) {
-  const std::string safe = escape(text, std::numeric_limits<size_t>::max());
-  if (!valid_utf8(text)) return nlohmann::json(safe).dump();
-  // What a terminal could act on becomes \u escapes, the rest stays readable.
-  return nlohmann::json(text).dump(-1, ' ', safe != text);
 }
 
 std::string json_strings(const std::vector<std::string>& items) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lib/base/error.h"
+#include "lib/formats/strict_json.h"
 
 namespace uckpt::cli {
 
@@ -38,8 +39,6 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// A JSON string literal. What is not UTF-8 is written escaped, as on a terminal.
-std::string json_string(std::string_view text);
 std::string json_strings(const std::vector<std::string>& items);  // a list of them
 
 void write_stderr(std::string_view text);  // one write; failures are ignored

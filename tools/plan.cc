@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "lib/convert/convert.h"
+#include "lib/io/output.h"
 #include "tools/options.h"
 #include "tools/plan_page.h"
 #include "tools/verb.h"
@@ -17,21 +18,36 @@ class Plan final : public Verb {
   std::string_view examples() const override {
     return "  uckpt plan checkpoints/global_step1000 model.h5      where each tensor comes from, bytes, "
            "memory\n"
-           "  uckpt plan --json ckpt/ model.h5 > plan.json\n";
+           "  uckpt plan ckpt/ new/ --to deepspeed --layout dp=3,zero=3   and which file gets what\n"
+           "  uckpt plan -o plan.json ckpt/ model.h5                      keep it, for `uckpt convert "
+           "--plan plan.json`\n";
   }
   void add_flags(CLI::App& app) override {
     flags_.add(app);
-    app.add_flag("-a,--all", all_, "Each tensor on a line of its own");
-    app.add_flag("--json", json_, "Answer in JSON; lists each tensor");
+    app.add_flag("-a,-v,--all", all_, "Each tensor, file and part on a line of its own");
+    app.add_flag("--json", json_, "Answer in JSON, which has everything");
+    app.add_option("-o,--output", output_, "Keep the plan in a file, as JSON, for `convert --plan`")
+        ->type_name("FILE");
   }
   int run(Out& out) override {
-    const PlanSummary summary = plan_conversion(flags_.in, flags_.out, flags_.checked());
-    json_ ? print_plan_json(summary, out) : print_plan(summary, all_, out);
+    std::string document;
+    const PlanSummary summary = plan_conversion(flags_.in, flags_.out, flags_.checked(),
+                                                json_ || !output_.empty() ? &document : nullptr);
+    if (!output_.empty()) keep(document);
+    json_ ? out.print(document) : print_plan(summary, all_, out);
     return 0;
   }
 
  private:
+  void keep(std::string_view document) const {
+    OutputFile file(output_, flags_.force);
+    const auto* bytes = reinterpret_cast<const uint8_t*>(document.data());
+    file.write_at(0, {bytes, document.size()});
+    file.commit(!flags_.no_sync);
+  }
+
   ConvertFlags flags_;
+  std::string output_;
   bool all_ = false, json_ = false;
 };
 

@@ -3,6 +3,7 @@
 #include "lib/base/text.h"
 #include "lib/tensor/collapse.h"
 #include "tools/summary.h"
+#include "tools/target_page.h"
 
 namespace uckpt::cli {
 namespace {
@@ -21,6 +22,24 @@ std::string recipe_text(const TensorRecipe& r) {
   return text;
 }
 
+// What the target's files hold beside what is copied, and what is proved of them.
+void print_target_totals(const PlanSummary& p, Table& table) {
+  int64_t cast = 0, zeros = 0, fixed = 0, late = 0, made = 0;
+  for (const PlannedFile& file : p.files) {
+    zeros += file.zeros(), fixed += file.fixed, late += file.late_fields;
+    made += file.is_made ? 1 : 0;
+    for (const PlannedPart& part : file.parts)
+      cast += p.shards[part.shard].dtype != part.dtype ? part.bytes : 0;
+  }
+  if (cast > 0) table.row({"cast", cat(size_text(cast), " of what is written")});
+  if (fixed > 0) table.row({"around", cat(size_text(fixed), " of headers, pickles and other text")});
+  if (zeros > 0) table.row({"zeros", cat(size_text(zeros), " of padding")});
+  if (late > 0) table.row({"late", counted(late, "checksum field")});
+  table.row({"proved",
+             cat("each element of ", counted(p.tensors, "tensor"), " once",
+                 made > 0 ? std::string() : cat(", each byte of ", counted(p.files_out, "file"), " once"))});
+}
+
 void print_totals(const PlanSummary& p, Out& out) {
   using enum Table::Align;
   Table table({kLeft, kLeft});
@@ -32,6 +51,7 @@ void print_totals(const PlanSummary& p, Out& out) {
   if (p.links > 0) table.row({"link", counted(p.links, "tied tensor")});
   if (p.objects > 0) table.row({"keep", counted(p.objects, "other object")});
   table.row({"copies", human_count(static_cast<uint64_t>(p.moves))});
+  print_target_totals(p, table);
   table.row({"memory", cat("at most ", size_text(p.peak_memory))});
   table.print(out);
 }
@@ -64,25 +84,7 @@ void print_plan(const PlanSummary& plan, bool all, Out& out) {
   for (const std::string& w : plan.warnings) print_warning(w);
   print_totals(plan, out);
   if (!plan.recipes.empty()) print_recipes(plan, all, out);
-}
-
-void print_plan_json(const PlanSummary& p, Out& out) {
-  out.print(cat("{\"uckpt\": 1,\n \"kind\": ", json_string(p.kind), ",\n \"to\": ", json_string(p.to),
-                ",\n \"tensors\": ", p.tensors, ",\n \"links\": ", p.links, ",\n \"objects\": ", p.objects,
-                ",\n \"files_in\": ", p.files_in, ",\n \"bytes_in\": ", p.bytes_in,
-                ",\n \"bytes_out\": ", p.bytes_out, ",\n \"bytes_compared\": ", p.bytes_compared,
-                ",\n \"copies\": ", p.moves, ",\n \"peak_memory\": ", p.peak_memory,
-                ",\n \"warnings\": ", json_strings(p.warnings), ",\n \"recipes\": ["));
-  for (size_t i = 0; i < p.recipes.size(); ++i) {
-    const TensorRecipe& r = p.recipes[i];
-    out.print(cat(i > 0 ? "," : "", "\n  {\"tensor\": ", json_string(r.path),
-                  ", \"dtype\": ", json_string(r.dtype), ", \"shape\": ", r.shape, ", \"bytes\": ", r.bytes,
-                  ", \"pieces\": ", r.pieces, ", \"files\": ", r.files, ", \"mean_of\": ", r.mean_of,
-                  ", \"compared\": ", r.copies, ", \"how\": ", json_string(r.how)));
-    if (!r.alias_of.empty()) out.print(cat(", \"link_to\": ", json_string(r.alias_of)));
-    out.print("}");
-  }
-  out.line("]}");
+  print_target(plan, all, out);
 }
 
 }  // namespace uckpt::cli

@@ -1,4 +1,4 @@
-// A conversion's plan as text and as JSON: for `plan`, and for `convert -n`.
+// A conversion's plan as text: for `plan`, and for `convert -n`.
 #pragma once
 
 #include "lib/convert/convert.h"
@@ -6,8 +6,8 @@
 
 namespace uckpt::cli {
 
-// `all`: each tensor on a line of its own, else numbered layers together.
+// `all`: each tensor and each file on a line of its own, with all its parts; else numbered ones together, and
+// the first few parts.
 void print_plan(const PlanSummary& plan, bool all, Out& out);
-void print_plan_json(const PlanSummary& plan, Out& out);
 
 }  // namespace uckpt::cli

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <set>
 
 #include "lib/base/text.h"
 #include "lib/convert/cut.h"
+#include "lib/convert/plan_document.h"
 #include "lib/convert/select.h"
 #include "lib/exec/executor.h"
 #include "lib/exec/workers.h"
@@ -97,11 +97,11 @@ Catalog open_for_conversion(const std::string& in, const ConvertOptions& options
   return catalog;
 }
 
-// The type that a tensor is to be cast to.
-std::optional<DType> cast_of(const Catalog& catalog, uint32_t tensor, const DTypeRules& rules) {
+// The type that is asked for, which may be the tensor's own: a module weight beside it may have another.
+std::optional<DType> wanted_dtype(const Catalog& catalog, uint32_t tensor, const DTypeRules& rules) {
   const Tensor& t = catalog.tensors[tensor];
   const std::optional<DType> wanted = rules.wanted(t);
-  if (!wanted || *wanted == t.dtype) return std::nullopt;
+  if (!wanted || *wanted == t.dtype) return wanted;
   if (!kernels::can_cast(t.dtype, *wanted))
     throw refused("dtype.cast", cat("it cannot be cast from ", name_of(t.dtype), " to ", name_of(*wanted)))
         .in_file(catalog.path)
@@ -114,14 +114,24 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   Prepared p;
   p.writer = &writer_for(options.to, out);
   p.request.tensors = select_tensors(catalog, options.selection);
+  std::vector<std::string> notes;
+  if (p.writer->complete) {
+    p.writer->complete(catalog, p.request.tensors, options.missing_zero, notes);
+  } else if (options.missing_zero) {
+    throw trouble("usage.missing", cat("--missing: ", p.writer->name, " output lacks nothing"));
+  }
   p.request.first_object = first_object;
   p.request.created_by = options.created_by;
   p.request.path = out;
   p.request.mesh = options.layout;
   p.request.stage_sizes = options.stage_sizes;
   p.request.shard_size = options.shard_size;
+  if (options.shard_size > 0 && !p.writer->takes_shard_size)
+    throw trouble("usage.shard_size",
+                  cat("--shard-size: ", p.writer->name, " output is not cut into files by size"));
   p.request.states_chosen = !options.selection.states.empty();
-  for (const uint32_t t : p.request.tensors) p.request.dtypes.push_back(cast_of(catalog, t, options.dtypes));
+  for (const uint32_t t : p.request.tensors)
+    p.request.dtypes.push_back(wanted_dtype(catalog, t, options.dtypes));
   if (p.writer->takes_mesh) {
     p.request.shards = cut_for_target(catalog, p.request.tensors, options);
   } else if (!options.layout.empty() || !options.stage_sizes.empty()) {
@@ -129,46 +139,23 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
                                       " output is not cut over a mesh"));
   }
   p.layout = p.writer->lay_out(catalog, p.request);
+  p.layout.notes.insert(p.layout.notes.begin(), notes.begin(), notes.end());
   p.plan = plan::make_plan(catalog, p.layout, {options.check_crc, !options.trust_copies});
   const int threads = options.threads > 0 ? options.threads : exec::default_threads();
   p.buffers = exec::size_buffers(threads, options.max_mem > 0 ? options.max_mem : default_max_mem());
   return p;
 }
 
-int64_t files_of(const Catalog& catalog, const Tensor& t) {
-  std::set<FileId> files;
-  for (const Piece& p : catalog.pieces_of(t.pieces)) files.insert(p.file);
-  for (const PieceRange& range : t.averaged_with)
-    for (const Piece& p : catalog.pieces_of(range)) files.insert(p.file);
-  return static_cast<int64_t>(files.size());
+PlanSummary summarise(const Catalog& catalog, const Prepared& p) {
+  PlanSummary s = summarise(catalog, p.request.tensors, p.layout, p.plan);
+  s.to = p.writer->name;
+  s.peak_memory = p.buffers.total() + p.plan.metadata_bytes();
+  return s;
 }
 
-PlanSummary summarise(const Catalog& catalog, const Prepared& p) {
-  PlanSummary s;
-  s.kind = catalog.kind;
-  s.to = p.writer->name;
-  s.objects = static_cast<int64_t>(catalog.objects.size());
-  s.files_in = static_cast<int64_t>(catalog.files.size());
-  s.bytes_in = p.plan.bytes_in;
-  s.bytes_out = p.plan.bytes_out;
-  s.bytes_compared = p.plan.bytes_compared;
-  s.moves = static_cast<int64_t>(p.plan.moves.size());
-  s.peak_memory = p.buffers.total() + p.plan.metadata_bytes();
-  s.warnings = catalog.warnings;
-  s.warnings.insert(s.warnings.end(), p.layout.notes.begin(), p.layout.notes.end());
-  s.files_out = static_cast<int64_t>(p.layout.files.size());
-  std::set<uint32_t> written;
-  for (const TargetShard& shard : p.layout.shards) written.insert(shard.tensor);
-  for (uint32_t i : p.request.tensors) {
-    const Tensor& t = catalog.tensors[i];
-    if (!written.contains(t.alias.value_or(i))) continue;
-    ++(t.alias ? s.links : s.tensors);
-    s.recipes.push_back({t.path(), std::string(name_of(t.dtype)), shape_text(t.shape),
-                         t.alias ? 0 : bytes_of(t), t.pieces.count, static_cast<int64_t>(t.copies.size()),
-                         t.layout, t.alias ? catalog.tensors[*t.alias].path() : "", files_of(catalog, t),
-                         static_cast<int64_t>(t.averaged_with.size()) + 1});
-  }
-  return s;
+std::string document_of(const Catalog& catalog, const Prepared& p, const PlanSummary& summary,
+                        const std::string& in, const ConvertOptions& options) {
+  return plan_document(catalog, p.layout, p.plan, summary, {in, options.created_by, options.request});
 }
 
 // A folder is replaced whole, so it must be what this tool writes, and hold none of the input.
@@ -245,13 +232,29 @@ std::vector<plan::Compared> judge_copies(const Catalog& catalog, const plan::Pla
   return differing;
 }
 
+[[noreturn]] void refuse_another_plan(const Catalog& catalog, const plan::Compared& differing) {
+  throw refused("plan.copies",
+                "its module weight differs from its master, and the plan has no place for both")
+      .in_file(catalog.path)
+      .in_tensor(catalog.tensors[differing.tensor].path())
+      .hint("without --plan both are stored; a plan with --trust-copies leaves out the module weight");
+}
+
 }  // namespace
 
-PlanSummary plan_conversion(const std::string& in, const std::string& out, const ConvertOptions& asked) {
+PlanSummary plan_conversion(const std::string& in, const std::string& out, const ConvertOptions& asked,
+                            std::string* document) {
   const ConvertOptions options = with_convert_block(asked);
   Catalog catalog = open_for_conversion(in, options);
   const uint32_t first_object = catalog.add_object_tensors();
-  return summarise(catalog, prepare(catalog, first_object, out, options));
+  const Prepared p = prepare(catalog, first_object, out, options);
+  PlanSummary summary = summarise(catalog, p);
+  if (options.kept) {
+    options.kept->check_source(source_files(catalog, in));
+    options.kept->check_same(document_of(catalog, p, summary, in, options));
+  }
+  if (document) *document = document_of(catalog, p, summary, in, options);
+  return summary;
 }
 
 ConvertReport convert(const std::string& in, const std::string& out, const ConvertOptions& asked,
@@ -259,12 +262,14 @@ ConvertReport convert(const std::string& in, const std::string& out, const Conve
   const auto started = std::chrono::steady_clock::now();
   const ConvertOptions options = with_convert_block(asked);
   Catalog catalog = open_for_conversion(in, options);  // open → catalog → check
+  if (options.kept) options.kept->check_source(source_files(catalog, in));
   for (const std::string& w : catalog.warnings) progress.warn(w);
   refuse_output_among_inputs(catalog, out);
   const uint32_t first_object = catalog.add_object_tensors();
   ConvertReport report;
   for (;;) {
     Prepared p = prepare(catalog, first_object, out, options);  // layout → plan
+    if (options.kept) options.kept->check_same(document_of(catalog, p, summarise(catalog, p), in, options));
     for (const std::string& note : p.layout.notes) progress.warn(note);
     const auto output = make_output(out, p.layout.is_folder(), options.force);
     const auto digests = exec::preallocate(p.layout, *output);  // preallocate
@@ -273,6 +278,7 @@ ConvertReport convert(const std::string& in, const std::string& out, const Conve
                                             stop);                            // copy
     const auto differing = judge_copies(catalog, p.plan, outcome, progress);  // verify
     if (!differing.empty()) {  // rare: lay out again with room for both
+      if (options.kept) refuse_another_plan(catalog, differing.front());
       for (const plan::Compared& c : differing) {
         report.kept_module_weights.push_back(catalog.tensors[c.tensor].name);
         keep_module_weight(catalog, c.tensor, c.copy);

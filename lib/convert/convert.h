@@ -7,34 +7,10 @@
 #include <vector>
 
 #include "lib/convert/options.h"
+#include "lib/convert/plan_summary.h"
 #include "lib/exec/progress.h"
 
 namespace uckpt {
-
-// How one tensor comes about, in the words of Universal Checkpointing: Extract the pieces, Union them,
-// StripPad.
-struct TensorRecipe {
-  std::string path;  // "fp32/emb.weight"
-  std::string dtype, shape;
-  int64_t bytes;
-  int64_t pieces;        // in the input
-  int64_t copies;        // compared while reading
-  std::string how;       // "2 dp shards, flat"
-  std::string alias_of;  // hard link to this path
-  int64_t files;         // that the pieces lie in
-  int64_t mean_of;       // wholes that are averaged; 1 where nothing is
-};
-
-struct PlanSummary {
-  std::string kind, to;
-  int64_t tensors = 0, links = 0, objects = 0;
-  int64_t files_in = 0, files_out = 0;
-  int64_t bytes_in = 0, bytes_out = 0, bytes_compared = 0;
-  int64_t moves = 0;
-  int64_t peak_memory = 0;  // buffers and the plan itself, bytes
-  std::vector<TensorRecipe> recipes;
-  std::vector<std::string> warnings;
-};
 
 struct ConvertReport {
   PlanSummary plan;
@@ -45,7 +21,11 @@ struct ConvertReport {
 };
 
 // Everything but the writing. Throws what the conversion would throw before it writes.
-PlanSummary plan_conversion(const std::string& in, const std::string& out, const ConvertOptions& options);
+// `document`: what `plan_document` makes of the plan; null where it is not wanted.
+PlanSummary plan_conversion(const std::string& in, const std::string& out, const ConvertOptions& options,
+                            std::string* document = nullptr);
+// With ConvertOptions::kept exactly what that plan says, or nothing: throws `plan.source` where an input file
+// is not the one that was planned for, `plan.differs` where the plan is not the one that is made now.
 ConvertReport convert(const std::string& in, const std::string& out, const ConvertOptions& options,
                       Progress& progress, const StopFlag& stop);
 

@@ -59,7 +59,7 @@ std::optional<DType> DTypeRules::wanted(const Tensor& tensor) const {
     return std::nullopt;
   for (const Rule& rule : rules) {
     if (!rule.names.empty() && !matches_any(rule.names, tensor.name)) continue;
-    return rule.dtype == tensor.dtype ? std::nullopt : rule.dtype;
+    return rule.dtype;
   }
   return std::nullopt;
 }

@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "lib/convert/kept_plan.h"
 #include "lib/convert/whole.h"
 #include "lib/formats/format.h"
 #include "lib/ucl/name_pattern.h"
@@ -29,8 +31,8 @@ struct DTypeRules {
   };
   std::vector<Rule> rules;  // the first that takes a name wins
 
-  // The type to write the tensor in; nothing where it keeps its own. Only floating weights are cast: neither
-  // optimizer states, whose values a narrower type would lose, nor buffers.
+  // The type to write the tensor in, be it the one that it has; nothing where no rule says one. Only floating
+  // weights are cast: neither optimizer states, whose values a narrower type would lose, nor buffers.
   std::optional<DType> wanted(const Tensor& tensor) const;
 };
 // "bf16", "keep", or "fp32:PATTERN" for the names that the pattern of the language matches. Throws
@@ -49,13 +51,16 @@ struct ConvertOptions {
   int64_t shard_size = 0;  // bytes of one output file at most, where the kind allows several; 0: all in one
   int threads = 0;         // 0: one a core
   int64_t max_mem = 0;     // bytes of our own memory for the copy; 0: a quarter of the machine's
+  bool missing_zero = false;  // --missing zero: what the output needs and the input lacks begins at zero
   bool check_crc = true;
-  bool trust_copies = false;  // do not compare replicas and module weights
-  bool sync = true;           // the bytes are on the disk before the output gets its name
-  bool force = false;         // replace an existing output
-  bool verify = false;        // read the output back and compare its digests
-  bool allow_expand = false;  // write out views that are far larger than their bytes in the input
-  std::string created_by;     // "uckpt 0.1.0"
+  bool trust_copies = false;             // do not compare replicas and module weights
+  bool sync = true;                      // the bytes are on the disk before the output gets its name
+  bool force = false;                    // replace an existing output
+  bool verify = false;                   // read the output back and compare its digests
+  bool allow_expand = false;             // write out views that are far larger than their bytes in the input
+  std::string created_by;                // "uckpt 0.1.0"
+  std::vector<std::string> request;      // as typed, for a plan that is kept
+  std::shared_ptr<const KeptPlan> kept;  // --plan: do this and nothing else
 };
 
 // The same, with what the `convert` block of the spec asks for where `options` say nothing: the kind of the

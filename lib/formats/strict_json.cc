@@ -1,5 +1,6 @@
 #include "lib/formats/strict_json.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 #include <vector>
@@ -99,6 +100,13 @@ void parse_strict_json(std::string_view text, int max_depth, JsonVisitor& visito
     throw refused("json.syntax", "invalid JSON at byte 1: a byte order mark");
   Adapter adapter(visitor, max_depth);
   Json::sax_parse(text, &adapter);
+}
+
+std::string json_string(std::string_view text) {
+  const std::string safe = escape(text, std::numeric_limits<size_t>::max());
+  if (!valid_utf8(text)) return Json(safe).dump();
+  // What a terminal could act on becomes \u escapes, the rest stays readable.
+  return Json(text).dump(-1, ' ', safe != text);
 }
 
 }  // namespace uckpt

@@ -1,5 +1,5 @@
-// JSON from strangers, read event by event and never as a tree: nesting is bounded, a key set twice is an
-// error, and an integer is never turned into a floating-point number.
+// JSON from strangers, and text for our own. It is read event by event and never as a tree: nesting is
+// bounded, a key set twice is an error, and an integer is never turned into a floating-point number.
 #pragma once
 
 #include <cstdint>
@@ -23,5 +23,8 @@ class JsonVisitor {
 // Reads one JSON value, with nothing but white space around it. Throws refused: `json.utf8`, `json.syntax`,
 // `json.duplicate` (a key twice in one object, at any level), `limit.depth`, and what the visitor throws.
 void parse_strict_json(std::string_view text, int max_depth, JsonVisitor& visitor);
+
+// A JSON string literal. What is not UTF-8 is written escaped, as on a terminal.
+std::string json_string(std::string_view text);
 
 }  // namespace uckpt

@@ -36,12 +36,19 @@ struct WriteRequest {
   }
 };
 
+// Adds to the catalog and to the chosen tensors what an output needs and the input lacks, and says so in
+// `notes`; without `fill` it throws refused instead, for the first such thing.
+using Complete = void (*)(Catalog& catalog, std::vector<uint32_t>& tensors, bool fill,
+                          std::vector<std::string>& notes);
+
 struct Writer {
   std::string_view name;                     // for --to
   std::string_view what;                     // one line for --help and README
   std::vector<std::string_view> extensions;  // ".h5"
   TargetLayout (*lay_out)(const Catalog& catalog, const WriteRequest& request);
-  bool takes_mesh = false;  // --layout says something about it, and tensors may be cut over its ranks
+  bool takes_mesh = false;        // --layout says something about it, and tensors may be cut over its ranks
+  bool takes_shard_size = false;  // it may be several files, of a size that --shard-size bounds
+  Complete complete = nullptr;    // null: it lacks nothing
 };
 
 std::span<const Writer> writers();

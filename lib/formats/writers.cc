@@ -2,6 +2,7 @@
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/write/deepspeed_writer.h"
+#include "lib/formats/deepspeed/write/missing.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
 #include "lib/formats/safetensors/safetensors_writer.h"
 #include "lib/formats/torch/torch_writer.h"
@@ -15,13 +16,27 @@ std::span<const Writer> writers() {
       {"safetensors",
        "safetensors: one file, or a folder as transformers loads it",
        {".safetensors"},
-       safetensors::lay_out},
-      {"deepspeed", "DeepSpeed checkpoint, ZeRO stage 1, 2 or 3", {}, deepspeed::lay_out, true},
+       safetensors::lay_out,
+       false,
+       true},
+      {"deepspeed",
+       "DeepSpeed checkpoint, ZeRO stage 1, 2 or 3",
+       {},
+       deepspeed::lay_out,
+       true,
+       false,
+       deepspeed::complete},
       {"torch",
        "torch.save file: the tree it came from, else a state dict",
        {".pt", ".pth", ".bin"},
        torch::lay_out},
-      {"deepspeed-universal", "DeepSpeed universal folder, for any mesh", {}, deepspeed::lay_out_universal},
+      {"deepspeed-universal",
+       "DeepSpeed universal folder, for any mesh",
+       {},
+       deepspeed::lay_out_universal,
+       false,
+       false,
+       deepspeed::complete},
   };
   return kWriters;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
@@ -67,9 +68,10 @@ class Proof {
     std::vector<Box> boxes;
     int64_t volume = 0;
     for (const TargetPiece& piece : pieces_of(shard)) {
-      Box box = in_shard(shard, piece);
-      volume += box.volume();
-      if (box.volume() > 0) boxes.push_back(std::move(box));
+      std::optional<Box> box = in_shard(shard, piece);
+      if (!box) return prove_runs(shard);
+      volume += box->volume();
+      if (box->volume() > 0) boxes.push_back(std::move(*box));
     }
     const auto problem = find_cover_problem(boxes, shard.numel);
     if (!problem) return;
@@ -84,22 +86,35 @@ class Proof {
            (box.axes.empty() || (box.axes.size() == 1 && box.axes[0].stride == 1));
   }
 
-  Box in_shard(const TargetShard& shard, const TargetPiece& piece) const {
+  // A piece's loops in its shard, by falling stride, those that go on back to back as one; nothing for a
+  // piece without elements.
+  std::optional<std::vector<Axis>> loops_of(const TargetPiece& piece) const {
     std::vector<Axis> loops;
     for (const Axis& a : axes_of(piece)) {
-      if (a.extent == 0) return {0, {{1, 0, 0, 1}}};
+      if (a.extent == 0) return std::nullopt;
       if (a.extent > 1) loops.push_back(a);
     }
     std::stable_sort(loops.begin(), loops.end(),
                      [](const Axis& a, const Axis& b) { return a.stride > b.stride; });
+    for (size_t i = loops.size(); i-- > 1;) {
+      if (loops[i - 1].stride != loops[i].stride * loops[i].extent) continue;
+      loops[i - 1].stride = loops[i].stride;
+      loops[i - 1].extent *= loops[i].extent;
+      loops.erase(loops.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    return loops;
+  }
+
+  // Nothing where the strides do not nest in the shard.
+  std::optional<Box> in_shard(const TargetShard& shard, const TargetPiece& piece) const {
+    const auto loops = loops_of(piece);
+    if (!loops) return Box{0, {{1, 0, 0, 1}}};
     Box box;
     int64_t outer = shard.numel, at = piece.offset;
-    for (const Axis& loop : loops) {
-      const bool nests = loop.stride > 0 && outer % loop.stride == 0;
-      const Axis axis =
-          nests ? Axis{outer / loop.stride, at / loop.stride, loop.extent, 1} : Axis{0, 0, 1, 1};
-      if (!nests || axis.start + axis.extent > axis.size)
-        fail(shard.tensor, "a piece runs over the end of a row of its shard");
+    for (const Axis& loop : *loops) {
+      if (loop.stride <= 0 || outer % loop.stride != 0) return std::nullopt;
+      const Axis axis{outer / loop.stride, at / loop.stride, loop.extent, 1};
+      if (axis.start + axis.extent > axis.size) return std::nullopt;
       box.axes.push_back(axis);
       at %= loop.stride;
       outer = loop.stride;
@@ -107,6 +122,42 @@ class Proof {
     if (at >= outer) fail(shard.tensor, "a piece lies outside its shard");
     if (outer > 1) box.axes.push_back({outer, at, 1, 1});
     return box;
+  }
+
+  // The same for shards whose pieces follow no common factoring (blocks with fillers of their own): run by
+  // run.
+  void prove_runs(const TargetShard& shard) const {
+    constexpr int64_t kMostRuns = int64_t{1} << 24;
+    std::vector<std::pair<int64_t, int64_t>> runs;  // begin, end
+    for (const TargetPiece& piece : pieces_of(shard)) {
+      std::optional<std::vector<Axis>> loops = loops_of(piece);
+      if (!loops) continue;
+      int64_t length = 1;
+      if (!loops->empty() && loops->back().stride == 1) {
+        length = loops->back().extent;
+        loops->pop_back();
+      }
+      int64_t count = 1;
+      for (const Axis& loop : *loops) count = checked_mul(count, loop.extent).value_or(kMostRuns + 1);
+      if (count > kMostRuns - static_cast<int64_t>(runs.size()))
+        fail(shard.tensor, cat("a shard lies in more than ", kMostRuns, " runs that follow no factoring"));
+      for (int64_t n = 0; n < count; ++n) {
+        int64_t begin = piece.offset, rest = n;
+        for (size_t l = loops->size(); l-- > 0; rest /= (*loops)[l].extent)
+          begin += rest % (*loops)[l].extent * (*loops)[l].stride;
+        runs.emplace_back(begin, begin + length);
+      }
+    }
+    std::sort(runs.begin(), runs.end());
+    int64_t reached = 0, volume = 0;
+    for (const auto& [begin, end] : runs) {
+      if (begin < reached) fail(shard.tensor, cat("two pieces of a shard meet at element ", begin));
+      if (end > shard.numel) fail(shard.tensor, "a piece lies outside its shard");
+      volume += end - begin;
+      reached = end;
+    }
+    if (volume != shard.numel && !shard.is_padded)
+      fail(shard.tensor, cat("a shard of ", shard.numel, " elements is given ", volume));
   }
 
   void by_shard() const {

@@ -179,6 +179,8 @@ def make_optimizer(kind, groups):
         return torch.optim.Adagrad(groups, lr=0.05)
     if kind == "odd":
         return OddStates(groups)
+    if kind == "adamw-defaults":
+        return torch.optim.AdamW(groups)
     if kind == "amsgrad":
         return torch.optim.AdamW(groups, lr=2e-3, betas=(0.9, 0.95), amsgrad=True)
     return torch.optim.AdamW(groups, lr=2e-3, betas=(0.9, 0.95))

@@ -29,6 +29,22 @@ class Skipping(nn.Module):
         return x
 
 
+class Bare(nn.Module):
+    """Nothing but trained weights, whose names are not in the order in which they are registered."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(31, 13)
+        self.b = nn.Linear(13, 13)
+        self.a = nn.Linear(13, 13)
+        self.head = nn.Linear(13, 31, bias=False)
+
+    def forward(self, tokens, targets):
+        x = self.table(tokens)
+        logits = self.head(x + self.a(torch.relu(self.b(x))))
+        return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
 def pipeline_layers():
     from deepspeed.pipe import LayerSpec
     layers = models.pipeline_layers(depth=4)
@@ -103,6 +119,8 @@ PROGRAMS = {
     "net-sgd": _net("one momentum, no step", optimizer="sgd", groups=models.decay_groups),
     "small": Program(kinds.Kind("more ranks than elements in a group", model=models.ManySmall, batch=models.small_batch,
                                 optimizer="sgd", groups=models.group_each)),
+    **{name: Program(kinds.Kind("weights alone, AdamW as torch has it", model=Bare, optimizer="adamw-defaults",
+                                groups=models.one_group, dtype=dtype)) for name, dtype in (("bare", "fp32"), ("bare-bf16", "bf16"))},
     "pipe": Program(kinds.Kind("pipeline, tied ends, a layer without weights", runner="pipe", layers=pipeline_layers)),
     "pipe-bf16": Program(kinds.Kind("the same in bf16", runner="pipe", layers=pipeline_layers, dtype="bf16")),
     "moe": Program(kinds.Kind("two MoE layers", runner="moe", batch=models.moe_batch), moe_model),

@@ -83,6 +83,17 @@ int64_t asked(const WriteRequest& request, std::string_view axis, int64_t otherw
   return found == request.mesh.end() ? otherwise : found->second;
 }
 
+// Flat buffers have no names: a loader takes the parameters as its program registers them.
+void refuse_unknown_order(const Catalog& catalog, const Parameters& parameters) {
+  if (parameters.order_is_known()) return;
+  throw refused(
+      "deepspeed.order",
+      "nothing in it says in which order the program registers its parameters, and the flat buffers "
+      "of a DeepSpeed checkpoint are cut in that order")
+      .in_file(catalog.path)
+      .hint("--spec with a rule for each parameter gives the order; --to deepspeed-universal needs none");
+}
+
 // What both kinds of output are made from.
 struct Making {
   TargetLayout layout;
@@ -147,6 +158,7 @@ void add_rank(const TargetCheckpoint& target, int64_t model_rank) {
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   const std::string tag = tag_of(catalog);
   Making making(catalog, request, tag + "/");
+  refuse_unknown_order(catalog, making.parameters);
   TargetCheckpoint& target = making.target;
   target.stage = static_cast<int>(asked(request, "zero", std::max(1, catalog.zero_stage.value_or(1))));
   target.dp = asked(request, "dp", catalog.mesh.dp);

@@ -49,10 +49,11 @@ std::vector<Hole> ranges3(const TargetCheckpoint& target, const FlatGroup& group
 DType dtype_of(const TargetCheckpoint& target, const FlatGroup& group, const TensorOf& tensor_of) {
   const Catalog& catalog = target.parameters.catalog();
   if (group.parameters.empty()) return DType::kF32;  // this rank has none of them
-  const DType dtype = catalog.tensors[tensor_of(target.parameters.at(group.parameters.front().name))].dtype;
+  const DType dtype =
+      optimizer_dtype(catalog.tensors[tensor_of(target.parameters.at(group.parameters.front().name))]);
   for (const FlatParameter& p : group.parameters) {
     const Tensor& t = catalog.tensors[tensor_of(target.parameters.at(p.name))];
-    if (t.dtype != dtype)
+    if (optimizer_dtype(t) != dtype)
       throw refused("deepspeed.dtypes", "the parameters of one optimizer group have states of several types")
           .in_file(catalog.path)
           .in_tensor(t.path());

@@ -200,7 +200,8 @@ std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects&
                                     const std::vector<MoeLayer>& layers, std::vector<std::string>& notes) {
   const auto stages = GroupReader(catalog, source, layers).stages();
   if (stages.empty()) {
-    notes.push_back("the input keeps no parameter groups: all parameters are put into one, in its order");
+    if (source.param_groups())
+      notes.push_back("the input keeps no parameter groups: all parameters are put into one, in its order");
     return group_plainly(source, trained);
   }
   std::vector<ParamGroup> groups = stages.size() == 1 ? stages[0] : join_stages(catalog, stages);

@@ -40,7 +40,7 @@ Parameters::Parameters(const Catalog& catalog, const WriteRequest& request, cons
     : catalog_(catalog) {
   collect(request);
   find_parts(source);
-  order(source);
+  order(source, request.shards.get());
   set_module_dtypes(request, source);
   group(source, notes);
   read_state_names(source);
@@ -103,20 +103,27 @@ void Parameters::find_parts(const SourceObjects& source) {
   for (const MoeLayer& layer : moe_) experts_.emplace(layer.prefix, layer.experts);
 }
 
-// As the source's module and files have them; what they do not name follows.
-void Parameters::order(const SourceObjects& source) {
+// As the source's module and files have them; what they do not name follows. Without any as the rules have
+// them.
+void Parameters::order(const SourceObjects& source, const Shards* shards) {
   std::map<std::string, size_t, std::less<>> places;
   const auto add = [&](const std::string& name) { places.try_emplace(name, places.size()); };
   for (const int64_t rank : source.model_ranks())
     for (const std::string& name : keys_of(source.model(rank, 0).root.get("module"))) add(name);
   for (const PipelineLayer& layer : pipeline_)
     for (const std::string& name : layer.names) add(name);
-  for (const MoeLayer& layer : moe_)
-    for (int64_t e = 0; e < layer.experts; ++e)
-      for (const std::string& part : layer.parts) add(layer.name(e, part));
+  order_is_known_ = !places.empty() || shards || catalog_.kind == "torch";  // a state dict is in order
+  if (!places.empty()) {
+    for (const MoeLayer& layer : moe_)
+      for (int64_t e = 0; e < layer.experts; ++e)
+        for (const std::string& part : layer.parts) add(layer.name(e, part));
+  } else if (shards) {
+    for (const RankShards& rank : shards->ranks)
+      for (const Shard& s : rank.shards) places.try_emplace(catalog_.tensors[s.tensor].name, s.order);
+  }
   std::stable_sort(all_.begin(), all_.end(), [&](const Named& a, const Named& b) {
     const auto x = places.find(a.name), y = places.find(b.name);
-    const size_t none = places.size();
+    const size_t none = SIZE_MAX;
     return (x == places.end() ? none : x->second) < (y == places.end() ? none : y->second);
   });
   for (size_t i = 0; i < all_.size(); ++i) index_[all_[i].name] = i;

@@ -39,6 +39,8 @@ class Parameters {
   const Named& at(std::string_view name) const { return all_[index_.at(std::string(name))]; }
   bool has(std::string_view name) const { return index_.contains(std::string(name)); }
   const std::vector<Named>& all() const { return all_; }  // as the module's state_dict has them
+  // Is that the order in which the program registers them?
+  bool order_is_known() const { return order_is_known_; }
   const std::vector<ParamGroup>& groups() const { return groups_; }
   const std::vector<PipelineLayer>& pipeline() const { return pipeline_; }
   const std::vector<MoeLayer>& moe() const { return moe_; }
@@ -62,7 +64,7 @@ class Parameters {
   void collect(const WriteRequest& request);
   void set_module_dtypes(const WriteRequest& request, const SourceObjects& source);
   void find_parts(const SourceObjects& source);
-  void order(const SourceObjects& source);
+  void order(const SourceObjects& source, const Shards* shards);
   void group(const SourceObjects& source, std::vector<std::string>& notes);
   void read_state_names(const SourceObjects& source);
   Named& add(const std::string& name);
@@ -76,6 +78,7 @@ class Parameters {
   std::map<std::string, int64_t, std::less<>> experts_;  // by the layer's prefix
   std::unordered_map<std::string, uint32_t> loose_;      // by name
   std::vector<std::string> states_, numbers_;
+  bool order_is_known_ = false;
 };
 
 // The value of a tensor of one element, read now: layouts never wait for tensor data, but a number that a

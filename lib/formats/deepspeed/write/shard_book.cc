@@ -63,7 +63,7 @@ Hole ShardBook::range(uint32_t tensor, int64_t first, int64_t count) {
   const uint32_t shard = part(tensor).shard;
   const auto owner = owners_.find(shard);
   const bool is_copy = owner == owners_.end() || owner->second != model_rank_;
-  return {shard, 0, 0, first, count, catalog_.tensors[tensor].dtype, is_copy};
+  return {shard, 0, 0, first, count, optimizer_dtype(catalog_.tensors[tensor]), is_copy};
 }
 
 Hole ShardBook::whole(uint32_t tensor, DType dtype) {

@@ -10,6 +10,11 @@
 
 namespace uckpt::deepspeed {
 
+// The type in which an optimizer's file has a tensor: masters are fp32, also where they come from a weight.
+inline DType optimizer_dtype(const Tensor& t) {
+  return t.state == state::kMaster && is_float(t.dtype) ? DType::kF32 : t.dtype;
+}
+
 class ShardBook {
  public:
   // `cut`: what each tensor parallel rank holds; null where every rank holds all.

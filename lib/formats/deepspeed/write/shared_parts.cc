@@ -55,6 +55,19 @@ double known_rate(const SourceObjects& source, size_t group) {
   return 1e-3;
 }
 
+// An engine keeps its own scaler where the file has none, but for stage 3, which wants one. A constant scale
+// is right where nothing is scaled.
+bool leaves_out_scaler(const TargetCheckpoint& target, const Value& state) {
+  if (state && state.is_dict() && state.get("loss_scaler")) return false;
+  bool is_fp16 = false;
+  for (const Named& n : target.parameters.all()) is_fp16 |= n.is_trained() && n.module_dtype == DType::kF16;
+  if (is_fp16 && target.stage == 3)
+    throw refused("deepspeed.scaler", "it keeps no loss scale, which a checkpoint of stage 3 in fp16 has")
+        .in_file(target.parameters.catalog().path)
+        .hint("--dtype bf16 or fp32 needs none, nor do stages 1 and 2");
+  return is_fp16;
+}
+
 }  // namespace
 
 // What decides it in DeepSpeed's engine: bf16 at stage 1, with gradients that are accumulated in fp32.
@@ -128,6 +141,7 @@ void write_group_options(OutputPickle& file, const TargetCheckpoint& target, siz
 void write_scaler(OutputPickle& file, const TargetCheckpoint& target) {
   pickle::Pickler& out = file.out();
   const Value state = target.source.zero_state();
+  if (leaves_out_scaler(target, state)) return;
   const auto known = [&](std::string_view key) {
     return state && state.is_dict() ? state.get(key) : Value();
   };
@@ -180,7 +194,8 @@ bool has_state(const TargetCheckpoint& target, const std::string& state,
     throw refused("deepspeed.no_state", cat("it has no ", escape(state), ", which ", escape(with->name, 100),
                                             " of the same optimizer group has"))
         .in_file(target.parameters.catalog().path)
-        .in_tensor(without->name);
+        .in_tensor(without->name)
+        .hint("--missing zero writes it as zeros, where it begins so");
   return with != nullptr;
 }
 

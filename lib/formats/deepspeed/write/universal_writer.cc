@@ -28,7 +28,7 @@ void add_state_file(const TargetCheckpoint& target, const std::string& name, con
   const Tensor& t = target.parameters.catalog().tensors[tensor];
   file.out().begin_dict();
   file.key("param");
-  file.tensor(target.book.whole(tensor, t.dtype), t.shape, true);
+  file.tensor(target.book.whole(tensor, optimizer_dtype(t)), t.shape, true);
   file.out().end_dict();
   file.finish();
 }

@@ -1,0 +1,203 @@
+#include "lib/formats/deepspeed/write/missing.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <set>
+
+#include "lib/base/text.h"
+#include "lib/formats/deepspeed/write/source_objects.h"
+#include "lib/io/input.h"
+
+namespace uckpt::deepspeed {
+
+namespace {
+
+using pickle::Value;
+using Names = std::set<std::string, std::less<>>;
+
+// States of torch's and DeepSpeed's optimizers that are zero, in the master's shape, before the first step.
+constexpr std::array<std::string_view, 8> kBeginAtZero = {"exp_avg",         "exp_avg_sq", "max_exp_avg_sq",
+                                                          "exp_inf",         "square_avg", "acc_delta",
+                                                          "momentum_buffer", "grad_avg"};
+constexpr std::string_view kWayOut =
+    "--missing zero takes masters from the weights, moments as zeros and AdamW's default options";
+
+bool begins_at_zero(std::string_view state) {
+  return state == state::kStep || std::ranges::find(kBeginAtZero, state) != kBeginAtZero.end();
+}
+
+class Completion {
+ public:
+  Completion(Catalog& catalog, std::vector<uint32_t>& tensors, bool fill, std::vector<std::string>& notes)
+      : catalog_(catalog), tensors_(tensors), fill_(fill), notes_(notes), source_(catalog) {}
+
+  void run() {
+    masters();
+    sort();
+    if (trained_.empty()) return;  // there is nothing to train, which the writer refuses
+    groups();
+    for (const std::string& state : wanted()) complete_state(state);
+    // Aliases stay the last ones.
+    const auto first_alias = std::find_if(tensors_.begin(), tensors_.end(),
+                                          [&](uint32_t i) { return catalog_.tensors[i].alias.has_value(); });
+    tensors_.insert(first_alias, added_.begin(), added_.end());
+    tell_states();
+  }
+
+ private:
+  [[noreturn]] void fail(std::string_view code, std::string text, std::string_view tensor) const {
+    throw refused(std::string(code), std::move(text))
+        .in_file(catalog_.path)
+        .in_tensor(tensor)
+        .hint(std::string(kWayOut));
+  }
+
+  // Where there is no master at all, the weights become masters. Else those without one are frozen.
+  void masters() {
+    std::vector<uint32_t> weights;
+    for (const uint32_t i : tensors_) {
+      const Tensor& t = catalog_.tensors[i];
+      if (t.state == state::kMaster) return;
+      if (t.state == state::kParam && is_float(t.dtype)) weights.push_back(i);
+    }
+    if (weights.empty()) return;
+    if (!fill_)
+      fail("deepspeed.no_masters",
+           "it has weights and no fp32 masters, which a DeepSpeed checkpoint is made of", "");
+    Names dtypes;
+    for (const uint32_t i : weights) {
+      Tensor& t = catalog_.tensors[i];
+      dtypes.emplace(name_of(t.dtype));
+      t.state = state::kMaster;
+      t.module_dtype = t.dtype;
+    }
+    std::string types;
+    for (const std::string& name : dtypes) types += cat(types.empty() ? "" : " and ", name);
+    notes_.push_back(cat("--missing zero: the fp32 masters of ", weights.size(),
+                         " parameters are taken from their ", types,
+                         " weights, every floating one of which is trained"));
+  }
+
+  void sort() {
+    for (const uint32_t i : tensors_) {
+      const Tensor& t = catalog_.tensors[i];
+      if (t.state == state::kMaster && !t.alias) trained_.push_back(i);
+      if (!is_weight(t.state) && t.state != state::kOther) has_[t.state].insert(t.name);
+    }
+  }
+
+  void groups() {
+    options_ = source_.param_groups();
+    const Value shapes = source_.empty() ? Value() : source_.param_shapes(0);
+    if (options_ || (shapes && shapes.is_sequence())) return;
+    if (!fill_)
+      fail("deepspeed.no_groups",
+           "it has no parameter groups of an optimizer, which a DeepSpeed checkpoint keeps", "");
+    notes_.push_back(cat("--missing zero: all ", trained_.size(),
+                         " parameters are put into one group with the defaults of torch's AdamW: lr 0.001, "
+                         "betas 0.9 and 0.999, eps 1e-08, weight_decay 0.01"));
+  }
+
+  // As the optimizer's own entries say; where there are none, what the input has; where nothing tells the
+  // optimizer, what AdamW keeps.
+  std::vector<std::string> wanted() const {
+    std::vector<std::string> out;
+    const Value entries = source_.group_state();
+    if (entries && entries.is_dict())
+      for (size_t i = 0; i < entries.size(); ++i)
+        if (const auto key = entries.entry(i).first.text(); key && begins_at_zero(*key))
+          out.emplace_back(*key);
+    const auto add = [&](const std::string& state) {
+      if (std::ranges::find(out, state) == out.end()) out.push_back(state);
+    };
+    for (const auto& [state, names] : has_) add(state);
+    if (out.empty() && !options_)
+      for (const char* state : {"step", "exp_avg", "exp_avg_sq"}) add(state);
+    return out;
+  }
+
+  void complete_state(const std::string& state) {
+    const auto found = has_.find(state);
+    for (const uint32_t i : trained_) {
+      const std::string name = catalog_.tensors[i].name;
+      if (found != has_.end() && found->second.contains(name)) continue;
+      // What some parameters have, others may rightly lack: the writer knows the groups.
+      if (!fill_ && found != has_.end()) return;
+      if (!fill_)
+        fail("deepspeed.missing",
+             cat("a DeepSpeed checkpoint keeps ", escape(state), " of each parameter, which the input lacks"),
+             cat(state, "/", name));
+      if (!begins_at_zero(state))
+        throw refused("deepspeed.missing", "it is not there, and nothing tells what it begins with")
+            .in_file(catalog_.path)
+            .in_tensor(cat(state, "/", name));
+      state == state::kStep ? add_step(name) : add_zeros(state, i);
+      ++filled_[state];
+    }
+  }
+
+  void add_zeros(const std::string& state, uint32_t master) {
+    if (!zeros_) zeros_ = catalog_.add_file(std::make_shared<MemorySource>("zeros", Bytes(8)));
+    const Tensor& like = catalog_.tensors[master];
+    const int64_t numel = numel_of(like.shape);
+    const Axis one_for_all{numel, 0, numel, 0};
+    const uint32_t mark = catalog_.piece_mark();
+    catalog_.add_piece(*zeros_, kNoRecord, 0, {&one_for_all, 1});
+    add(state, like.name, DType::kF32, like.shape, mark);
+  }
+
+  // Of the kind that the optimizer keeps: a number, or a tensor of one.
+  void add_step(const std::string& name) {
+    const Value entries = source_.group_state();
+    const Value seen = entries && entries.is_dict() ? entries.get(state::kStep) : Value();
+    const DType dtype = seen && seen.integer() ? DType::kI64 : DType::kF32;
+    const uint32_t mark = catalog_.piece_mark();
+    catalog_.add_literal(Bytes(static_cast<size_t>(item_size(dtype))), 1);
+    add(std::string(state::kStep), name, dtype, {}, mark);
+  }
+
+  void add(std::string state, std::string name, DType dtype, Shape shape, uint32_t mark) {
+    Tensor t{};
+    t.state = std::move(state);
+    t.name = std::move(name);
+    t.dtype = dtype;
+    t.shape = std::move(shape);
+    t.pieces = catalog_.pieces_since(mark);
+    t.layout = "zero, the input has none";
+    added_.push_back(static_cast<uint32_t>(catalog_.tensors.size()));
+    catalog_.tensors.push_back(std::move(t));
+  }
+
+  void tell_states() {
+    std::map<int64_t, std::string> zeros;  // by how many parameters
+    for (const auto& [state, count] : filled_) {
+      if (state == state::kStep) continue;
+      std::string& list = zeros[count];
+      list += cat(list.empty() ? "" : " and ", escape(state));
+    }
+    for (const auto& [count, states] : zeros)
+      notes_.push_back(cat("--missing zero: ", states, " of ", count, " parameters are zeros"));
+    if (const auto steps = filled_.find(state::kStep); steps != filled_.end())
+      notes_.push_back(cat("--missing zero: the step of ", steps->second, " parameters is 0"));
+  }
+
+  Catalog& catalog_;
+  std::vector<uint32_t>& tensors_;
+  const bool fill_;
+  std::vector<std::string>& notes_;
+  const SourceObjects source_;
+  Value options_;
+  std::vector<uint32_t> trained_, added_;
+  std::map<std::string, Names, std::less<>> has_;  // state -> names
+  std::map<std::string, int64_t, std::less<>> filled_;
+  std::optional<FileId> zeros_;
+};
+
+}  // namespace
+
+void complete(Catalog& catalog, std::vector<uint32_t>& tensors, bool fill, std::vector<std::string>& notes) {
+  Completion(catalog, tensors, fill, notes).run();
+}
+
+}  // namespace uckpt::deepspeed
