@@ -5,6 +5,7 @@ After a wanted change run it with --update and read the diff.
 """
 import argparse
 import difflib
+import functools
 import glob
 import os
 import sys
@@ -65,9 +66,8 @@ def main():
     parser.add_argument("--update", action="store_true", help="rewrite the goldens with what is printed now")
     args = parser.parse_args()
     tally = tool.Tally()
-    for name, paths in fixtures():
-        if not args.only or any(word in name for word in args.only):
-            tally.report(name, check(name, paths, args.update))
+    tally.report_all((name, functools.partial(check, name, paths, args.update)) for name, paths in fixtures()
+                     if not args.only or any(word in name for word in args.only))
     return tally.finish()
 
 

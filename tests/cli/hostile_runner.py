@@ -5,6 +5,7 @@ Runs the binary that UCKPT names. With --trace each run also goes through strace
 file opened outside the case, the output folder and the system's own libraries.
 """
 import argparse
+import functools
 import glob
 import json
 import os
@@ -14,6 +15,7 @@ import sys
 
 import tool
 
+VERBS = ("inspect", "ls", "convert")
 # Formats that are not read yet: every verb must say so, with exit 1 and one line.
 NOT_READ = {"dcp"}
 SYSTEM = re.compile(r"^(/lib|/usr/lib|/usr/share|/etc/(ld\.so|localtime|nsswitch|passwd)|/proc/|/sys/|/dev/(null|tty|urandom))")
@@ -114,21 +116,19 @@ def check_verb(case, verb, sanitized, trace):
         return problems
 
 
-def abort_cases(tally):
-    """Damaged HDF5 files that make the library itself abort: 0 or 1, never a signal."""
-    for path in sorted(glob.glob(os.path.join(tool.DATA, "hostile-hdf5-abort", "*.h5"))):
-        for verb in ("inspect", "ls", "convert"):
-            with tool.Scratch() as scratch:
-                out = [scratch.file("out.h5")] if verb == "convert" else []
-                result = tool.run(verb, path, *out, timeout=60)
-                problems = result.problems()
-                if result.code not in (0, 1):
-                    problems.append(f"exit {result.code}, expected 0 or 1")
-                if result.code > 0:
-                    problems += result.error_line_problems()
-                    if scratch.left():
-                        problems.append(f"left behind: {scratch.left()}")
-                tally.report(f"{os.path.basename(path)} {verb}", problems)
+def check_abort(path, verb):
+    """A damaged HDF5 file that makes the library itself abort: 0 or 1, never a signal."""
+    with tool.Scratch() as scratch:
+        out = [scratch.file("out.h5")] if verb == "convert" else []
+        result = tool.run(verb, path, *out, timeout=60)
+        problems = result.problems()
+        if result.code not in (0, 1):
+            problems.append(f"exit {result.code}, expected 0 or 1")
+        if result.code > 0:
+            problems += result.error_line_problems()
+            if scratch.left():
+                problems.append(f"left behind: {scratch.left()}")
+        return problems
 
 
 def main():
@@ -143,13 +143,13 @@ def main():
     sanitized = tool.is_sanitized()
     with open(os.path.join(tool.DATA, "hostile", "manifest.json")) as file:
         cases = [Case(entry) for entry in json.load(file)]
-    for case in cases:
-        if args.only and not any(word in case.name for word in args.only):
-            continue
-        for verb in ("inspect", "ls", "convert"):
-            tally.report(f"{case.name} {verb}", check_verb(case, verb, sanitized, args.trace))
+    jobs = [(f"{case.name} {verb}", functools.partial(check_verb, case, verb, sanitized, args.trace)) for case in cases
+            for verb in VERBS if not args.only or any(word in case.name for word in args.only)]
     if not args.only and not args.trace:
-        abort_cases(tally)
+        aborting = sorted(glob.glob(os.path.join(tool.DATA, "hostile-hdf5-abort", "*.h5")))
+        jobs += [(f"{os.path.basename(path)} {verb}", functools.partial(check_abort, path, verb)) for path in aborting
+                 for verb in VERBS]
+    tally.report_all(jobs)
     return tally.finish()
 
 

@@ -7,6 +7,7 @@ there must be none; without NAME.exit it must be 0. --update writes the three fi
 """
 import argparse
 import fnmatch
+import functools
 import glob
 import os
 import re
@@ -78,10 +79,9 @@ def main():
     parser.add_argument("--update", action="store_true", help="write what happens now as the expectation")
     args = parser.parse_args()
     tally = tool.Tally()
-    for case in sorted(glob.glob(os.path.join(CASES, "*.sh"))):
-        name = os.path.basename(case)[:-3]
-        if not args.only or any(word in name for word in args.only):
-            tally.report(name, update(case) if args.update else check(case))
+    cases = {os.path.basename(case)[:-3]: case for case in sorted(glob.glob(os.path.join(CASES, "*.sh")))}
+    tally.report_all((name, functools.partial(update if args.update else check, case)) for name, case in cases.items()
+                     if not args.only or any(word in name for word in args.only))
     return tally.finish()
 
 

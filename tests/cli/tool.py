@@ -1,5 +1,6 @@
 """Runs the uckpt binary as a black box: output, exit code, time, memory, what it left behind. Standard library only."""
 import ast
+import concurrent.futures
 import dataclasses
 import os
 import re
@@ -180,6 +181,12 @@ class Tally:
             print(f"FAILED {name}: " + "; ".join(problems), flush=True)
         else:
             self.passed += 1
+
+    def report_all(self, jobs):
+        """Pairs of a name and a function that returns its problems: one a core at a time, told in order."""
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            for name, found in [(name, pool.submit(job)) for name, job in jobs]:
+                self.report(name, found.result())
 
     def skip(self, name, why):
         self.skipped += 1
