@@ -115,7 +115,7 @@ class Builder {
       if (item.danger) refuse(*item.danger);
       if (tensor.refusal.empty()) tensor.refusal = item.refusal;
     }
-    if (!tensor.refusal.empty()) return;
+    if (!tensor.refusal.empty() || add_number(tensor, stored, items)) return;
     for (size_t c = 0; c < items.size() && tensor.refusal.empty(); ++c) {
       const Chunk& chunk = stored.chunks[c];
       torch::TensorInfo as_view;
@@ -133,6 +133,20 @@ class Builder {
       catalog_.add_piece(file, number, items[c].offset, box, items[c].flags);
     }
     tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
+  }
+
+  // One value a parameter, a step count: it is read now, as other formats keep it in their pickles.
+  bool add_number(Tensor& tensor, const StoredTensor& stored, const std::vector<ItemTensor>& items) {
+    constexpr int64_t kSmall = 4096;
+    const bool is_state = !is_weight(tensor.state) && tensor.state != state::kOther;
+    if (!is_state || !stored.shape.empty() || items.size() != 1 || items[0].flags != kPlain) return false;
+    const ItemTensor& item = items[0];
+    if (item.record && item.record->size > kSmall) return false;
+    const ByteSource& file = *catalog_.files[files_[stored.chunks[0].item.file]];
+    if (item.record && options_.check_crc) torch::check_crc(file, *item.record);
+    catalog_.add_literal(file.read_range(item.offset, item_size(stored.dtype)), 1);
+    tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
+    return true;
   }
 
   // An object may hold tensors of its own: a data loader's state, say.

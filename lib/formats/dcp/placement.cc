@@ -25,6 +25,8 @@ std::optional<Grid> grid(const StoredTensor& tensor) {
   });
 }
 
+std::string tensors_text(size_t count) { return cat(count, count == 1 ? " tensor" : " tensors"); }
+
 // The rank in `__R_K.distcp`, -1 if the name says none.
 int64_t writer_of(std::string_view name) {
   name.remove_prefix(name.rfind('/') == std::string_view::npos ? 0 : name.rfind('/') + 1);
@@ -88,12 +90,12 @@ std::vector<std::pair<std::string, std::string>> placement_facts(const Stored& s
   constexpr size_t kShown = 4;
   for (size_t i = 0; i < std::min(order.size(), kShown); ++i) {
     const auto& [text, count] = order[i];
-    placement += cat(placement.empty() ? "" : "; ", count.first, " tensors: ", text,
+    placement += cat(placement.empty() ? "" : "; ", tensors_text(count.first), ": ", text,
                      count.second > 0 ? cat(" (", count.second, " unevenly)") : std::string());
   }
   if (order.size() > kShown) placement += cat("; ", order.size() - kShown, " other ways");
-  if (other > 0) placement += cat(placement.empty() ? "" : "; ", other, " tensors: no grid");
-  if (whole > 0) placement += cat(placement.empty() ? "" : "; ", whole, " tensors: whole");
+  if (other > 0) placement += cat(placement.empty() ? "" : "; ", tensors_text(other), ": no grid");
+  if (whole > 0) placement += cat(placement.empty() ? "" : "; ", tensors_text(whole), ": whole");
   if (!placement.empty()) out.emplace_back("placement", placement);
   std::set<int64_t> writers;
   for (const std::string& file : stored.files) writers.insert(writer_of(file));

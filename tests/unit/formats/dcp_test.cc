@@ -89,7 +89,7 @@ class TempFolder {
     std::string name = (fs::temp_directory_path() / "uckpt-test-XXXXXX").string();
     REQUIRE(mkdtemp(name.data()) != nullptr);
     path = name;
-    fs::copy(from, path, fs::copy_options::overwrite_existing);
+    fs::copy(from, path, fs::copy_options::recursive);
   }
   ~TempFolder() { fs::remove_all(path); }
   TempFolder(const TempFolder&) = delete;
@@ -293,22 +293,20 @@ TEST_CASE("dcp: placement as far as chunks tell it") {
              {chunk({0, 0}, {2, 3}), chunk({0, 3}, {2, 3}), chunk({2, 0}, {2, 3}), chunk({2, 3}, {2, 3})});
   const StoredTensor odd =
       tensor("o", {2, 2}, {chunk({0, 0}, {1, 2}), chunk({1, 0}, {1, 1}), chunk({1, 1}, {1, 1})});
-  const StoredTensor tied =
-      tensor("t", {8}, {chunk({0}, {5}), chunk({5}, {1}), chunk({6}, {1}), chunk({7}, {1})});
   CHECK(layout_text(rows) == "dim 0 in 4: 4, 4, 4, 1");
   CHECK(layout_text(grid) == "dims 0, 1 in 2 x 2");
   CHECK(layout_text(odd) == "3 chunks");
   CHECK(layout_text(tensor("w", {3}, {chunk({0}, {3})})) == "whole");
-  CHECK(guess_mesh({rows, odd}) == std::vector<int64_t>{4});
-  CHECK(guess_mesh({rows, grid}) == std::vector<int64_t>{2, 2});
-  const std::string one = placement_rules({rows, tied, odd}, {"r", "t", "o"});
-  CHECK(one.find("layout saved over dp {") != std::string::npos);
-  CHECK(one.find("\"r\" [d0@dp[chunk], ...]") != std::string::npos);
-  CHECK(one.find("\"t\" [d0@dp[5,1,1,1]]") != std::string::npos);
-  CHECK(one.find("\"o\" ?") != std::string::npos);
-  const std::string two = placement_rules({grid}, {"g"});
-  CHECK(two.find("layout saved over dp, tp {") != std::string::npos);
-  CHECK(two.find("\"g\" [d0@dp, d1@tp]") != std::string::npos);
+  Stored stored;
+  stored.files = {"__0_0.distcp", "__1_0.distcp", "__2_0.distcp", "__3_0.distcp", "a/__4_0.distcp"};
+  stored.tensors = {rows, rows, odd, tensor("w", {3}, {chunk({0}, {3})})};
+  const auto facts = placement_facts(stored);
+  REQUIRE(facts.size() == 3);
+  CHECK(facts[0].second == "2 tensors: dim 0 in 4 (2 unevenly); 1 tensor: no grid; 1 tensor: whole");
+  CHECK(facts[1].second == "4 ranks hold different parts");
+  CHECK(facts[2].second == "12, in 5 data files of 5 ranks");
+  stored.tensors.push_back(grid);
+  CHECK(placement_facts(stored)[1].second == "2 x 2: tensors are cut along two dims");
 }
 
 TEST_CASE("dcp: `.metadata` of a real save") {
