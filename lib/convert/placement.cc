@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/tensor/grid.h"
 #include "lib/ucl/draft.h"
@@ -41,6 +42,20 @@ std::string cut_text(std::string_view axis, const std::vector<int64_t>& parts, i
   return cat("@", axis, "[", list_of(all, ","), "]");
 }
 
+// A dim cut over `outer` ranks and each share again over `inner`, both as torch.chunk cuts; what is there.
+std::vector<int64_t> cut_twice(int64_t size, int64_t outer, int64_t inner) {
+  std::vector<int64_t> out;
+  const auto shares = [](int64_t whole, int64_t ranks) {
+    std::vector<int64_t> parts;
+    const int64_t share = ceil_div(whole, ranks);
+    for (; whole > 0; whole -= parts.back()) parts.push_back(std::min(share, whole));
+    return parts;
+  };
+  for (const int64_t share : shares(size, outer))
+    for (const int64_t part : shares(share, inner)) out.push_back(part);
+  return out;
+}
+
 Rule rule_of(const Tensor& t, const std::optional<Grid>& grid, const std::vector<int64_t>& mesh) {
   if (!grid) return {"?", cat(t.pieces.count, " chunks, which are no grid")};
   const std::vector<size_t> dims = cut_dims(*grid);
@@ -48,7 +63,6 @@ Rule rule_of(const Tensor& t, const std::optional<Grid>& grid, const std::vector
   std::vector<std::string> cuts(t.shape.size());
   std::string reason = t.layout;
   const auto parts = [&](size_t i) -> const std::vector<int64_t>& { return (*grid)[dims[i]]; };
-  const auto count = [&](size_t i) { return static_cast<int64_t>(parts(i).size()); };
   if (dims.size() == 2 && mesh.size() == 2) {
     cuts[dims[0]] = cut_text("dp", parts(0), t.shape[dims[0]], mesh[0]);
     cuts[dims[1]] = cut_text("tp", parts(1), t.shape[dims[1]], mesh[1]);
@@ -57,8 +71,9 @@ Rule rule_of(const Tensor& t, const std::optional<Grid>& grid, const std::vector
     std::string& cut = cuts[dims[0]];
     cut = cut_text("dp", parts(0), size, mesh[0]);
     if (cut.empty() && mesh.size() == 2) cut = cut_text("tp", parts(0), size, mesh[1]);
-    if (cut.empty() && mesh.size() == 2 && count(0) == mesh[0] * mesh[1]) {
-      cut = is_even(parts(0)) ? "@(tp, dp)" : "@(tp, dp[chunk])";
+    if (cut.empty() && mesh.size() == 2 && cut_twice(size, mesh[1], mesh[0]) == parts(0)) {
+      const bool even = size % (mesh[0] * mesh[1]) == 0;
+      cut = even ? "@(tp, dp)" : "@(tp[chunk], dp[chunk])";
       reason += ", if it is FSDP inside tensor parallel";
     }
   }

@@ -57,15 +57,11 @@ std::vector<std::string> checkpoints_below(const Target& target) {
 }
 
 Error unfinished(const Target& target) {
-  const bool by_rank = any_entry(target, "__", ".metadata");
-  Error e = refused("dcp.unfinished",
-                    cat("PyTorch distributed checkpoint (DCP) without `.metadata`: ",
-                        by_rank ? "each rank kept one of its own (`__0.metadata`), for itself alone"
-                                : "the save was never finished"));
-  return e.hint(by_rank ? "load it in the same job and save it with collectives"
-                : has(target, ".metadata.tmp")
-                    ? "its last step, giving `.metadata.tmp` its name, did not happen: take an earlier step"
-                    : "take an earlier step, or copy `.metadata` here if it was left behind");
+  return refused("dcp.unfinished",
+                 "PyTorch distributed checkpoint (DCP) without `.metadata`: the save was never finished")
+      .hint(has(target, ".metadata.tmp")
+                ? "its last step, giving `.metadata.tmp` its name, did not happen: take an earlier step"
+                : "take an earlier step, or copy `.metadata` here if it was left behind");
 }
 
 std::optional<Error> unsupported_folder(const Target& target) {

@@ -7,6 +7,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/dcp/hugging_face.h"
 #include "lib/formats/dcp/items.h"
+#include "lib/formats/dcp/merge.h"
 #include "lib/formats/dcp/metadata.h"
 #include "lib/formats/dcp/naming.h"
 #include "lib/formats/dcp/placement.h"
@@ -25,6 +26,14 @@ constexpr std::string_view kMetadata = ".metadata";
 
 bool has(const std::vector<std::string>& entries, std::string_view name) {
   return std::ranges::find(entries, name) != entries.end();
+}
+
+// `.metadata`; else what each rank kept for itself: `__0.metadata`, `__1.metadata`, ….
+std::vector<std::string> metadata_files(const std::vector<std::string>& entries) {
+  if (has(entries, kMetadata)) return {std::string(kMetadata)};
+  std::vector<std::string> out;
+  while (has(entries, cat("__", out.size(), kMetadata))) out.push_back(cat("__", out.size(), kMetadata));
+  return out;
 }
 
 void check_all_tiled(const Stored& stored, const std::string& path) {
@@ -117,7 +126,7 @@ class Builder {
     }
     if (!tensor.refusal.empty() || add_number(tensor, stored, items)) return;
     for (size_t c = 0; c < items.size() && tensor.refusal.empty(); ++c) {
-      const Chunk& chunk = stored.chunks[c];
+      const Chunk& chunk = stored.item(c);
       torch::TensorInfo as_view;
       as_view.dtype = stored.dtype;
       as_view.shape = chunk.sizes;
@@ -132,7 +141,12 @@ class Builder {
           record ? add_record(file, record->offset, record->size, *record->crc, record->name) : kNoRecord;
       catalog_.add_piece(file, number, items[c].offset, box, items[c].flags);
     }
-    tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
+    const PieceRange all = catalog_.pieces_since(tensor.pieces.first);
+    const auto own = static_cast<uint32_t>(stored.chunks.size());
+    tensor.pieces = {all.first, std::min(own, all.count)};
+    if (all.count > own)
+      tensor.copies.push_back(
+          {{all.first + own, all.count - own}, tensor.dtype, false, "replica on another rank"});
   }
 
   // One value a parameter, a step count: it is read now, as other formats keep it in their pickles.
@@ -242,18 +256,28 @@ void read_shard_files(const Target& target, Builder& builder, Catalog& catalog) 
 }
 
 void read_saved(const Target& target, const OpenOptions& options, Builder& builder, Catalog& catalog) {
-  const std::shared_ptr<InputFile> file = target.folder->open(kMetadata);
-  Metadata metadata = read_metadata(*file, options.limits, options.want_objects);
-  const Stored& stored = metadata.stored;
-  catalog.description = metadata.is_megatron ? "PyTorch distributed checkpoint (DCP) by Megatron"
-                                             : "PyTorch distributed checkpoint (DCP)";
-  builder.merge(metadata.globals);
-  if (metadata.refusal) builder.refuse(*metadata.refusal);
-  if (!metadata.version.empty()) catalog.facts.emplace_back("format version", metadata.version);
-  check_all_tiled(stored, file->name());
+  Merger merger;
+  std::vector<std::pair<std::string, std::string>> views;
+  const std::vector<std::string> names_of_files = metadata_files(target.entries);
+  catalog.description = "PyTorch distributed checkpoint (DCP)";
+  for (size_t rank = 0; rank < names_of_files.size(); ++rank) {
+    const std::shared_ptr<InputFile> file = target.folder->open(names_of_files[rank]);
+    Metadata metadata = read_metadata(*file, options.limits, options.want_objects);
+    if (metadata.is_megatron) catalog.description = "PyTorch distributed checkpoint (DCP) by Megatron";
+    builder.merge(metadata.globals);
+    if (metadata.refusal) builder.refuse(*metadata.refusal);
+    if (rank == 0 && !metadata.version.empty())
+      catalog.facts.emplace_back("format version", metadata.version);
+    merger.add(std::move(metadata.stored));
+    views.emplace_back(names_of_files[rank], std::move(metadata.json));
+  }
+  Stored stored = std::move(merger).finish();
+  if (views.size() > 1) catalog.facts.emplace_back("metadata", cat("of each of ", views.size(), " ranks"));
+  check_all_tiled(stored, target.folder->join(names_of_files.front()));
   const DataFiles files(*target.folder, stored);
   for (uint32_t f = 0; f < stored.files.size(); ++f) builder.add_file(files.at(f));
   std::vector<std::vector<ItemTensor>> items = open_chunks(files, stored, options);
+  drop_same_objects(stored, files);
   std::map<std::string_view, const StoredBytes*> object_of;
   for (const StoredBytes& b : stored.bytes) object_of.emplace(b.key, &b);
   const auto read_list = [&](const std::string& key) -> std::optional<std::vector<std::string>> {
@@ -262,8 +286,11 @@ void read_saved(const Target& target, const OpenOptions& options, Builder& build
   };
   const std::vector<TensorName> names = name_tensors(stored, read_list, catalog.warnings);
   builder.add_tensors(stored, items, names);
-  catalog.objects.push_back(
-      {std::string(kMetadata), std::move(metadata.json), catalog.add_file(file), 0, file->size(), kNoRecord});
+  for (auto& [name, json] : views) {
+    const std::shared_ptr<InputFile> file = target.folder->open(name);
+    const int64_t size = file->size();
+    catalog.objects.push_back({name, std::move(json), catalog.add_file(file), 0, size, kNoRecord});
+  }
   for (const StoredBytes& b : stored.bytes) builder.add_object(b, open_object(files, b, options));
   catalog.iteration = iteration_of(files, stored, options);
   for (auto& fact : placement_facts(stored)) catalog.facts.push_back(std::move(fact));
@@ -273,8 +300,8 @@ void read_saved(const Target& target, const OpenOptions& options, Builder& build
 
 bool recognises(const Target& target) {
   if (!target.folder) return false;
-  if (has(target.entries, kMetadata)) return !has(target.entries, "metadata.json");  // Megatron-core's own
-  return are_shards(target.entries);
+  if (has(target.entries, "metadata.json")) return false;  // Megatron-core's own
+  return !metadata_files(target.entries).empty() || are_shards(target.entries);
 }
 
 Catalog read(const Target& target, const OpenOptions& options) {
@@ -285,10 +312,10 @@ Catalog read(const Target& target, const OpenOptions& options) {
   catalog.kind = "dcp";
   catalog.path = target.path;
   Builder builder(options, catalog);
-  if (!has(target.entries, kMetadata) && are_shards(target.entries))
-    read_shard_files(target, builder, catalog);
-  else if (has(target.entries, kMetadata))
+  if (!metadata_files(target.entries).empty())
     read_saved(target, options, builder, catalog);
+  else if (are_shards(target.entries))
+    read_shard_files(target, builder, catalog);
   else
     throw refused("dcp.unfinished", "the folder has no `.metadata`: the save was never finished");
   add_unknown_classes(catalog);

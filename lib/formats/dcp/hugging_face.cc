@@ -145,7 +145,8 @@ HuggingFaceShards read_shards(const InputFolder& folder, const std::vector<std::
       for (const safetensors::Entry& entry : header.entries) {
         const auto [at, fresh] = known.try_emplace(entry.name, out.stored.tensors.size());
         if (fresh) {
-          out.stored.tensors.push_back({entry.name, entry.dtype, Shape(entry.shape.size(), 0), "", {}, 0});
+          out.stored.tensors.push_back(
+              {entry.name, entry.dtype, Shape(entry.shape.size(), 0), "", {}, {}, 0});
           out.items.emplace_back();
         }
         StoredTensor& tensor = out.stored.tensors[at->second];

@@ -205,9 +205,9 @@ std::vector<std::vector<ItemTensor>> open_chunks(const DataFiles& files, const S
   for (const StoredBytes& b : stored.bytes) check_range(b.item, b.key);
   for (size_t t = 0; t < stored.tensors.size(); ++t) {
     const StoredTensor& tensor = stored.tensors[t];
-    out[t].resize(tensor.chunks.size());
-    for (size_t c = 0; c < tensor.chunks.size(); ++c) {
-      const Chunk& chunk = tensor.chunks[c];
+    out[t].resize(tensor.item_count());
+    for (size_t c = 0; c < tensor.item_count(); ++c) {
+      const Chunk& chunk = tensor.item(c);
       check_range(chunk.item, tensor.key);
       if (!chunk.transforms.empty())
         out[t][c].refusal = cat("its bytes went through ", chunk.transforms, ", which is not read");
@@ -241,7 +241,7 @@ std::vector<std::vector<ItemTensor>> open_chunks(const DataFiles& files, const S
     const Job& job = jobs[i];
     try {
       out[job.tensor][job.chunk] =
-          open_archive(files.at(job.item.file), tensor_of(job), tensor_of(job).chunks[job.chunk], options);
+          open_archive(files.at(job.item.file), tensor_of(job), tensor_of(job).item(job.chunk), options);
     } catch (const Error& e) {
       errors[i] = e;
     }
@@ -251,7 +251,7 @@ std::vector<std::vector<ItemTensor>> open_chunks(const DataFiles& files, const S
       if (errors[i]) throw Error(*errors[i]);
       if (is_image[i])
         out[jobs[i].tensor][jobs[i].chunk] =
-            images.take(tensor_of(jobs[i]), tensor_of(jobs[i]).chunks[jobs[i].chunk]);
+            images.take(tensor_of(jobs[i]), tensor_of(jobs[i]).item(jobs[i].chunk));
     });
   }
   return out;

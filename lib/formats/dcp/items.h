@@ -41,7 +41,7 @@ struct ItemTensor {
 Shape row_major(const Shape& shape);  // strides, in elements
 
 // Opens the items of all chunks, several at once, after checking the ranges of all items. The result is
-// parallel to `tensors` and their chunks. Throws refused, naming file and tensor: `dcp.range`,
+// parallel to `tensors` and their items. Throws refused, naming file and tensor: `dcp.range`,
 // `dcp.shared_bytes` where two items claim the same bytes, `dcp.dtype` and `dcp.shape` where an item is not
 // what `.metadata` says, and what the readers of torch.save and safetensors files throw.
 std::vector<std::vector<ItemTensor>> open_chunks(const DataFiles& files, const Stored& stored,

@@ -186,7 +186,7 @@ class Reader {
     const auto at = storage_.find(place_of_bytes(key));
     if (at == storage_.end())
       throw refused("dcp.no_storage", "the object has no entry in storage_data: it was not saved");
-    out_.stored.bytes.push_back({key, at->second.item, at->second.transforms});
+    out_.stored.bytes.push_back({key, at->second.item, at->second.transforms, {}});
   }
 
   void read_properties(const Value& properties, StoredTensor& tensor) const {

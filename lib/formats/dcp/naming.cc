@@ -36,6 +36,13 @@ bool is_number(std::string_view text) {
          std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
 }
 
+// Batch norms keep statistics as wide as their weights, which would make every order of shapes ambiguous.
+bool may_be_trained(std::string_view name, DType dtype) {
+  const DTypeClass kind = info(dtype).kind;
+  return (kind == DTypeClass::kFloat || kind == DTypeClass::kComplex) && !name.ends_with("running_mean") &&
+         !name.ends_with("running_var");
+}
+
 // A state that can be a group of the consolidated file.
 bool is_state_name(std::string_view text) {
   const auto plain = [](char c) {
@@ -281,7 +288,12 @@ class Namer {
     if (!out.empty() || container == nullptr) return out;
     const Container& in = containers_.at(*container);
     std::vector<Shape> weights;
-    for (const auto& [name, t] : in.order) weights.push_back(stored_.tensors[t].shape);
+    std::vector<size_t> tensors;
+    for (const auto& [name, t] : in.order) {
+      if (!may_be_trained(name, stored_.tensors[t].dtype)) continue;
+      weights.push_back(stored_.tensors[t].shape);
+      tensors.push_back(t);
+    }
     std::vector<std::vector<std::optional<Shape>>> slots;
     for (const auto& group : groups) {
       auto& slot = slots.emplace_back();
@@ -298,8 +310,7 @@ class Namer {
     }
     for (size_t g = 0; g < groups.size(); ++g)
       for (size_t i = 0; i < groups[g].size(); ++i)
-        if (match[g][i] != deepspeed::kNoMatch)
-          out.emplace(groups[g][i], out_[in.order[match[g][i]].second].name);
+        if (match[g][i] != deepspeed::kNoMatch) out.emplace(groups[g][i], out_[tensors[match[g][i]]].name);
     return out;
   }
 

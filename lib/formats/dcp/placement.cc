@@ -109,7 +109,8 @@ std::vector<std::pair<std::string, std::string>> placement_facts(const Stored& s
       guess += cat(", each part ", wrote / mesh[0], " times, as ", wrote, " ranks wrote");
     out.emplace_back("mesh guessed", std::move(guess));
   }
-  out.emplace_back("chunks", cat(chunks, ", in ", stored.files.size(), " data files",
+  out.emplace_back("chunks", cat(chunks, ", in ", stored.files.size(),
+                                 stored.files.size() == 1 ? " data file" : " data files",
                                  wrote > 0 ? cat(" of ", wrote, wrote == 1 ? " rank" : " ranks") : ""));
   return out;
 }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,15 +33,21 @@ struct StoredTensor {
   std::string key;
   DType dtype{};
   Shape shape;
-  std::string refusal;        // why it can be listed and not converted: a type or layout that is not read
-  std::vector<Chunk> chunks;  // none of them empty; inside the shape
-  size_t empty_chunks = 0;    // of ranks that hold nothing of it
+  std::string refusal;          // why it can be listed and not converted: a type or layout that is not read
+  std::vector<Chunk> chunks;    // none of them empty; inside the shape
+  std::vector<Chunk> replicas;  // what further ranks saved of the same boxes, each for itself
+  size_t empty_chunks = 0;      // of ranks that hold nothing of it
+
+  // Chunks and replicas in turn.
+  size_t item_count() const { return chunks.size() + replicas.size(); }
+  const Chunk& item(size_t i) const { return i < chunks.size() ? chunks[i] : replicas[i - chunks.size()]; }
 };
 
 struct StoredBytes {
   std::string key;
   ItemRange item;
   std::string transforms;
+  std::optional<uint32_t> same_key_as = {};  // the item of the first rank, where a further one saved it too
 };
 
 // One step into the state dict: a dict's key, or a list's index.

@@ -49,12 +49,16 @@ TEST_CASE("placement: two axes, and what fits none") {
   Catalog c;
   add(c, "both", {2, 2}, {{{0, 0}, {1, 1}}, {{0, 1}, {1, 1}}, {{1, 0}, {1, 1}}, {{1, 1}, {1, 1}}});
   add(c, "twice", {4}, {{{0}, {1}}, {{1}, {1}}, {{2}, {1}}, {{3}, {1}}});
-  add(c, "odd", {3}, {{{0}, {1}}, {{1}, {1}}, {{2}, {1}}});
+  add(c, "uneven", {17}, {{{0}, {5}}, {{5}, {4}}, {{9}, {4}}, {{13}, {4}}});
+  add(c, "other", {17}, {{{0}, {4}}, {{4}, {5}}, {{9}, {4}}, {{13}, {4}}});
+  add(c, "odd", {5}, {{{0}, {1}}, {{1}, {1}}, {{2}, {3}}});
   add(c, "none", {2, 2}, {{{0, 0}, {1, 2}}, {{1, 0}, {1, 1}}, {{1, 1}, {1, 1}}});
   const std::string text = placement_rules(c);
   CHECK(says(text, "layout saved over dp, tp {"));
   CHECK(says(text, "\"both\" [d0@dp, d1@tp]"));
   CHECK(says(text, "\"twice\" [d0@(tp, dp)]"));
+  CHECK(says(text, "\"uneven\" [d0@(tp[chunk], dp[chunk])]"));
+  CHECK(says(text, "\"other\" ?"));
   CHECK(says(text, "\"odd\" ?"));
   CHECK(says(text, "\"none\" ?"));
 }

@@ -146,7 +146,7 @@ std::vector<std::string> named(const std::vector<std::pair<KeyPath, Shape>>& lis
     if (with_paths) stored.paths[key_of(path)] = path;
     stored.tensors.push_back(tensor(key_of(path), shape));
   }
-  for (const auto& [key, values] : lists) stored.bytes.push_back({key, {}, ""});
+  for (const auto& [key, values] : lists) stored.bytes.push_back({key, {}, "", {}});
   std::vector<std::string> warnings, out;
   const auto read_list = [&](const std::string& key) -> std::optional<std::vector<std::string>> {
     const auto at = lists.find(key);
