@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "lib/base/text.h"
+#include "lib/convert/placement.h"
 #include "lib/exec/read_tensor.h"
 #include "lib/kernels/crc.h"
 #include "lib/ucl/diagnostics.h"
@@ -185,6 +186,8 @@ std::string infer_rules(const std::string& path, const std::string& like, const 
   if (!catalog.rules.empty()) return canonical(catalog.rules);
   if (catalog.ranks.empty()) {
     if (catalog.refusal) throw *catalog.refusal;
+    if (const std::string placement = placement_rules(catalog); !placement.empty())
+      return canonical(placement);
     return canonical(
         "ucl 1\n# all tensors are whole: no rule is needed to read them\nlayout whole { \"**\" replicate "
         "}\n");

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "lib/base/text.h"
+#include "lib/formats/dcp/dcp_format.h"
 #include "lib/formats/deepspeed/deepspeed_format.h"
 #include "lib/formats/format.h"
 #include "lib/formats/hdf5/hdf5_format.h"
@@ -17,6 +18,8 @@ namespace {
 constexpr std::array kFormats = {
     Format{"deepspeed", "DeepSpeed checkpoint: ZeRO 0 to 3, pipeline, MoE, universal", deepspeed::recognises,
            deepspeed::read},
+    Format{"dcp", "PyTorch distributed checkpoint (DCP), or its Hugging Face shards", dcp::recognises,
+           dcp::read},
     Format{"hdf5", "HDF5 file: our consolidated one, or plain tensors", hdf5::recognises, hdf5::read},
     Format{"safetensors", "safetensors file, or Hugging Face folder", safetensors::recognises,
            safetensors::read},

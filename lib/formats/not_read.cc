@@ -44,16 +44,37 @@ constexpr Magic kMagics[] = {
     {"<html", 0, "an HTML page", "the download went wrong: fetch the file again"},
 };
 
-std::optional<Error> unsupported_folder(const Target& target) {
-  if (any_entry(target, "", ".distcp")) {
-    if (has(target, "metadata.json")) return unsupported("a Megatron distributed checkpoint (torch_dist)");
-    if (has(target, ".metadata")) return unsupported("a PyTorch distributed checkpoint (DCP)");
-    return refused("dcp.unfinished",
-                   "PyTorch distributed checkpoint (DCP) without `.metadata`: the save was never finished");
+// Folders right below that are distributed checkpoints: the steps of a run, or the parts that Accelerate
+// keeps apart.
+std::vector<std::string> checkpoints_below(const Target& target) {
+  constexpr size_t kMost = 1000;
+  std::vector<std::string> out;
+  for (const std::string& name : target.entries) {
+    if (out.size() == kMost) break;
+    if (name.ends_with('/') && target.folder->has_file(cat(name, ".metadata"))) out.push_back(name);
   }
-  if (has(target, ".metadata")) {
-    return refused("dcp.incomplete",
-                   "PyTorch distributed checkpoint (DCP): `.metadata` is here, its *.distcp files are not");
+  return out;
+}
+
+Error unfinished(const Target& target) {
+  return refused("dcp.unfinished",
+                 "PyTorch distributed checkpoint (DCP) without `.metadata`: the save was never finished")
+      .hint(has(target, ".metadata.tmp")
+                ? "its last step, giving `.metadata.tmp` its name, did not happen: take an earlier step"
+                : "take an earlier step, or copy `.metadata` here if it was left behind");
+}
+
+std::optional<Error> unsupported_folder(const Target& target) {
+  if (has(target, "metadata.json") && (has(target, ".metadata") || any_entry(target, "", ".distcp")))
+    return unsupported("a Megatron distributed checkpoint (torch_dist)")
+        .hint(has(target, ".metadata") ? "--from dcp reads its tensors as they are stored, by Megatron's keys"
+                                       : "its `.metadata` is missing: the save was never finished");
+  if (any_entry(target, "", ".distcp")) return unfinished(target);
+  if (const std::vector<std::string> below = checkpoints_below(target); !below.empty()) {
+    return refused("format.unknown",
+                   cat("the folder holds ", below.size(), below.size() == 1 ? " checkpoint" : " checkpoints",
+                       " of PyTorch's distributed format (DCP), and is none itself"))
+        .hint(cat("name the one that is meant: ", escape(target.folder->join(below.back()))));
   }
   if (has(target, "latest_checkpointed_iteration.txt") || any_entry(target, "iter_", "/")) {
     return unsupported("a Megatron checkpoint folder");
@@ -62,7 +83,9 @@ std::optional<Error> unsupported_folder(const Target& target) {
   if (has(target, "metadata.json")) return unsupported("a Megatron distributed checkpoint");
   if (any_entry(target, "local_", ".pt") || any_entry(target, "model_", "_rank_0.pt") ||
       any_entry(target, "pytorch_model_fsdp_", "/") || any_entry(target, "", "-rank0.pt")) {
-    return unsupported("a folder of FSDP shards, one file a rank");
+    return unsupported("a folder of FSDP shards, one file a rank")
+        .hint(
+            "load it into the model that it was saved from, and save that with torch.distributed.checkpoint");
   }
   if (any_entry(target, "pytorch_model", ".bin.index.json")) {
     return unsupported("a Hugging Face model in sharded .bin files")

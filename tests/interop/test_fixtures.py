@@ -179,6 +179,45 @@ def test_hugging_face_folder(path, out):
     assert compare_plain(out, tensors) == len(tensors)
 
 
+DCP = [os.path.basename(n) for n in names("torch/dcp_*")]
+
+
+def dcp_path(key):
+    """Where a key of a distributed checkpoint stands: weights by their names, optimizer states beside them."""
+    for head in ("optim.state.", "state."):
+        if key.startswith(head):
+            name, state = key[len(head):].rsplit(".", 1)
+            return state, name
+    return None, key.removeprefix("model.")
+
+
+def compare_dcp(out, tensors):
+    with Consolidated(out) as file:
+        pairs = []
+        for key, value in tensors.items():
+            state, name = dcp_path(key)
+            pairs.append((key, file.dataset(state, name) if state else file.plain(name), value, {}))
+        assert not differences(pairs)
+        assert len(file.paths()) == len(tensors)
+        return file.objects()
+
+
+@pytest.mark.parametrize("name", DCP)
+def test_distributed_checkpoint(name, out):
+    folder = os.path.join(DATA, "torch", name)
+    expected = load("torch", name, "expected.json")
+    convert(os.path.join(folder, "ckpt"), out)
+    objects = compare_dcp(out, expected_tensors(os.path.join(folder, "expected.safetensors")))
+    for key, value in expected["scalars"].items():
+        assert key in objects and same_number(objects[key], value), key
+
+
+def test_shards_below_consolidated_files_hold_the_same(out):
+    folder = os.path.join(DATA, "torch", "dcp_hf_writer_consolidated")
+    convert(os.path.join(folder, "ckpt", "sharded"), out)
+    compare_dcp(out, expected_tensors(os.path.join(folder, "expected.safetensors")))
+
+
 def test_safetensors_dtypes(out):
     folder = os.path.join(DATA, "torch/st_dtypes")
     convert(os.path.join(folder, "model"), out)

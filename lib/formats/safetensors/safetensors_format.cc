@@ -37,9 +37,8 @@ std::string some_of(const std::vector<std::string>& names) {
 
 Error sharded_save() {
   return refused("safetensors.sharded",
-                 "these are the shards of a PyTorch DCP save in Hugging Face format: reading them is not "
-                 "supported yet")
-      .hint("save with enable_consolidation=True, and name the folder above `sharded/`");
+                 "this is one rank's shard of a PyTorch DCP save in Hugging Face format")
+      .hint("name the folder that holds all shards");
 }
 
 // Gathers the files of one checkpoint into a catalog.
@@ -189,9 +188,6 @@ Catalog read_folder(const ModelFolder& folder, const OpenOptions& options) {
         .hint("name one of these index files instead of the folder");
   }
   std::vector<std::string> files = with_suffix(entries, kFileSuffix);
-  if (std::ranges::all_of(files, [](const std::string& n) { return n.starts_with("shard-"); })) {
-    throw sharded_save().in_file(folder.path());
-  }
   const std::string single = cat("model", kFileSuffix);
   Reader reader(options);
   if (std::erase(files, single) > 0) {

@@ -1,0 +1,190 @@
+#include "lib/formats/dcp/hugging_face.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <set>
+#include <unordered_map>
+
+#include "lib/base/checked.h"
+#include "lib/base/error.h"
+#include "lib/base/text.h"
+#include "lib/formats/safetensors/header.h"
+#include "lib/formats/strict_json.h"
+
+namespace uckpt::dcp {
+
+namespace {
+
+constexpr std::string_view kSuffix = ".safetensors", kInfo = "DCP_SHARDING_INFO";
+
+struct ShardName {
+  int64_t rank, file, files;
+};
+
+// Takes `head` and a number of digits off the front of `text`.
+std::optional<int64_t> take_number(std::string_view& text, std::string_view head) {
+  if (!text.starts_with(head)) return std::nullopt;
+  text.remove_prefix(head.size());
+  int64_t number = 0;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + std::min<size_t>(text.size(), 9), number);
+  if (error != std::errc() || number < 1) return std::nullopt;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  return number;
+}
+
+std::optional<ShardName> parse_name(std::string_view name) {
+  const auto rank = take_number(name, "shard-");
+  const auto file = rank ? take_number(name, "-model-") : std::nullopt;
+  const auto files = file ? take_number(name, "-of-") : std::nullopt;
+  if (!files || name != kSuffix) return std::nullopt;
+  return ShardName{*rank, *file, *files};
+}
+
+// {"name": {"saved_offsets": [0, 10]}, …}
+class InfoVisitor final : public JsonVisitor {
+ public:
+  std::unordered_map<std::string, Shape> offsets;
+
+  void open_object() override {
+    if (in_list_ || depth_ > 1) fail("an object");
+    ++depth_;
+  }
+  void open_array() override {
+    if (in_list_ || depth_ != 2 || field_ != "saved_offsets") fail("a list");
+    in_list_ = true;
+    offsets[name_].clear();
+  }
+  void close() override {
+    if (in_list_)
+      in_list_ = false;
+    else
+      --depth_;
+  }
+  void key(const std::string& key) override { (depth_ == 1 ? name_ : field_) = key; }
+  void text(const std::string&) override { fail("a string"); }
+  void count(uint64_t value) override {
+    if (!in_list_ || value > INT64_MAX) fail("a number");
+    offsets[name_].push_back(static_cast<int64_t>(value));
+  }
+  void other(std::string_view what) override { fail(what); }
+
+ private:
+  [[noreturn]] void fail(std::string_view found) const {
+    throw refused("dcp.sharding_info",
+                  cat(kInfo, ": expected the saved offsets of each tensor, found ", found))
+        .in_tensor(name_);
+  }
+
+  std::string name_, field_;
+  int depth_ = 0;
+  bool in_list_ = false;
+};
+
+std::unordered_map<std::string, Shape> offsets_in(const safetensors::Header& header) {
+  const std::string* info = header.metadata_value(kInfo);
+  if (info == nullptr)
+    throw refused("dcp.sharding_info",
+                  cat("the file's metadata has no ", kInfo, ": nothing tells where its tensors' boxes lie"));
+  InfoVisitor visitor;
+  parse_strict_json(*info, safetensors::kMaxJsonDepth, visitor);
+  return std::move(visitor.offsets);
+}
+
+void check_complete(const InputFolder& folder, const std::vector<std::string>& names) {
+  std::set<int64_t> ranks, files;
+  int64_t count = 0;
+  for (const std::string& name : names) {
+    const ShardName n = *parse_name(name);
+    if (count != 0 && n.files != count)
+      throw refused("dcp.missing_files", cat("the names speak of ", count, " and of ", n.files,
+                                             " files: two saves lie in one folder"))
+          .in_file(folder.path());
+    count = n.files;
+    ranks.insert(n.rank);
+    files.insert(n.file);
+  }
+  const auto gap = [&](const std::set<int64_t>& there, int64_t last, std::string_view what) {
+    if (static_cast<int64_t>(there.size()) == last && *there.rbegin() == last) return;
+    const std::vector<int64_t> sorted(there.begin(), there.end());
+    throw refused("dcp.missing_files",
+                  cat("shards of ", what, " ", ranges_text(sorted), " are here: expected 1-",
+                      std::max(last, *there.rbegin()), ", the tensors cannot be rebuilt"))
+        .in_file(folder.path())
+        .hint("copy the shards of all ranks into this folder");
+  };
+  gap(files, count, "files");
+  gap(ranks, *ranks.rbegin(), "ranks");
+}
+
+}  // namespace
+
+bool are_shards(const std::vector<std::string>& entries) {
+  bool any = false;
+  for (const std::string& name : entries) {
+    if (!name.ends_with(kSuffix)) continue;
+    if (!parse_name(name)) return false;
+    any = true;
+  }
+  return any;
+}
+
+HuggingFaceShards read_shards(const InputFolder& folder, const std::vector<std::string>& entries) {
+  HuggingFaceShards out;
+  for (const std::string& name : entries)
+    if (parse_name(name)) out.stored.files.push_back(name);
+  check_complete(folder, out.stored.files);
+  std::unordered_map<std::string, size_t> known;
+  for (uint32_t f = 0; f < out.stored.files.size(); ++f) {
+    const std::shared_ptr<InputFile> file = folder.open(out.stored.files[f]);
+    out.files.push_back(file);
+    try {
+      const safetensors::Header header = safetensors::read_header(*file);
+      const auto offsets = offsets_in(header);
+      for (const safetensors::Entry& entry : header.entries) {
+        const auto [at, fresh] = known.try_emplace(entry.name, out.stored.tensors.size());
+        if (fresh) {
+          out.stored.tensors.push_back(
+              {entry.name, entry.dtype, Shape(entry.shape.size(), 0), "", {}, {}, 0});
+          out.items.emplace_back();
+        }
+        StoredTensor& tensor = out.stored.tensors[at->second];
+        const auto begin = offsets.find(entry.name);
+        if (begin == offsets.end() || begin->second.size() != entry.shape.size())
+          throw refused("dcp.sharding_info",
+                        cat("expected an offset for each of its ", entry.shape.size(), " dims in ", kInfo))
+              .in_tensor(entry.name);
+        if (entry.dtype != tensor.dtype || entry.shape.size() != tensor.shape.size())
+          throw refused("dcp.dtype", cat("it is ", name_of(tensor.dtype), " of ", tensor.shape.size(),
+                                         " dims in an earlier shard, ", name_of(entry.dtype), " of ",
+                                         entry.shape.size(), " here"))
+              .in_tensor(entry.name);
+        for (size_t d = 0; d < entry.shape.size(); ++d) {
+          const auto end = checked_add(begin->second[d], entry.shape[d]);
+          if (!end) throw refused("dcp.size", "a box ends beyond 64 bits").in_tensor(entry.name);
+          tensor.shape[d] = std::max(tensor.shape[d], *end);
+        }
+        if (numel_of(entry.shape) == 0) {
+          ++tensor.empty_chunks;
+          continue;
+        }
+        tensor.chunks.push_back(
+            {begin->second, entry.shape, {f, header.data_at + entry.begin, entry.end - entry.begin}, ""});
+        ItemTensor& item = out.items[at->second].emplace_back();
+        item.offset = header.data_at + entry.begin;
+        item.stride = row_major(entry.shape);
+      }
+    } catch (Error& e) {
+      throw e.in_file(file->name());
+    }
+  }
+  for (const StoredTensor& tensor : out.stored.tensors)
+    if (!checked_product(tensor.shape))
+      throw refused("dcp.size", cat("the elements of a tensor ", shape_text(tensor.shape), " leave 64 bits"))
+          .in_file(folder.path())
+          .in_tensor(tensor.key);
+  return out;
+}
+
+}  // namespace uckpt::dcp

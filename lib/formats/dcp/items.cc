@@ -1,0 +1,273 @@
+#include "lib/formats/dcp/items.h"
+
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <set>
+
+#include "lib/base/checked.h"
+#include "lib/base/text.h"
+#include "lib/formats/dcp/item_source.h"
+#include "lib/formats/safetensors/header.h"
+
+namespace uckpt::dcp {
+
+namespace {
+
+// A chunk and where it stands in the list of tensors.
+struct Job {
+  size_t tensor, chunk;
+  ItemRange item;
+};
+
+bool is_archive(ByteSpan head) { return head.size() >= 4 && load_le<uint32_t>(head.data()) == 0x04034b50; }
+
+bool has_archive_at(const ByteSource& file, int64_t offset) {
+  return is_archive(file.read_range(offset, std::min<int64_t>(4, file.size() - offset)));
+}
+
+Error in_item(Error e, const std::string& key, const ItemRange& item, const ByteSource& file) {
+  return e.in_file(file.name()).in_member(cat("item at byte ", item.offset)).in_tensor(key);
+}
+
+Error wrong_type(DType expected, DType found) {
+  return refused("dcp.dtype",
+                 cat("`.metadata` says ", name_of(expected), ", the item holds ", name_of(found)));
+}
+
+Error wrong_shape(const Shape& expected, const Shape& found) {
+  return refused("dcp.shape", cat("`.metadata` says a chunk ", shape_text(expected), ", the item holds ",
+                                  shape_text(found)));
+}
+
+// The safetensors image at the end of a data file, if it has one: all its tensors are said to begin where the
+// image begins. Each entry is taken once, since a writer that was given two chunks of one tensor keeps only
+// the last.
+class Images {
+ public:
+  void add(const ByteSource& file, const ItemRange& item) {
+    const auto [at, fresh] = images_.try_emplace(item.file);
+    if (!fresh && at->second.offset == item.offset) return;
+    if (!fresh)
+      throw refused("dcp.shared_bytes",
+                    cat("expected one safetensors image in a file, found others at bytes ", at->second.offset,
+                        " and ", item.offset));
+    at->second.offset = item.offset;
+    const ItemSource source(file, item.offset, file.size() - item.offset);
+    at->second.header = safetensors::read_header(source);
+    for (size_t i = 0; i < at->second.header.entries.size(); ++i)
+      at->second.by_name.emplace(at->second.header.entries[i].name, i);
+  }
+
+  // Where the archives of a file must end.
+  int64_t limit(uint32_t file) const {
+    const auto at = images_.find(file);
+    return at == images_.end() ? INT64_MAX : at->second.offset;
+  }
+
+  ItemTensor take(const StoredTensor& tensor, const Chunk& chunk) {
+    Image& image = images_.at(chunk.item.file);
+    const auto at = image.by_name.find(tensor.key);
+    if (at == image.by_name.end())
+      throw refused("dcp.lost_chunk", "the safetensors image that should hold the chunk has no such tensor");
+    const safetensors::Entry& entry = image.header.entries[at->second];
+    if (entry.dtype != tensor.dtype) throw wrong_type(tensor.dtype, entry.dtype);
+    if (entry.shape != chunk.sizes) throw wrong_shape(chunk.sizes, entry.shape);
+    if (!image.taken.insert(at->second).second)
+      throw refused("dcp.lost_chunk",
+                    "one rank saved two chunks of it to one safetensors image, which keeps "
+                    "only the last")
+          .hint("save it again without SerializationFormat.SAFETENSORS");
+    ItemTensor out;
+    out.offset = chunk.item.offset + image.header.data_at + entry.begin;
+    out.stride = row_major(entry.shape);
+    return out;
+  }
+
+ private:
+  struct Image {
+    int64_t offset = 0;
+    safetensors::Header header;
+    std::map<std::string_view, size_t> by_name;
+    std::set<size_t> taken;
+  };
+  std::map<uint32_t, Image> images_;
+};
+
+ItemTensor open_archive(const std::shared_ptr<ByteSource>& file, const StoredTensor& tensor,
+                        const Chunk& chunk, const OpenOptions& options) {
+  const auto source = std::make_shared<ItemSource>(*file, chunk.item.offset, chunk.item.length);
+  const auto archive = torch::TorchFile::open(source, options.limits);
+  ItemTensor out;
+  out.globals = archive->globals();
+  out.danger = archive->refusal();
+  const auto info = archive->tensor(archive->root());
+  if (out.danger) {
+    out.danger->in_tensor(tensor.key);
+    out.refusal = "its item is no plain tensor";
+    return out;
+  }
+  if (!info) throw refused("dcp.item", "expected one tensor in the item, found another object");
+  if (info->shape != chunk.sizes) throw wrong_shape(chunk.sizes, info->shape);
+  out.refusal = info->refusal;
+  if (!out.refusal.empty()) return out;
+  if (info->dtype != tensor.dtype) throw wrong_type(tensor.dtype, info->dtype);
+  out.offset = chunk.item.offset + info->offset;
+  out.stride = info->stride;
+  out.flags = info->flags;
+  if (info->record != kNoRecord) {
+    torch::FileRecord record = archive->records()[info->record];
+    record.offset += chunk.item.offset;
+    if (record.crc) out.record = std::move(record);
+  }
+  return out;
+}
+
+// An archive and the key that it is said to be of.
+struct Claim {
+  ItemRange item;
+  const std::string* key;
+};
+
+// Writers put items back to back. Were items allowed to overlap, a small file could spell a huge tensor, or
+// one archive be read a million times.
+void check_disjoint(const DataFiles& files, std::vector<Claim> claims, const Images& images) {
+  std::ranges::sort(claims, [](const Claim& a, const Claim& b) {
+    return std::pair(a.item.file, a.item.offset) < std::pair(b.item.file, b.item.offset);
+  });
+  for (size_t i = 0; i < claims.size(); ++i) {
+    const ItemRange& item = claims[i].item;
+    const bool is_last = i + 1 == claims.size() || claims[i + 1].item.file != item.file;
+    const int64_t end = is_last ? images.limit(item.file) : claims[i + 1].item.offset;
+    if (item.offset + item.length <= end) continue;
+    throw in_item(
+        refused("dcp.shared_bytes", cat("two items claim the same bytes: expected this one to end at "
+                                        "byte ",
+                                        end, ", where another begins, found ", item.offset + item.length)),
+        *claims[i].key, item, *files.at(item.file));
+  }
+}
+
+}  // namespace
+
+Shape row_major(const Shape& shape) {
+  Shape stride(shape.size(), 1);
+  for (size_t d = shape.size(); d-- > 1;) stride[d - 1] = stride[d] * shape[d];
+  return stride;
+}
+
+DataFiles::DataFiles(const InputFolder& folder, const Stored& stored) {
+  std::vector<std::string> missing;
+  for (const std::string& name : stored.files) {
+    if (!folder.has_file(name)) {
+      missing.push_back(name);
+      files_.push_back(nullptr);
+    } else {
+      files_.push_back(folder.open(name));
+    }
+  }
+  if (missing.empty()) return;
+  size_t lost = 0;
+  for (const StoredTensor& t : stored.tensors)
+    lost += std::ranges::any_of(t.chunks, [&](const Chunk& c) { return !files_[c.item.file]; });
+  std::ranges::sort(missing, natural_less);
+  std::string names;
+  for (size_t i = 0; i < std::min<size_t>(missing.size(), 3); ++i)
+    names += cat(i > 0 ? ", " : "", escape(missing[i], 80));
+  if (missing.size() > 3) names += cat(" and ", missing.size() - 3, " more");
+  throw refused("dcp.missing_files", cat(names, missing.size() == 1 ? " is" : " are", " missing (",
+                                         stored.files.size() - missing.size(), " of ", stored.files.size(),
+                                         " data files are here): ", lost, lost == 1 ? " tensor" : " tensors",
+                                         " cannot be rebuilt"))
+      .hint("a rank's files may lie on that node's own disk: copy all of them into this folder");
+}
+
+void DataFiles::check_range(const ItemRange& item) const {
+  const ByteSource& file = *files_[item.file];
+  if (range_inside(item.offset, item.length, file.size()) && item.offset < file.size()) return;
+  throw refused("dcp.range", cat("an item of ", item.length, " bytes at byte ", item.offset,
+                                 ": expected it inside the file, which has ", file.size(), " bytes"))
+      .in_file(file.name())
+      .hint("the file was cut short, or it belongs to another save");
+}
+
+std::vector<std::vector<ItemTensor>> open_chunks(const DataFiles& files, const Stored& stored,
+                                                 const OpenOptions& options) {
+  std::vector<std::vector<ItemTensor>> out(stored.tensors.size());
+  std::vector<Job> jobs;
+  const auto check_range = [&](const ItemRange& item, const std::string& key) {
+    try {
+      files.check_range(item);
+    } catch (Error& e) {
+      throw e.in_tensor(key);
+    }
+  };
+  for (const StoredBytes& b : stored.bytes) check_range(b.item, b.key);
+  for (size_t t = 0; t < stored.tensors.size(); ++t) {
+    const StoredTensor& tensor = stored.tensors[t];
+    out[t].resize(tensor.item_count());
+    for (size_t c = 0; c < tensor.item_count(); ++c) {
+      const Chunk& chunk = tensor.item(c);
+      check_range(chunk.item, tensor.key);
+      if (!chunk.transforms.empty())
+        out[t][c].refusal = cat("its bytes went through ", chunk.transforms, ", which is not read");
+      else if (tensor.refusal.empty())
+        jobs.push_back({t, c, chunk.item});
+    }
+  }
+  const auto tensor_of = [&](const Job& job) -> const StoredTensor& { return stored.tensors[job.tensor]; };
+  const auto guarded = [&](const Job& job, const auto& step) {
+    try {
+      step();
+    } catch (Error& e) {
+      throw in_item(e, tensor_of(job).key, job.item, *files.at(job.item.file));
+    }
+  };
+  std::vector<uint8_t> is_image(jobs.size(), 0);
+  tbb::parallel_for(size_t{0}, jobs.size(), [&](size_t i) {
+    is_image[i] = !has_archive_at(*files.at(jobs[i].item.file), jobs[i].item.offset);
+  });
+  Images images;
+  for (size_t i = 0; i < jobs.size(); ++i)
+    if (is_image[i]) guarded(jobs[i], [&] { images.add(*files.at(jobs[i].item.file), jobs[i].item); });
+  std::vector<Claim> claims;
+  for (size_t i = 0; i < jobs.size(); ++i)
+    if (!is_image[i]) claims.push_back({jobs[i].item, &tensor_of(jobs[i]).key});
+  for (const StoredBytes& b : stored.bytes) claims.push_back({b.item, &b.key});
+  check_disjoint(files, std::move(claims), images);
+  std::vector<std::optional<Error>> errors(jobs.size());
+  tbb::parallel_for(size_t{0}, jobs.size(), [&](size_t i) {
+    if (is_image[i]) return;
+    const Job& job = jobs[i];
+    try {
+      out[job.tensor][job.chunk] =
+          open_archive(files.at(job.item.file), tensor_of(job), tensor_of(job).item(job.chunk), options);
+    } catch (const Error& e) {
+      errors[i] = e;
+    }
+  });
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    guarded(jobs[i], [&] {
+      if (errors[i]) throw Error(*errors[i]);
+      if (is_image[i])
+        out[jobs[i].tensor][jobs[i].chunk] =
+            images.take(tensor_of(jobs[i]), tensor_of(jobs[i]).item(jobs[i].chunk));
+    });
+  }
+  return out;
+}
+
+ItemObject open_object(const DataFiles& files, const StoredBytes& item, const OpenOptions& options) try {
+  const ByteSource& file = *files.at(item.item.file);
+  ItemObject out;
+  out.source = std::make_shared<ItemSource>(file, item.item.offset, item.item.length);
+  if (item.transforms.empty() && has_archive_at(file, item.item.offset))
+    out.file = torch::TorchFile::open(out.source, options.limits);
+  return out;
+} catch (Error& e) {
+  throw e.in_file(files.at(item.item.file)->name())
+      .in_member(cat("item at byte ", item.item.offset))
+      .in_tensor(item.key);
+}
+
+}  // namespace uckpt::dcp

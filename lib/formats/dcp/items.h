@@ -1,0 +1,58 @@
+// Items of a distributed checkpoint, opened by range: complete torch.save archives back to back, or tensors
+// of a safetensors image at the end of a file.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/formats/dcp/stored.h"
+#include "lib/formats/format.h"
+#include "lib/formats/torch/torch_file.h"
+
+namespace uckpt::dcp {
+
+// The data files, opened once each.
+class DataFiles {
+ public:
+  // Throws refused `dcp.missing_files` naming what is not there, and `name.escapes` for a path that leads out
+  // of the folder.
+  DataFiles(const InputFolder& folder, const Stored& stored);
+  const std::shared_ptr<ByteSource>& at(uint32_t file) const { return files_[file]; }
+  // Throws refused `dcp.range` unless the item lies inside its file.
+  void check_range(const ItemRange& item) const;
+
+ private:
+  std::vector<std::shared_ptr<ByteSource>> files_;
+};
+
+// Where a chunk's elements lie, checked against what `.metadata` says about it.
+struct ItemTensor {
+  int64_t offset = 0;  // bytes in the data file, of the first element
+  Shape stride;        // elements
+  uint8_t flags = kPlain;
+  std::optional<torch::FileRecord> record;  // with a checksum; its offset counts from the file's begin
+  std::string refusal;                      // why it can be listed and not converted
+  std::optional<Error> danger;              // the archive calls something: nothing of it is converted
+  std::map<std::string, GlobalClass> globals;
+};
+
+Shape row_major(const Shape& shape);  // strides, in elements
+
+// Opens the items of all chunks, several at once, after checking the ranges of all items. The result is
+// parallel to `tensors` and their items. Throws refused, naming file and tensor: `dcp.range`,
+// `dcp.shared_bytes` where two items claim the same bytes, `dcp.dtype` and `dcp.shape` where an item is not
+// what `.metadata` says, and what the readers of torch.save and safetensors files throw.
+std::vector<std::vector<ItemTensor>> open_chunks(const DataFiles& files, const Stored& stored,
+                                                 const OpenOptions& options);
+
+// One object that is no tensor. `file` is empty for bytes that are no torch.save archive.
+struct ItemObject {
+  std::shared_ptr<ByteSource> source;  // the item's bytes alone
+  std::unique_ptr<torch::TorchFile> file;
+};
+// Of a checkpoint that went through open_chunks.
+ItemObject open_object(const DataFiles& files, const StoredBytes& item, const OpenOptions& options);
+
+}  // namespace uckpt::dcp

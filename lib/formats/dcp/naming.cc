@@ -1,0 +1,351 @@
+#include "lib/formats/dcp/naming.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <unordered_map>
+
+#include "lib/base/text.h"
+#include "lib/formats/deepspeed/match.h"
+
+namespace uckpt::dcp {
+
+namespace {
+
+constexpr std::string_view kModelWords[] = {"model", "model_state_dict", "state_dict", "module", "app.model"};
+constexpr std::string_view kTrainingWords[] = {
+    "optimizer",   "optim",     "optimizer_state_dict", "lr_scheduler", "scheduler", "dataloader",
+    "train_state", "rng_state", "optim_state_dict",     "extra_state"};
+// What wrappers put into names when a module's own state_dict() is saved; the state-dict API strips them.
+constexpr std::string_view kWrappers[] = {"_fsdp_wrapped_module.", "_checkpoint_wrapped_module.",
+                                          "_orig_mod."};
+// Optimizer states by which a flattened key without weights beside it is told apart from other keys.
+constexpr std::string_view kStateWords[] = {"step",       "exp_avg",   "exp_avg_sq", "max_exp_avg_sq",
+                                            "square_avg", "acc_delta", "grad_avg",   "momentum_buffer",
+                                            "sum",        "exp_inf",   "mu_product", "prev"};
+// Groups that the consolidated file has for other things.
+constexpr std::string_view kTakenStates[] = {"fp32",    "param",  "buffer", "other",
+                                             "objects", "layout", "digest"};
+
+bool is_one_of(std::string_view word, std::span<const std::string_view> words) {
+  return std::ranges::find(words, word) != words.end();
+}
+
+bool is_number(std::string_view text) {
+  return !text.empty() && text.size() < 10 &&
+         std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// Batch norms keep statistics as wide as their weights, which would make every order of shapes ambiguous.
+bool may_be_trained(std::string_view name, DType dtype) {
+  const DTypeClass kind = info(dtype).kind;
+  return (kind == DTypeClass::kFloat || kind == DTypeClass::kComplex) && !name.ends_with("running_mean") &&
+         !name.ends_with("running_var");
+}
+
+// A state that can be a group of the consolidated file.
+bool is_state_name(std::string_view text) {
+  const auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  };
+  return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, plain) &&
+         !is_one_of(text, kTakenStates);
+}
+
+std::string joined(std::span<const KeyPart> parts) {
+  std::string out;
+  for (size_t i = 0; i < parts.size(); ++i) out += cat(i > 0 ? "." : "", parts[i].text);
+  return out;
+}
+
+std::string without_wrappers(std::string name) {
+  for (const std::string_view w : kWrappers)
+    for (size_t at; (at = name.find(w)) != std::string::npos;) name.erase(at, w.size());
+  return name;
+}
+
+// A tensor that may be an optimizer's state: `prefix.state.rest`.
+struct Candidate {
+  size_t tensor;
+  std::string prefix;  // of the optimizer: "optim"; empty for bare flattened keys
+  std::string rest;    // "layers.0.weight.exp_avg"
+  // Where the path itself tells them apart.
+  std::optional<std::pair<std::string, std::string>> split = {};
+};
+
+// `whole_keys`: the save kept no paths, so a key has its containers in it.
+std::optional<Candidate> candidate_of(size_t tensor, const KeyPath& path, bool whole_keys) {
+  constexpr std::string_view kState = "state", kHead = "state.";
+  for (size_t i = 0; i < path.size(); ++i) {
+    const std::span parts(path);
+    if (path[i].text == kState && i + 2 < path.size()) {
+      const std::string param = path[i + 1].text, state = joined(parts.subspan(i + 2));
+      return Candidate{tensor, joined(parts.first(i)), cat(param, ".", state), std::pair(param, state)};
+    }
+    // Flattened by the state-dict API.
+    const std::string& text = path[i].text;
+    size_t at = text.starts_with(kHead) ? 0 : std::string::npos;
+    if (at != 0 && whole_keys && (at = text.find(".state.")) != std::string::npos) ++at;
+    if (at == std::string::npos || path[i].is_index) continue;
+    std::string prefix = joined(parts.first(i));
+    if (at > 0) prefix += text.substr(0, at - 1);
+    std::string rest = text.substr(at + kHead.size());
+    if (i + 1 < path.size()) rest += cat(".", joined(parts.subspan(i + 1)));
+    return Candidate{tensor, std::move(prefix), std::move(rest)};
+  }
+  return std::nullopt;
+}
+
+// The weights below one container of the state dict, by their names in it.
+struct Container {
+  std::unordered_map<std::string, size_t> names;  // also without wrappers; tensor
+  std::vector<std::pair<std::string, size_t>> order;
+
+  void add(const std::string& name, size_t tensor) {
+    order.emplace_back(name, tensor);
+    names.emplace(name, tensor);
+    names.emplace(without_wrappers(name), tensor);
+  }
+};
+
+class Namer {
+ public:
+  Namer(const Stored& stored, const ReadList& read_list, std::vector<std::string>& warnings)
+      : stored_(stored), read_list_(read_list), warnings_(warnings), out_(stored.tensors.size()) {}
+
+  std::vector<TensorName> run() {
+    collect();
+    for (auto& [prefix, list] : optimizers_) choose_container(prefix, list);
+    choose_model();
+    for (size_t t = 0; t < stored_.tensors.size(); ++t)
+      if (!is_state_[t]) name_weight(t);
+    for (auto& [prefix, list] : optimizers_) name_states(prefix, list);
+    drop_duplicates();
+    return std::move(out_);
+  }
+
+ private:
+  KeyPath path_of(const std::string& key) const {
+    const auto at = stored_.paths.find(key);
+    return at == stored_.paths.end() || at->second.empty() ? KeyPath{{key, false}} : at->second;
+  }
+
+  void collect() {
+    is_state_.assign(stored_.tensors.size(), false);
+    std::set<std::string> with_groups;  // containers with a list of parameter groups: optimizers
+    for (const StoredBytes& b : stored_.bytes) {
+      const std::string dotted = joined(path_of(b.key));
+      const size_t at = dotted.starts_with("param_groups.") ? 0 : dotted.find(".param_groups.");
+      if (at != std::string::npos) with_groups.insert(dotted.substr(0, at));
+    }
+    for (size_t t = 0; t < stored_.tensors.size(); ++t) {
+      paths_.push_back(path_of(stored_.tensors[t].key));
+      auto candidate = candidate_of(t, paths_[t], stored_.paths.empty());
+      const bool likely = candidate && (with_groups.contains(candidate->prefix) || likely_state(*candidate));
+      if (likely) {
+        is_state_[t] = true;
+        optimizers_[candidate->prefix].push_back(std::move(*candidate));
+        continue;
+      }
+      const std::span parts(paths_[t]);
+      for (size_t n = 0; n < parts.size() && n < 3; ++n)
+        containers_[joined(parts.first(n))].add(joined(parts.subspan(n)), t);
+    }
+  }
+
+  static bool likely_state(const Candidate& c) {
+    const size_t dot = c.prefix.rfind('.');
+    const std::string_view last = std::string_view(c.prefix).substr(dot == std::string::npos ? 0 : dot + 1);
+    return is_one_of(last, kTrainingWords) || last.starts_with("optim") || !known_state(c.rest).empty();
+  }
+
+  // The state at the end of "layers.0.weight.exp_avg", if it is one that optimizers of torch have.
+  static std::string_view known_state(std::string_view rest) {
+    const size_t dot = rest.rfind('.');
+    if (dot == std::string_view::npos) return {};
+    const std::string_view last = rest.substr(dot + 1);
+    return is_one_of(last, kStateWords) ? last : std::string_view();
+  }
+
+  // Parameter and state of a candidate, by the weights of a container.
+  static std::optional<std::pair<std::string, std::string>> split(const Candidate& c, const Container& in) {
+    const auto true_name = [&](const std::string& name) -> std::optional<std::string> {
+      const auto at = in.names.find(name);
+      if (at == in.names.end()) return std::nullopt;
+      return name;
+    };
+    if (c.split) {
+      if (const auto name = true_name(c.split->first)) return std::pair(*name, c.split->second);
+      return std::nullopt;
+    }
+    for (size_t dot = c.rest.rfind('.'); dot != std::string::npos && dot > 0;
+         dot = c.rest.rfind('.', dot - 1))
+      if (const auto name = true_name(c.rest.substr(0, dot))) return std::pair(*name, c.rest.substr(dot + 1));
+    return std::nullopt;
+  }
+
+  // The container whose weights an optimizer's states speak of: the one that has most of them.
+  void choose_container(const std::string& prefix, const std::vector<Candidate>& list) {
+    constexpr size_t kTried = 64;
+    size_t best = 0;
+    const auto preference = [](const std::string& name) {
+      const auto at = std::ranges::find(kModelWords, name);
+      return at - std::begin(kModelWords);
+    };
+    for (const auto& [name, container] : containers_) {
+      size_t found = 0;
+      for (size_t i = 0; i < std::min(list.size(), kTried); ++i)
+        found += split(list[i], container).has_value();
+      if (found == 0) continue;
+      const auto chosen = container_of_.find(prefix);
+      const bool better = chosen == container_of_.end() || found > best ||
+                          (found == best && preference(name) < preference(chosen->second));
+      if (!better) continue;
+      best = found;
+      container_of_[prefix] = name;
+    }
+  }
+
+  // The prefix that names do without.
+  void choose_model() {
+    std::set<std::string> spoken_of;
+    for (const auto& [prefix, name] : container_of_) spoken_of.insert(name);
+    if (spoken_of.size() == 1) {
+      model_ = *spoken_of.begin();
+    } else if (spoken_of.empty()) {
+      for (const std::string_view word : kModelWords)
+        if (!model_ && containers_.contains(std::string(word))) model_ = word;
+    }
+  }
+
+  void name_weight(size_t t) {
+    const KeyPath& path = paths_[t];
+    const std::string& key = stored_.tensors[t].key;
+    const std::span parts(path);
+    if (model_) {
+      for (size_t n = 0; n < parts.size(); ++n) {
+        if (joined(parts.first(n)) != *model_) continue;
+        const bool loose = model_->empty() && parts.size() > 1;  // beside bare weights
+        out_[t] = loose ? TensorName{std::string(state::kOther), key}
+                        : TensorName{std::string(state::kParam), joined(parts.subspan(n))};
+        return;
+      }
+      out_[t] = {std::string(state::kOther), key};
+      return;
+    }
+    const bool training = is_one_of(path.front().text, kTrainingWords) ||
+                          std::ranges::any_of(path, [](const KeyPart& p) { return p.is_index; });
+    out_[t] = {std::string(training ? state::kOther : state::kParam), joined(path)};
+  }
+
+  void name_states(const std::string& prefix, const std::vector<Candidate>& list) {
+    const auto chosen = container_of_.find(prefix);
+    std::unordered_map<std::string, std::string> numbered;
+    if (chosen == container_of_.end()) numbered = resolve_numbers(prefix, list);
+    for (const Candidate& c : list) {
+      auto found = chosen == container_of_.end() ? std::nullopt : split(c, containers_.at(chosen->second));
+      if (found) {
+        const Container& in = containers_.at(chosen->second);
+        found->first = out_[in.names.at(found->first)].name;  // as the weight itself is called
+      } else if (c.split) {
+        const auto number = numbered.find(c.split->first);
+        if (number != numbered.end())
+          found = std::pair(number->second, c.split->second);
+        else if (!is_number(c.split->first))
+          found = c.split;
+      } else if (const std::string_view state = known_state(c.rest); !state.empty()) {
+        found = std::pair(c.rest.substr(0, c.rest.size() - state.size() - 1), std::string(state));
+        if (is_number(found->first)) found.reset();
+      }
+      const bool tied = found && is_state_name(found->second);
+      out_[c.tensor] = tied ? TensorName{found->second, found->first}
+                            : TensorName{std::string(state::kOther), stored_.tensors[c.tensor].key};
+    }
+  }
+
+  // Names for states that are called 0, 1, 2: by the parameter list where it has names, else by the order of
+  // shapes, where that is the only one which fits.
+  std::unordered_map<std::string, std::string> resolve_numbers(const std::string& prefix,
+                                                               const std::vector<Candidate>& list) {
+    std::unordered_map<std::string, std::string> out;
+    std::map<std::string, Shape> shapes;  // of each number's state that is no count
+    for (const Candidate& c : list) {
+      if (!c.split || !is_number(c.split->first)) return out;
+      const Shape& shape = stored_.tensors[c.tensor].shape;
+      if (c.split->second != state::kStep && !shape.empty()) shapes.emplace(c.split->first, shape);
+    }
+    const std::string* container = weights_container();
+    std::vector<std::vector<std::string>> groups;
+    for (size_t g = 0;; ++g) {
+      const std::string head = cat(prefix, prefix.empty() ? "" : ".", "param_groups.", g, ".");
+      const auto numbers = read_list_(cat(head, "params"));
+      if (!numbers) break;
+      groups.push_back(*numbers);
+      const auto names = read_list_(cat(head, "param_names"));
+      for (size_t i = 0; names && names->size() == numbers->size() && i < names->size(); ++i)
+        out.emplace((*numbers)[i], (*names)[i]);
+    }
+    if (!out.empty() || container == nullptr) return out;
+    const Container& in = containers_.at(*container);
+    std::vector<Shape> weights;
+    std::vector<size_t> tensors;
+    for (const auto& [name, t] : in.order) {
+      if (!may_be_trained(name, stored_.tensors[t].dtype)) continue;
+      weights.push_back(stored_.tensors[t].shape);
+      tensors.push_back(t);
+    }
+    std::vector<std::vector<std::optional<Shape>>> slots;
+    for (const auto& group : groups) {
+      auto& slot = slots.emplace_back();
+      for (const std::string& number : group) {
+        const auto at = shapes.find(number);
+        slot.push_back(at == shapes.end() ? std::nullopt : std::optional(at->second));
+      }
+    }
+    std::vector<std::vector<size_t>> match;
+    if (slots.empty() || deepspeed::match_in_order(weights, slots, match) != deepspeed::Match::kUnique) {
+      warnings_.push_back(cat("the states of the optimizer `", escape(prefix),
+                              "` have numbers, and nothing tells whose they are: kept under their keys"));
+      return out;
+    }
+    for (size_t g = 0; g < groups.size(); ++g)
+      for (size_t i = 0; i < groups[g].size(); ++i)
+        if (match[g][i] != deepspeed::kNoMatch) out.emplace(groups[g][i], out_[tensors[match[g][i]]].name);
+    return out;
+  }
+
+  const std::string* weights_container() {
+    if (model_) return &*model_;
+    const auto bare = containers_.find("");
+    if (bare == containers_.end()) return nullptr;
+    return &bare->first;
+  }
+
+  // Two keys that come to one name: the later keeps its key.
+  void drop_duplicates() {
+    std::set<std::pair<std::string, std::string>> taken;
+    for (size_t t = 0; t < out_.size(); ++t)
+      if (!taken.emplace(out_[t].state, out_[t].name).second)
+        out_[t] = {std::string(state::kOther), stored_.tensors[t].key};
+  }
+
+  const Stored& stored_;
+  const ReadList& read_list_;
+  std::vector<std::string>& warnings_;
+  std::vector<TensorName> out_;
+  std::vector<KeyPath> paths_;
+  std::vector<bool> is_state_;
+  std::map<std::string, std::vector<Candidate>> optimizers_;  // by prefix
+  std::map<std::string, Container> containers_;               // by the path's first parts
+  std::map<std::string, std::string> container_of_;           // of an optimizer's weights
+  std::optional<std::string> model_;
+};
+
+}  // namespace
+
+std::vector<TensorName> name_tensors(const Stored& stored, const ReadList& read_list,
+                                     std::vector<std::string>& warnings) {
+  return Namer(stored, read_list, warnings).run();
+}
+
+}  // namespace uckpt::dcp

@@ -1,0 +1,29 @@
+// What the keys of a state dict mean: which are a model's weights, which an optimizer's states of them.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/formats/dcp/stored.h"
+
+namespace uckpt::dcp {
+
+// Where a tensor stands in the catalog.
+struct TensorName {
+  std::string state, name;
+};
+
+// A list that was saved as an object (an optimizer's parameter numbers, or their names), each item as text;
+// nothing if there is no such object or it is no such list.
+using ReadList = std::function<std::optional<std::vector<std::string>>(const std::string& key)>;
+
+// Parallel to `stored.tensors`. Weights of a model under `model` (or whatever container it is that an
+// optimizer's states speak of) lose that prefix and are of state "param"; `….state.NAME.STATE` is of state
+// STATE and named NAME, also where it is one flattened key, and where NAME is a number that the parameter
+// list, or else the order of shapes, resolves. What belongs to no parameter is "other", under its whole key.
+std::vector<TensorName> name_tensors(const Stored& stored, const ReadList& read_list,
+                                     std::vector<std::string>& warnings);
+
+}  // namespace uckpt::dcp

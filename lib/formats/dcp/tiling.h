@@ -1,0 +1,15 @@
+// Do boxes tile a tensor? By arithmetic on their corners, not by counting elements.
+#pragma once
+
+#include <span>
+
+#include "lib/formats/dcp/stored.h"
+
+namespace uckpt::dcp {
+
+// Throws refused `dcp.hole` or `dcp.overlap`, naming an element that is in no chunk or in several;
+// `limit.cut_dims` where the chunks are cut along so many dims that telling would take too long. The chunks
+// lie inside the shape and are not empty.
+void check_tiling(const Shape& shape, std::span<const Chunk> chunks);
+
+}  // namespace uckpt::dcp
