@@ -71,7 +71,8 @@ LocalCounts count_local(const std::vector<ParamGroup>& groups) {
 
 // Each rank has its own experts under local numbers, and the lists are those of one rank: the others' follow
 // it, expert by expert.
-void add_other_experts(ParamGroup& group, const LocalCounts& local, const std::vector<MoeLayer>& layers) {
+void add_other_experts(const Catalog& catalog, ParamGroup& group, const LocalCounts& local,
+                       const std::vector<MoeLayer>& layers) {
   using Place = std::pair<int64_t, int64_t>;  // number of the layer, of the expert
   std::vector<std::pair<Place, std::string>> experts;
   std::vector<std::string> others;
@@ -83,6 +84,9 @@ void add_other_experts(ParamGroup& group, const LocalCounts& local, const std::v
     }
     const auto at = parse_expert(name);
     const int64_t step = local.find(layer->prefix)->second;
+    if (layer->experts % step != 0)
+      throw other_names(catalog, cat("a rank has ", step, " experts of ", escape(layer->prefix, 100),
+                                     "*, which do not divide the ", layer->experts, " there are"));
     group.ep = std::max(group.ep, layer->experts / step);
     for (int64_t e = at->number; e < layer->experts; e += step)
       experts.emplace_back(Place(layer->number, e), with_expert(name, *at, e));
@@ -134,7 +138,7 @@ class GroupReader {
       out.push_back(std::move(group));
     }
     const LocalCounts local = count_local(out);
-    for (ParamGroup& group : out) add_other_experts(group, local, layers_);
+    for (ParamGroup& group : out) add_other_experts(catalog_, group, local, layers_);
     return out;
   }
 
@@ -185,6 +189,7 @@ std::vector<ParamGroup> join_stages(const Catalog& catalog,
 // All in one group, experts in another.
 std::vector<ParamGroup> group_plainly(const SourceObjects& source, const std::vector<std::string>& trained) {
   std::vector<ParamGroup> out(2);
+  out[1].ep = 1;  // the names are those of all ranks
   for (const std::string& name : trained) out[parse_expert(name) ? 1 : 0].names.push_back(name);
   std::erase_if(out, [](const ParamGroup& g) { return g.names.empty(); });
   const Value options = source.param_groups();
@@ -279,7 +284,7 @@ class ExpertSpreader {
 
   // The number that an expert has on its rank, and whether that is the first rank.
   static std::pair<int64_t, bool> local_of(const MoeLayer& layer, const std::string& name, int64_t ranks) {
-    const int64_t number = parse_expert(name)->number, local = layer.experts / ranks;
+    const int64_t number = parse_expert(name)->number, local = std::max<int64_t>(1, layer.experts / ranks);
     return {number % local, number < local};
   }
 

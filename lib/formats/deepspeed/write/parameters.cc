@@ -16,8 +16,6 @@ using pickle::Value;
 
 bool is_one_number(const Tensor& t) { return numel_of(t.shape) == 1; }
 
-}  // namespace
-
 Bytes read_number(const Catalog& catalog, const Tensor& tensor) {
   const Tensor& t = tensor.alias ? catalog.tensors[*tensor.alias] : tensor;
   if (numel_of(t.shape) != 1 || t.pieces.count != 1)
@@ -34,6 +32,8 @@ Bytes read_number(const Catalog& catalog, const Tensor& tensor) {
   if (piece.flags & kByteSwapped) std::reverse(out.begin(), out.end());
   return out;
 }
+
+}  // namespace
 
 Parameters::Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source,
                        std::vector<std::string>& notes)
@@ -179,6 +179,12 @@ void Parameters::read_state_names(const SourceObjects& source) {
   for (auto* list : {&states_, &numbers_})
     std::stable_sort(list->begin(), list->end(),
                      [&](const std::string& a, const std::string& b) { return place(a) < place(b); });
+}
+
+const Bytes& Parameters::number(uint32_t tensor) const {
+  const auto [at, is_new] = read_.try_emplace(tensor);
+  if (is_new) at->second = read_number(catalog_, catalog_.tensors[tensor]);
+  return at->second;
 }
 
 int64_t Parameters::experts_of(std::string_view name) const {

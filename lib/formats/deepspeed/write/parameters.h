@@ -59,6 +59,10 @@ class Parameters {
   // order.
   const std::vector<std::string>& states() const { return states_; }
   const std::vector<std::string>& numbers() const { return numbers_; }
+  // The bytes of a catalog tensor of one element, at most 16, read once. Layouts never wait for tensor data,
+  // but a number that a pickle has to spell out, or that several parameters must agree on, is small. Throws
+  // refused `deepspeed.number` for other tensors.
+  const Bytes& number(uint32_t tensor) const;
 
  private:
   void collect(const WriteRequest& request);
@@ -79,10 +83,7 @@ class Parameters {
   std::unordered_map<std::string, uint32_t> loose_;      // by name
   std::vector<std::string> states_, numbers_;
   bool order_is_known_ = false;
+  mutable std::unordered_map<uint32_t, Bytes> read_;  // by tensor
 };
-
-// The value of a tensor of one element, read now: layouts never wait for tensor data, but a number that a
-// pickle has to spell out, or that several parameters must agree on, is small. At most 16 bytes.
-Bytes read_number(const Catalog& catalog, const Tensor& tensor);
 
 }  // namespace uckpt::deepspeed

@@ -203,10 +203,10 @@ void write_number(OutputPickle& file, const TargetCheckpoint& target, const std:
                   const std::vector<FlatParameter>& parameters) {
   const Catalog& catalog = target.parameters.catalog();
   const uint32_t first = target.parameters.at(parameters.front().name).numbers.at(state);
-  const Bytes value = read_number(catalog, catalog.tensors[first]);
+  const Bytes& value = target.parameters.number(first);
   for (const FlatParameter& p : parameters) {
     const uint32_t other = target.parameters.at(p.name).numbers.at(state);
-    if (read_number(catalog, catalog.tensors[other]) != value)
+    if (target.parameters.number(other) != value)
       throw refused("deepspeed.step_disagrees",
                     cat("its ", escape(state), " differs from that of ", escape(parameters.front().name, 100),
                         ", and a DeepSpeed checkpoint keeps one for both"))

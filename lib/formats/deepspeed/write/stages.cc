@@ -65,7 +65,7 @@ class StageMaker {
 
   // A tied module's further uses have no files. The source's stages tell of those: one on its last stage is
   // taken to be behind all other layers, where output layers are.
-  void find_further_uses(bool must_know) {
+  void find_further_uses(bool is_cut, bool is_told) {
     const int64_t end = count_;
     for (const PipelineLayer& l : layers_) {
       if (!l.is_tied() || l.names.empty() || !done_.insert(l.prefix).second) continue;
@@ -74,12 +74,11 @@ class StageMaker {
         if (s + 1 == source_.size()) {
           uses_.push_back({end, &l});
           count_ = end + 1;
-          if (must_know)
-            notes_.push_back(
-                cat("the tied layer ", l.number, " (", escape(l.prefix, 100),
-                    "*) is taken to be used again behind the last layer; --stages 1,2,… tells it "
-                    "if there are more layers"));
-        } else if (must_know) {
+          if (is_cut && !is_told)
+            notes_.push_back(cat("the tied layer ", l.number, " (", escape(l.prefix, 100),
+                                 "*) is taken to be used again behind the last layer, number ", end,
+                                 "; --stages tells how many layers there are"));
+        } else if (is_cut) {
           throw refused("deepspeed.stages", cat("stage ", s, " uses ", escape(l.prefix, 100),
                                                 "* in a layer without a file, whose place nothing tells"))
               .in_file(catalog_.path);
@@ -89,9 +88,16 @@ class StageMaker {
   }
 
   int64_t count() const { return count_; }
+  // How many layers there are is told. What is behind all layers with files is then the last of them; where a
+  // further use was but a guess, and there is no such layer, there is none.
   void set_count(int64_t count) {
+    const int64_t files = layers_.back().number + 1;
+    if (count < (source_.size() == 1 ? files : count_))
+      throw trouble("usage.stages", cat("--stages: expected at least ", source_.size() == 1 ? files : count_,
+                                        " layers in all, found ", count));
+    std::erase_if(uses_, [&](const Use& use) { return use.number >= files && count == files; });
     for (Use& use : uses_)
-      if (use.number >= layers_.back().number + 1) use.number = count - 1;
+      if (use.number >= files) use.number = count - 1;
     count_ = count;
   }
 
@@ -161,16 +167,13 @@ Stages Stages::make(const Catalog& catalog, const SourceObjects& source,
     return out;
   }
   StageMaker maker(catalog, layers, own, notes);
-  maker.find_further_uses(count > 1);
+  maker.find_further_uses(count > 1, !sizes.empty());
   std::vector<int64_t> begins;
   if (!sizes.empty()) {
     const int64_t sum = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
     if (static_cast<int64_t>(sizes.size()) != count)
       throw trouble("usage.stages",
                     cat("--stages: expected the sizes of ", count, " stages, found ", sizes.size()));
-    if (sum <= layers.back().number)
-      throw trouble("usage.stages", cat("--stages: expected at least ", layers.back().number + 1,
-                                        " layers in all, found ", sum));
     maker.set_count(sum);
     begins.push_back(0);
     for (const int64_t size : sizes) begins.push_back(begins.back() + size);
