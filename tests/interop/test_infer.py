@@ -108,6 +108,10 @@ def test_a_module_weight_that_differs_on_a_further_rank(out, tmp_path):
     assert "module weight on rank tp 1 differs in 1 of 55 elements" in message and name in message
     # Where the first rank's differs from the master too, it is kept, and the others are compared with that.
     change(paths[0])
+    plan = str(tmp_path / "plan.json")
+    assert uckpt("plan", folder, out, "-o", plan).code == 0
+    result = uckpt("convert", "--plan", plan)   # data decides it, which a plan does not know
+    assert result.code == 1 and "the plan has no place for both" in result.error and not os.path.exists(out)
     result = uckpt("convert", folder, out)
     assert result.code == 0, result.error
     assert "both are stored" in result.error

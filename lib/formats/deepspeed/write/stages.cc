@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 #include <optional>
 
+#include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/write/param_groups.h"
 
@@ -170,13 +170,16 @@ Stages Stages::make(const Catalog& catalog, const SourceObjects& source,
   maker.find_further_uses(count > 1, !sizes.empty());
   std::vector<int64_t> begins;
   if (!sizes.empty()) {
-    const int64_t sum = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
     if (static_cast<int64_t>(sizes.size()) != count)
       throw trouble("usage.stages",
                     cat("--stages: expected the sizes of ", count, " stages, found ", sizes.size()));
-    maker.set_count(sum);
     begins.push_back(0);
-    for (const int64_t size : sizes) begins.push_back(begins.back() + size);
+    for (const int64_t size : sizes) {
+      const auto end = checked_add(begins.back(), size);
+      if (!end) throw trouble("usage.stages", "--stages: there cannot be more than 2^63 layers");
+      begins.push_back(*end);
+    }
+    maker.set_count(begins.back());
   } else if (count == 1) {
     begins = {0, maker.count()};
   } else {
