@@ -79,7 +79,7 @@ void write_base_state(OutputPickle& file, const TargetCheckpoint& target,
   for (size_t g = 0; g < groups.size(); ++g) {
     const auto& parameters = groups[g].parameters;
     std::vector<std::pair<std::string, bool>> states = state_order(target);
-    std::erase_if(states, [&](const auto& s) { return !has_state(target, s.first, parameters); });
+    std::erase_if(states, [&](const auto& s) { return !has_state(target, s.first, s.second, parameters); });
     if (states.empty()) continue;
     out.integer(static_cast<int64_t>(g));
     out.begin_dict();

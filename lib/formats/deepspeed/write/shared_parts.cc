@@ -183,16 +183,16 @@ void write_clip_grad(OutputPickle& file, const TargetCheckpoint& target) {
   file.out().real(*configured);
 }
 
-bool has_state(const TargetCheckpoint& target, const std::string& state,
+bool has_state(const TargetCheckpoint& target, const std::string& state, bool is_cut,
                const std::vector<FlatParameter>& parameters) {
   const FlatParameter *with = nullptr, *without = nullptr;
   for (const FlatParameter& p : parameters) {
     const Named& n = target.parameters.at(p.name);
-    (n.states.contains(state) || n.numbers.contains(state) ? with : without) = &p;
+    ((is_cut ? n.states : n.numbers).contains(state) ? with : without) = &p;
   }
   if (with && without)
-    throw refused("deepspeed.no_state", cat("it has no ", escape(state), ", which ", escape(with->name, 100),
-                                            " of the same optimizer group has"))
+    throw refused("deepspeed.no_state", cat("it has no ", is_cut ? "" : "number ", escape(state), ", which ",
+                                            escape(with->name, 100), " of the same optimizer group has"))
         .in_file(target.parameters.catalog().path)
         .in_tensor(without->name)
         .hint("--missing zero writes it as zeros, where it begins so");

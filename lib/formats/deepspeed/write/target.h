@@ -85,9 +85,9 @@ void write_number(OutputPickle& file, const TargetCheckpoint& target, const std:
                   const std::vector<FlatParameter>& parameters);
 // The states in the order of the source, and the numbers among them: false for numbers.
 std::vector<std::pair<std::string, bool>> state_order(const TargetCheckpoint& target);
-// Throws `deepspeed.no_state` where a parameter lacks a state that others of its list have; tells whether any
-// has it.
-bool has_state(const TargetCheckpoint& target, const std::string& state,
+// Throws `deepspeed.no_state` where a parameter lacks a state that others of its list have, as a number or
+// cut like the master; tells whether any has it.
+bool has_state(const TargetCheckpoint& target, const std::string& state, bool is_cut,
                const std::vector<FlatParameter>& parameters);
 
 }  // namespace uckpt::deepspeed

@@ -73,7 +73,7 @@ void add_optimizer_state(const TargetCheckpoint& target) {
     out.integer(static_cast<int64_t>(g));
     out.begin_dict();
     for (const auto& [state, is_cut] : state_order(target)) {
-      if (is_cut || !has_state(target, state, groups[g].parameters)) continue;
+      if (is_cut || !has_state(target, state, false, groups[g].parameters)) continue;
       file.key(state);
       write_number(file, target, state, groups[g].parameters);
     }
