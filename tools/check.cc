@@ -74,32 +74,30 @@ class Check final : public Verb {
       return 0;
     }
     require(spec_, "SPEC");
-    ucl::Diagnostics diagnostics;
-    const ucl::Spec spec = ucl::open_spec(spec_, diagnostics);
+    rules_.spec = spec_;
+    const RuleOptions rules = rules_.checked();
+    const ReadSpec& read = rules.read();
+    ucl::Diagnostics diagnostics = read.diagnostics;
     Trusted trusted;
-    if (!in_.empty() && !diagnostics.has_errors()) {
-      diagnostics = {};  // the same again, and more
-      check_against(diagnostics, trusted);
-    }
+    if (!in_.empty() && !diagnostics.has_errors()) check_against(rules, diagnostics, trusted);
     if (json_) {
       out.line(diagnostics.json());
     } else {
       write_stderr(diagnostics.text());
-      if (!diagnostics.has_errors()) out.line(cat(escape(spec_), " is valid: ", contents_of(spec)));
+      if (!diagnostics.has_errors()) out.line(cat(escape(spec_), " is valid: ", contents_of(*read.spec)));
       for (const std::string& t : trusted) out.line(cat("taken on trust: ", t));
     }
     return diagnostics.has_errors() ? 1 : 0;
   }
 
  private:
-  void check_against(ucl::Diagnostics& diagnostics, Trusted& trusted) {
-    rules_.spec = spec_;
+  void check_against(const RuleOptions& rules, ucl::Diagnostics& diagnostics, Trusted& trusted) const {
     OpenOptions options;
     options.want_objects = false;
-    options.from = input_kind(rules_.checked());
+    options.from = input_kind(rules);
     Catalog catalog = open_catalog(in_, options);
     if (catalog.refusal) throw *catalog.refusal;
-    join_fragments(catalog, rules_.checked(), diagnostics, trusted);
+    join_fragments(catalog, rules, diagnostics, trusted);
   }
 
   std::string spec_, in_;

@@ -30,7 +30,8 @@ std::shared_ptr<const Shards> cut_for_target(const Catalog& catalog, std::span<c
         .hint("--spec gives them; --layout tp=1 writes them whole");
   }
   ucl::Diagnostics diagnostics;
-  const ucl::Spec spec = spec_of(catalog, rules, diagnostics);
+  const auto read = spec_of(catalog, rules, diagnostics);
+  const ucl::Spec& spec = *read;
   // One rank has all of it: the input's own rules tell only its padding, and where they do not fit, nothing
   // is lost.
   const bool is_needed = tp > 1 || !rules.spec.empty();

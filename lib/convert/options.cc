@@ -89,11 +89,10 @@ bool Selection::takes(const Tensor& tensor) const {
 
 ConvertOptions with_convert_block(ConvertOptions options) {
   if (options.rules.spec.empty()) return options;
-  ucl::Diagnostics diagnostics;
-  const ucl::Spec spec = ucl::open_spec(options.rules.spec, diagnostics);
-  if (diagnostics.has_errors()) return options;
+  const ReadSpec& read = options.rules.read();
+  if (read.diagnostics.has_errors()) return options;
   const bool own_dtypes = !options.dtypes.rules.empty(), own_states = !options.selection.states.empty();
-  ucl::each<ucl::Convert>(spec.root().program.statements, [&](const ucl::Convert& c) {
+  ucl::each<ucl::Convert>(read.spec->root().program.statements, [&](const ucl::Convert& c) {
     ucl::each<ucl::Endpoint>(c.items, [&](const ucl::Endpoint& e) {
       if (e.is_source) return;  // `open_whole` asks for its kind
       if (options.to.empty()) options.to = e.format.text;

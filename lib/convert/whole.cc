@@ -165,8 +165,22 @@ bool rename(Catalog& catalog, const ucl::Spec& spec, const std::string& naming, 
 
 }  // namespace
 
-ucl::Spec spec_of(const Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics) {
-  return rules.spec.empty() ? own_spec(catalog, diagnostics) : ucl::open_spec(rules.spec, diagnostics);
+const ReadSpec& RuleOptions::read() const {
+  if (!memo_->read.spec || memo_->of != spec) {
+    memo_->read = {};
+    memo_->read.spec = std::make_shared<ucl::Spec>(ucl::open_spec(spec, memo_->read.diagnostics));
+    memo_->of = spec;
+  }
+  return memo_->read;
+}
+
+std::shared_ptr<const ucl::Spec> spec_of(const Catalog& catalog, const RuleOptions& rules,
+                                         ucl::Diagnostics& diagnostics) {
+  diagnostics = {};
+  if (rules.spec.empty()) return std::make_shared<ucl::Spec>(own_spec(catalog, diagnostics));
+  const ReadSpec& read = rules.read();
+  diagnostics = read.diagnostics;
+  return read.spec;
 }
 
 bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics& diagnostics,
@@ -179,7 +193,8 @@ bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics
         .in_file(catalog.path)
         .hint("--spec FILE gives them; `uckpt infer` drafts them");
   }
-  const ucl::Spec spec = spec_of(catalog, rules, diagnostics);
+  const auto read = spec_of(catalog, rules, diagnostics);
+  const ucl::Spec& spec = *read;
   if (diagnostics.has_errors()) return false;
   if (rules.as.empty()) rules.as = named_by_convert(spec, false);
   const std::string naming = choose_naming(spec, rules);
@@ -213,10 +228,9 @@ bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics
 std::string input_kind(const RuleOptions& rules) {
   std::string out;
   if (rules.spec.empty()) return out;
-  ucl::Diagnostics diagnostics;
-  const ucl::Spec spec = ucl::open_spec(rules.spec, diagnostics);
-  if (diagnostics.has_errors()) return out;
-  each_endpoint(spec, [&](const ucl::Endpoint& e) {
+  const ReadSpec& read = rules.read();
+  if (read.diagnostics.has_errors()) return out;
+  each_endpoint(*read.spec, [&](const ucl::Endpoint& e) {
     if (e.is_source) out = e.format.text;
   });
   return out;

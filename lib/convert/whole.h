@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,12 +14,28 @@
 
 namespace uckpt {
 
+// A program as it was read and checked, and what is wrong with it.
+struct ReadSpec {
+  std::shared_ptr<const ucl::Spec> spec;
+  ucl::Diagnostics diagnostics;
+};
+
 // Which rules, and what is known beside them.
 struct RuleOptions {
   std::string spec;    // a UCL file, or the name of a spec that ships; empty: the input's own description
   std::string naming;  // the input's; empty: the only layout, or that of `convert { from … as … }`
   std::string as;      // the naming that is wanted; empty: the input's
   std::map<std::string, int64_t, std::less<>> set;  // NAME=N
+
+  // What `spec` names; copies of the options read it once. Throws if there is no such thing.
+  const ReadSpec& read() const;
+
+ private:
+  struct Memo {
+    std::string of;
+    ReadSpec read;
+  };
+  std::shared_ptr<Memo> memo_ = std::make_shared<Memo>();
 };
 
 // What the rules took on trust: sizes that no shape proves, and where each came from.
@@ -29,8 +46,9 @@ using Trusted = std::vector<std::string>;
 bool join_fragments(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics,
                     Trusted& trusted);
 
-// The rules as they were given, else the input's own; what is wrong with them goes to `diagnostics`.
-ucl::Spec spec_of(const Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics);
+// The rules as they were given, else the input's own; `diagnostics` becomes what is wrong with them.
+std::shared_ptr<const ucl::Spec> spec_of(const Catalog& catalog, const RuleOptions& rules,
+                                         ucl::Diagnostics& diagnostics);
 // The input's naming among those of the spec. Throws trouble (`usage.naming`) where it cannot be told.
 std::string choose_naming(const ucl::Spec& spec, const RuleOptions& rules);
 // What is known outside of the spec, but for the mesh.
