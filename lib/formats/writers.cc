@@ -1,6 +1,7 @@
 #include <string>
 
 #include "lib/base/text.h"
+#include "lib/formats/dcp/write/dcp_writer.h"
 #include "lib/formats/deepspeed/write/deepspeed_writer.h"
 #include "lib/formats/deepspeed/write/missing.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
@@ -37,6 +38,13 @@ std::span<const Writer> writers() {
        false,
        false,
        deepspeed::complete},
+      {"dcp",
+       "PyTorch distributed checkpoint (DCP), for torch.distributed.checkpoint.load",
+       {},
+       dcp::lay_out,
+       true,
+       true,
+       dcp::complete},
   };
   return kWriters;
 }
