@@ -128,6 +128,26 @@ void chunk(int64_t rows, int64_t ranks, int64_t first, int64_t count, Take take)
   }
 }
 
+// Boxes of the same ranks that follow each other along dim 0 are one.
+std::vector<HeldBox> joined(std::vector<HeldBox> boxes) {
+  std::ranges::sort(boxes, [](const HeldBox& a, const HeldBox& b) {
+    if (a.ranks != b.ranks) return a.ranks < b.ranks;
+    const auto x = std::mismatch(a.offsets.begin() + 1, a.offsets.end(), b.offsets.begin() + 1);
+    return x.first != a.offsets.end() ? *x.first < *x.second : a.offsets[0] < b.offsets[0];
+  });
+  std::vector<HeldBox> out;
+  for (HeldBox& box : boxes) {
+    if (!out.empty() && out.back().ranks == box.ranks &&
+        out.back().offsets[0] + out.back().sizes[0] == box.offsets[0] &&
+        std::equal(box.offsets.begin() + 1, box.offsets.end(), out.back().offsets.begin() + 1) &&
+        std::equal(box.sizes.begin() + 1, box.sizes.end(), out.back().sizes.begin() + 1))
+      out.back().sizes[0] += box.sizes[0];
+    else
+      out.push_back(std::move(box));
+  }
+  return out;
+}
+
 }  // namespace
 
 Cutter::Cutter(const Catalog& catalog, RankMesh mesh, const Shards* shards)
@@ -199,7 +219,7 @@ std::vector<HeldBox> Cutter::cut_shards(uint32_t tensor) const {
     }
   }
   for (HeldBox& box : out) std::ranges::sort(box.ranks);
-  return out;
+  return joined(std::move(out));
 }
 
 }  // namespace uckpt::dcp

@@ -112,7 +112,8 @@ void Parameters::order(const SourceObjects& source, const Shards* shards) {
     for (const std::string& name : keys_of(source.model(rank, 0).root.get("module"))) add(name);
   for (const PipelineLayer& layer : pipeline_)
     for (const std::string& name : layer.names) add(name);
-  order_is_known_ = !places.empty() || shards || catalog_.kind == "torch";  // a state dict is in order
+  // A state dict is in order, and flat buffers are in that of the groups.
+  order_is_known_ = !places.empty() || shards || catalog_.kind == "torch" || source.groups_have_names();
   if (!places.empty()) {
     for (const MoeLayer& layer : moe_)
       for (int64_t e = 0; e < layer.experts; ++e)
