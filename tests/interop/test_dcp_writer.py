@@ -8,6 +8,8 @@ import zipfile
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import HuggingFaceStorageReader
+from torch.distributed.checkpoint._consolidate_hf_safetensors import consolidate_safetensors_files
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save, torch_save_to_dcp
 
 import fsdp
@@ -264,3 +266,46 @@ def test_to_safetensors_and_torch(tmp_path):
     assert not differences(weights, expected["model"])
     saved = torch.load(convert(source, str(tmp_path / "w.pt"), "--states", "param"), weights_only=True)
     assert not differences(dict(saved), expected["model"])
+
+
+@pytest.mark.parametrize("flags", [("--layout", "dp=3"), ("--layout", "dp=4", "--shard-size", "1K"), ()], ids=str)
+@pytest.mark.parametrize("name", ["dcp_fsdp2_adamw", "dcp_fsdp2_bf16_two_files_per_rank", "dcp_hf_writer_sharded"])
+def test_hugging_face_shards(name, flags, tmp_path):
+    """torch's own reader loads them, and torch's own consolidation makes them one model."""
+    source = os.path.join(DATA, "torch", name)
+    expected = {key.removeprefix("model."): value for key, value in expected_tensors(os.path.join(source, "expected.safetensors")).items()
+                if not key.startswith(("optim.", "extra."))}
+    shards = convert(os.path.join(source, "ckpt"), str(tmp_path / "shards"), "--to", "dcp-hf", "--states", "param", *flags)
+    state = {key: torch.zeros_like(value) for key, value in expected.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.load(state, storage_reader=HuggingFaceStorageReader(shards), no_dist=True)
+    assert not differences(state, expected)
+    # torch 2.13 cannot consolidate integers.
+    floats = {key: value for key, value in expected.items() if value.is_floating_point()}
+    convert(os.path.join(source, "ckpt"), shards, "-f", "--to", "dcp-hf", "--states", "param", "--drop", "steps_seen", *flags)
+    files = {}
+    for file in os.listdir(shards):
+        for key in expected_tensors(os.path.join(shards, file)):
+            files[key] = int(file.split("-")[3])
+    (tmp_path / "whole").mkdir()
+    consolidate_safetensors_files(shards, str(tmp_path / "whole"), fqn_to_index_mapping=files)
+    whole = {}
+    for file in (tmp_path / "whole").glob("*.safetensors"):
+        whole |= expected_tensors(str(file))
+    assert not differences(whole, floats)
+    assert not differences(expected_tensors(convert(shards, str(tmp_path / "again.safetensors"))), floats)
+
+
+def test_a_rank_with_several_boxes_of_a_tensor_has_no_shard(tmp_path, out):
+    source, spec = str(tmp_path / "in.pt"), tmp_path / "rules.ucl"
+    torch.save({"qkv": torch.randn(24, 10)}, source)
+    spec.write_text('ucl 1\nlayout l over tp { "qkv" [(q: 12@tp | k: 6@tp | v: 6@tp), h] }\n')
+    message = refused(source, out, "--to", "dcp-hf", "--layout", "tp=2", "--spec", str(spec))
+    assert "qkv: the rules give a rank several boxes of it" in message and "--to dcp writes them" in message
+
+
+def test_two_values_of_one_key_are_refused(tmp_path, out):
+    source = str(tmp_path / "in.pt")
+    torch.save({"a.b": torch.ones(2), "a": {"b": 1}}, source)
+    assert "two values of its tree come to this key" in refused(source, out, "--to", "dcp")

@@ -150,6 +150,35 @@ std::vector<HeldBox> joined(std::vector<HeldBox> boxes) {
 
 }  // namespace
 
+RankMesh mesh_of(const WriteRequest& request, int64_t otherwise) {
+  constexpr int64_t kMostRanks = 1 << 20;
+  RankMesh mesh{otherwise, request.shards ? static_cast<int64_t>(request.shards->ranks.size()) : 1};
+  for (const auto& [axis, size] : request.mesh) {
+    if (axis == "dp")
+      mesh.dp = size;
+    else if (axis == "zero")
+      throw trouble("usage.layout", "--layout zero: a distributed checkpoint has no ZeRO stage");
+    else if (axis != "tp" && size != 1)
+      throw trouble(
+          "usage.layout",
+          cat("--layout ", axis,
+              ": expected 1, as a distributed checkpoint is cut over dp and tp alone, found ", size));
+  }
+  if (mesh.dp < 1 || mesh.dp > kMostRanks)
+    throw trouble("usage.layout", cat("--layout dp: expected 1 to ", kMostRanks, " ranks, found ", mesh.dp));
+  if (!request.stage_sizes.empty())
+    throw trouble("usage.stages", "--stages: a distributed checkpoint has no pipeline stages");
+  return mesh;
+}
+
+int64_t RankLoads::choose(const std::vector<int64_t>& ranks, int64_t bytes) {
+  const auto load = [this](int64_t rank) { return bytes_[static_cast<size_t>(rank)]; };
+  const int64_t chosen = ranks.empty() ? std::ranges::min_element(bytes_) - bytes_.begin()
+                                       : *std::ranges::min_element(ranks, {}, load);
+  bytes_[static_cast<size_t>(chosen)] += std::max<int64_t>(1, bytes);
+  return chosen;
+}
+
 Cutter::Cutter(const Catalog& catalog, RankMesh mesh, const Shards* shards)
     : catalog_(catalog), mesh_(mesh), shards_(shards) {
   if (!shards || shards->ranks.size() < 2) return;

@@ -6,8 +6,8 @@
 #include <map>
 #include <vector>
 
+#include "lib/formats/writer.h"
 #include "lib/tensor/catalog.h"
-#include "lib/tensor/shards.h"
 
 namespace uckpt::dcp {
 
@@ -17,10 +17,25 @@ struct RankMesh {
   int64_t size() const { return dp * tp; }
 };
 
+// The ranks that are asked for: tensor parallel ones by the shards; data parallel ones, where --layout does
+// not say them, `otherwise`. Throws trouble `usage.layout` for other axes, and for too few or too many.
+RankMesh mesh_of(const WriteRequest& request, int64_t otherwise);
+
 // A box of a tensor, in elements. Of a tensor without elements the one box is all of it; else none is empty.
 struct HeldBox {
   Shape offsets, sizes;
   std::vector<int64_t> ranks;  // that hold it, ascending; empty: all of them
+};
+
+// Which rank writes what several hold: that with the fewest bytes up to now, as torch's planner chooses.
+class RankLoads {
+ public:
+  explicit RankLoads(RankMesh mesh) : bytes_(static_cast<size_t>(mesh.size())) {}
+  // `ranks`: those that hold it; empty: all. `bytes` are of the value alone.
+  int64_t choose(const std::vector<int64_t>& ranks, int64_t bytes);
+
+ private:
+  std::vector<int64_t> bytes_;
 };
 
 class Cutter {

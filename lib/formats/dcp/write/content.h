@@ -37,6 +37,7 @@ struct Content {
   std::vector<ContentTensor> tensors;
   std::vector<ContentObject> objects;
   bool has_paths = true;  // the nesting of the keys is kept
+  int64_t ranks = 0;      // that wrote the source; 0: nothing tells
   std::vector<std::unique_ptr<pickle::Document>> documents;
   std::shared_ptr<const void> source;  // further trees that `made` copies from
   // Tensors inside objects, by document and node: an index into WriteRequest::tensors, or nothing where it

@@ -37,17 +37,6 @@ void append(TargetLayout& layout, TargetLayout item) {
 
 }  // namespace
 
-int64_t DataFileBook::choose(const std::vector<int64_t>& ranks, int64_t bytes) {
-  int64_t chosen;
-  if (ranks.empty()) {
-    chosen = std::ranges::min_element(loads_) - loads_.begin();
-  } else {
-    chosen = *std::ranges::min_element(ranks, {}, [&](int64_t r) { return loads_[static_cast<size_t>(r)]; });
-  }
-  loads_[static_cast<size_t>(chosen)] += std::max<int64_t>(1, bytes);
-  return chosen;
-}
-
 size_t DataFileBook::add(int64_t rank, TargetLayout item) {
   items_.push_back({rank, std::move(item)});
   return items_.size() - 1;

@@ -2,11 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
-#include "lib/formats/dcp/write/chunks.h"
 #include "lib/tensor/target.h"
 
 namespace uckpt::dcp {
@@ -20,11 +18,7 @@ struct ItemPlace {
 class DataFileBook {
  public:
   // `most`: bytes of one file, unless a single item is larger; 0: one file a rank.
-  DataFileBook(int64_t ranks, int64_t most) : most_(most), loads_(static_cast<size_t>(ranks)) {}
-
-  // The rank that is to write what all of `ranks` hold (empty: all ranks): that with the fewest bytes up to
-  // now, as torch's planner removes duplicates. `bytes` are of the value, without the item around it.
-  int64_t choose(const std::vector<int64_t>& ranks, int64_t bytes);
+  explicit DataFileBook(int64_t most) : most_(most) {}
 
   // Adds an item at the end of a rank's file; its place is told by `lay_out`. Returns its number.
   size_t add(int64_t rank, TargetLayout item);
@@ -38,7 +32,6 @@ class DataFileBook {
     TargetLayout item;
   };
   const int64_t most_;
-  std::vector<int64_t> loads_;  // bytes of each rank
   std::vector<Entry> items_;
 };
 

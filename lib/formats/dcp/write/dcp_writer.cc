@@ -1,5 +1,6 @@
 #include "lib/formats/dcp/write/dcp_writer.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "lib/base/text.h"
@@ -16,57 +17,30 @@ namespace {
 
 using pickle::Value;
 
-RankMesh mesh_of(const Catalog& catalog, const WriteRequest& request) {
-  constexpr int64_t kMostRanks = 1 << 20;
-  RankMesh mesh{catalog.mesh.dp, request.shards ? static_cast<int64_t>(request.shards->ranks.size()) : 1};
-  for (const auto& [axis, size] : request.mesh) {
-    if (axis == "dp")
-      mesh.dp = size;
-    else if (axis != "tp" && size != 1)
-      throw trouble("usage.layout",
-                    cat("--layout ", axis, ": expected 1, as a distributed checkpoint is cut over ",
-                        "dp and tp alone, found ", size));
-  }
-  if (mesh.dp < 1 || mesh.dp > kMostRanks)
-    throw trouble("usage.layout", cat("--layout dp: expected 1 to ", kMostRanks, " ranks, found ", mesh.dp));
-  if (!request.stage_sizes.empty())
-    throw trouble("usage.stages", "--stages: a distributed checkpoint has no pipeline stages");
-  return mesh;
-}
-
 class Output {
  public:
-  Output(const Catalog& catalog, const WriteRequest& request)
+  Output(const Catalog& catalog, const WriteRequest& request, const Content& content, RankMesh mesh)
       : catalog_(catalog),
         request_(request),
-        mesh_(mesh_of(catalog, request)),
-        cutter_(catalog, mesh_, request.shards.get()),
-        files_(mesh_.size(), request.shard_size),
+        content_(content),
+        cutter_(catalog, mesh, request.shards.get()),
+        loads_(mesh),
+        files_(request.shard_size),
         written_(catalog.tensors.size()) {}
 
   TargetLayout make() {
-    const Content content = content_of();
-    for (const ContentTensor& t : content.tensors) add(t);
-    for (const ContentObject& o : content.objects) add(o, content);
+    for (const ContentTensor& t : content_.tensors) add(t);
+    for (const ContentObject& o : content_.objects) add(o);
     const std::vector<ItemPlace> places = std::move(files_).lay_out(layout_);
     TargetFile& metadata = layout_.files.emplace_back();
     metadata.name = ".metadata";
-    Bytes bytes = metadata_pickle(tensors_, objects_, places, content.has_paths);
+    Bytes bytes = metadata_pickle(tensors_, objects_, places, content_.has_paths);
     metadata.size = static_cast<int64_t>(bytes.size());
     metadata.fixed.push_back({0, std::move(bytes)});
     return std::move(layout_);
   }
 
  private:
-  Content content_of() {
-    if (has_own_keys(catalog_)) {
-      if (auto own = own_content(catalog_, request_, layout_.notes)) return std::move(*own);
-    } else if (auto tree = tree_content(catalog_, request_, layout_.notes)) {
-      return std::move(*tree);
-    }
-    return usual_content(catalog_, request_, layout_.notes);
-  }
-
   // Is it a further time that this tensor is written? Tied names have the elements of one.
   bool again(uint32_t tensor) {
     const uint32_t source = catalog_.tensors[tensor].alias.value_or(tensor);
@@ -85,14 +59,14 @@ class Output {
       const int64_t bytes = numel_of(box.sizes) * unit_size(dtype);
       Item item(catalog_, layout_);
       item.box(tensor, dtype, box.offsets, box.sizes, is_copy);
-      const size_t number = files_.add(files_.choose(box.ranks, bytes), std::move(item).finish());
+      const size_t number = files_.add(loads_.choose(box.ranks, bytes), std::move(item).finish());
       out.chunks.push_back({box.offsets, box.sizes, number});
     }
     tensors_.push_back(std::move(out));
   }
 
-  void add(const ContentObject& content, const Content& all) {
-    const int64_t rank = files_.choose({}, 0);
+  void add(const ContentObject& content) {
+    const int64_t rank = loads_.choose({}, 0);
     size_t number;
     if (content.raw) {
       TargetLayout item;
@@ -105,16 +79,16 @@ class Output {
       if (content.made)
         content.made(item.out());
       else
-        copy(content, all, item);
+        copy(content, item);
       number = files_.add(rank, std::move(item).finish());
     }
     objects_.push_back({content.key, content.path, number});
   }
 
-  void copy(const ContentObject& content, const Content& all, Item& item) {
+  void copy(const ContentObject& content, Item& item) {
     item.out().copy(content.copied, [&](const Value& value, pickle::Pickler& out) {
-      const auto leaf = all.leaves.find({value.document(), value.id()});
-      if (leaf == all.leaves.end()) return false;
+      const auto leaf = content_.leaves.find({value.document(), value.id()});
+      if (leaf == content_.leaves.end()) return false;
       if (leaf->second) {
         const uint32_t tensor = request_.tensors[*leaf->second];
         item.whole(tensor, request_.dtype_of(catalog_, *leaf->second), again(tensor));
@@ -127,14 +101,24 @@ class Output {
 
   const Catalog& catalog_;
   const WriteRequest& request_;
+  const Content& content_;
   TargetLayout layout_;
-  const RankMesh mesh_;
   const Cutter cutter_;
+  RankLoads loads_;
   DataFileBook files_;
   std::vector<bool> written_;  // by tensor
   std::vector<WrittenTensor> tensors_;
   std::vector<WrittenObject> objects_;
 };
+
+Content content_of(const Catalog& catalog, const WriteRequest& request, std::vector<std::string>& notes) {
+  if (has_own_keys(catalog)) {
+    if (auto own = own_content(catalog, request, notes)) return std::move(*own);
+  } else if (auto tree = tree_content(catalog, request, notes)) {
+    return std::move(*tree);
+  }
+  return usual_content(catalog, request, notes);
+}
 
 float value_of(const Catalog& catalog, const Tensor& t) {
   const Bytes bytes = deepspeed::read_number(catalog, t);
@@ -162,7 +146,14 @@ float value_of(const Catalog& catalog, const Tensor& t) {
 }  // namespace
 
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
-  return Output(catalog, request).make();
+  const int64_t tp = mesh_of(request, 1).tp;  // what is wrong with it is said before anything is read
+  std::vector<std::string> notes;
+  const Content content = content_of(catalog, request, notes);
+  const int64_t dp = content.ranks == 0 ? catalog.mesh.dp : std::max<int64_t>(1, content.ranks / tp);
+  const RankMesh mesh = mesh_of(request, dp);
+  TargetLayout layout = Output(catalog, request, content, mesh).make();
+  layout.notes = std::move(notes);
+  return layout;
 }
 
 void complete(Catalog& catalog, std::vector<uint32_t>& tensors, bool fill, std::vector<std::string>&) {

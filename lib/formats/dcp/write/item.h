@@ -7,6 +7,11 @@
 
 namespace uckpt::dcp {
 
+// Adds a shard that is one box of a tensor, row-major; neither is empty. `is_copy`: another shard has these
+// elements, too. Tells its number.
+uint32_t add_box_shard(TargetLayout& layout, const Catalog& catalog, uint32_t tensor, const Shape& offsets,
+                       const Shape& sizes, bool is_copy);
+
 class Item {
  public:
   // Shards are added to `layout`; holes are not, until the item has its place in a file.

@@ -1,9 +1,11 @@
 #include <algorithm>
+#include <set>
 
 #include "lib/base/text.h"
 #include "lib/formats/dcp/merge.h"
 #include "lib/formats/dcp/metadata.h"
 #include "lib/formats/dcp/naming.h"
+#include "lib/formats/dcp/placement.h"
 #include "lib/formats/dcp/write/content.h"
 #include "lib/io/input.h"
 #include "lib/pickle/machine.h"
@@ -36,6 +38,10 @@ class OwnContent {
     wanted_ = requested_names(catalog_, request_);
     taken_.assign(request_.tensors.size(), false);
     content_.has_paths = !stored_.paths.empty();
+    std::set<int64_t> writers;
+    for (const std::string& file : stored_.files) writers.insert(writer_of(file));
+    writers.erase(-1);
+    content_.ranks = static_cast<int64_t>(writers.size());
     for (size_t t = 0; t < stored_.tensors.size(); ++t) add_tensor(stored_.tensors[t], names[t]);
     for (const StoredBytes& bytes : stored_.bytes) add_object(bytes);
     for (const auto& [name, index] : wanted_)
