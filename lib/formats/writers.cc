@@ -1,6 +1,8 @@
 #include <string>
 
 #include "lib/base/text.h"
+#include "lib/formats/dcp/write/dcp_writer.h"
+#include "lib/formats/dcp/write/hugging_face_writer.h"
 #include "lib/formats/deepspeed/write/deepspeed_writer.h"
 #include "lib/formats/deepspeed/write/missing.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
@@ -37,6 +39,19 @@ std::span<const Writer> writers() {
        false,
        false,
        deepspeed::complete},
+      {"dcp",
+       "PyTorch distributed checkpoint (DCP), for torch.distributed.checkpoint.load",
+       {},
+       dcp::lay_out,
+       true,
+       true,
+       dcp::complete},
+      {"dcp-hf",
+       "weights as HuggingFaceStorageWriter leaves them: safetensors shards of each rank",
+       {},
+       dcp::lay_out_hugging_face,
+       true,
+       true},
   };
   return kWriters;
 }

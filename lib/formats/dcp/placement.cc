@@ -27,7 +27,8 @@ std::optional<Grid> grid(const StoredTensor& tensor) {
 
 std::string tensors_text(size_t count) { return cat(count, count == 1 ? " tensor" : " tensors"); }
 
-// The rank in `__R_K.distcp`, -1 if the name says none.
+}  // namespace
+
 int64_t writer_of(std::string_view name) {
   name.remove_prefix(name.rfind('/') == std::string_view::npos ? 0 : name.rfind('/') + 1);
   int64_t rank = -1;
@@ -35,8 +36,6 @@ int64_t writer_of(std::string_view name) {
   const auto [end, error] = std::from_chars(name.data() + 2, name.data() + name.size(), rank);
   return error == std::errc() && end != name.data() + name.size() && *end == '_' ? rank : -1;
 }
-
-}  // namespace
 
 std::string layout_text(const StoredTensor& tensor) {
   if (tensor.chunks.size() < 2) return "whole";

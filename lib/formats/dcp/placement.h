@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,5 +17,8 @@ std::string layout_text(const StoredTensor& tensor);
 
 // Lines for `inspect`: what is cut how, the mesh, the data files and the ranks that wrote them.
 std::vector<std::pair<std::string, std::string>> placement_facts(const Stored& stored);
+
+// The rank that wrote a data file, `__RANK_NUMBER.distcp`, below any folders; -1 if its name says none.
+int64_t writer_of(std::string_view name);
 
 }  // namespace uckpt::dcp

@@ -33,6 +33,7 @@ class Completion {
       : catalog_(catalog), tensors_(tensors), fill_(fill), notes_(notes), source_(catalog) {}
 
   void run() {
+    trained_weights();
     masters();
     sort();
     if (trained_.empty()) return;  // there is nothing to train, which the writer refuses
@@ -51,6 +52,46 @@ class Completion {
         .in_file(catalog_.path)
         .in_tensor(tensor)
         .hint(std::string(kWayOut));
+  }
+
+  // Without any master: weights in fp32 that have states of an optimizer are what it trains, so masters
+  // themselves. Of what is left, numbers that no optimizer trains are buffers, and the rest is frozen.
+  void trained_weights() {
+    Names with_state;
+    for (const uint32_t i : tensors_) {
+      const Tensor& t = catalog_.tensors[i];
+      if (t.state == state::kMaster) return;
+      if (!is_weight(t.state) && t.state != state::kOther && t.state != state::kStep)
+        with_state.insert(t.name);
+    }
+    const auto is_trained = [&](const Tensor& t) {
+      return t.state == state::kParam && t.dtype == DType::kF32 && with_state.contains(t.name);
+    };
+    const bool any =
+        std::ranges::any_of(tensors_, [&](uint32_t i) { return is_trained(catalog_.tensors[i]); });
+    if (!any) return;
+    size_t frozen = 0;
+    std::string first_frozen;
+    for (const uint32_t i : tensors_) {
+      Tensor& t = catalog_.tensors[i];
+      if (t.state != state::kParam) continue;
+      if (is_trained(t)) {
+        t.state = state::kMaster;
+        t.module_dtype = t.dtype;
+      } else if (!is_float(t.dtype) || t.name.ends_with("running_mean") || t.name.ends_with("running_var")) {
+        t.state = state::kBuffer;
+      } else if (!t.alias && frozen++ == 0) {
+        first_frozen = t.name;
+      }
+    }
+    if (frozen > 0)
+      notes_.push_back(
+          cat(frozen,
+              frozen == 1 ? " weight without states of the optimizer is written as a frozen one: "
+                          : " weights without states of the optimizer are written as frozen ones: ",
+              escape(first_frozen), frozen == 1 ? "" : ", …",
+              "; the input does not tell buffers and tied names from them, which at stages 1 and "
+              "2 does not matter"));
   }
 
   // Where there is no master at all, the weights become masters. Else those without one are frozen.

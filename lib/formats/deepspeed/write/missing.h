@@ -5,9 +5,11 @@
 
 namespace uckpt::deepspeed {
 
-// With `fill`: fp32 masters are taken from the weights, states that begin at zero are zeros, a step is 0, and
-// one group with the defaults of torch's AdamW is made; `notes` says all of it. Without: throws refused
-// `deepspeed.no_masters`, `deepspeed.no_groups` or `deepspeed.missing` for the first thing that is not there.
+// Where there is no master, fp32 weights with states of an optimizer are masters: a distributed checkpoint of
+// PyTorch has them so. With `fill`: fp32 masters are taken from the weights, states that begin at zero are
+// zeros, a step is 0, and one group with the defaults of torch's AdamW is made; `notes` says all of it.
+// Without: throws refused `deepspeed.no_masters`, `deepspeed.no_groups` or `deepspeed.missing` for the first
+// thing that is not there.
 void complete(Catalog& catalog, std::vector<uint32_t>& tensors, bool fill, std::vector<std::string>& notes);
 
 }  // namespace uckpt::deepspeed

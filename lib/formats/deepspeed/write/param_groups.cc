@@ -186,6 +186,19 @@ std::vector<ParamGroup> join_stages(const Catalog& catalog,
   return out;
 }
 
+// As lists of names say it.
+std::vector<ParamGroup> group_by_names(const SourceObjects& source) {
+  std::vector<ParamGroup> out;
+  const Value groups = source.param_groups();
+  for (size_t g = 0; g < groups.size(); ++g) {
+    ParamGroup& group = out.emplace_back();
+    group.options = groups.at(g);
+    const Value names = entry(group.options, "params");
+    for (size_t i = 0; i < names.size(); ++i) group.names.emplace_back(*names.at(i).text());
+  }
+  return out;
+}
+
 // All in one group, experts in another.
 std::vector<ParamGroup> group_plainly(const SourceObjects& source, const std::vector<std::string>& trained) {
   std::vector<ParamGroup> out(2);
@@ -204,12 +217,15 @@ std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects&
                                     const std::vector<std::string>& trained,
                                     const std::vector<MoeLayer>& layers, std::vector<std::string>& notes) {
   const auto stages = GroupReader(catalog, source, layers).stages();
-  if (stages.empty()) {
+  const bool has_names = source.groups_have_names();
+  if (stages.empty() && !has_names) {
     if (source.param_groups())
       notes.push_back("the input keeps no parameter groups: all parameters are put into one, in its order");
     return group_plainly(source, trained);
   }
-  std::vector<ParamGroup> groups = stages.size() == 1 ? stages[0] : join_stages(catalog, stages);
+  std::vector<ParamGroup> groups = has_names            ? group_by_names(source)
+                                   : stages.size() == 1 ? stages[0]
+                                                        : join_stages(catalog, stages);
   std::set<std::string, std::less<>> left(trained.begin(), trained.end());
   for (size_t g = 0; g < groups.size(); ++g)
     for (const std::string& name : groups[g].names)

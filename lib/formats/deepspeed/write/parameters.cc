@@ -5,7 +5,7 @@
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/shapes.h"
-#include "lib/io/input.h"
+#include "lib/formats/read_number.h"
 #include "lib/pickle/value_text.h"
 
 namespace uckpt::deepspeed {
@@ -15,23 +15,6 @@ namespace {
 using pickle::Value;
 
 bool is_one_number(const Tensor& t) { return numel_of(t.shape) == 1; }
-
-Bytes read_number(const Catalog& catalog, const Tensor& tensor) {
-  const Tensor& t = tensor.alias ? catalog.tensors[*tensor.alias] : tensor;
-  if (numel_of(t.shape) != 1 || t.pieces.count != 1)
-    throw refused("deepspeed.number", cat("expected one number, found ", shape_text(t.shape)))
-        .in_file(catalog.path)
-        .in_tensor(t.path());
-  const Piece& piece = catalog.pieces_of(t.pieces)[0];
-  Bytes out(static_cast<size_t>(item_size(t.dtype)));
-  if (piece.file == kLiteral) {
-    std::copy_n(catalog.literals.begin() + piece.offset, out.size(), out.begin());
-  } else {
-    catalog.files[piece.file]->read_at(piece.offset, out);
-  }
-  if (piece.flags & kByteSwapped) std::reverse(out.begin(), out.end());
-  return out;
-}
 
 }  // namespace
 
@@ -112,7 +95,8 @@ void Parameters::order(const SourceObjects& source, const Shards* shards) {
     for (const std::string& name : keys_of(source.model(rank, 0).root.get("module"))) add(name);
   for (const PipelineLayer& layer : pipeline_)
     for (const std::string& name : layer.names) add(name);
-  order_is_known_ = !places.empty() || shards || catalog_.kind == "torch";  // a state dict is in order
+  // A state dict is in order, and flat buffers are in that of the groups.
+  order_is_known_ = !places.empty() || shards || catalog_.kind == "torch" || source.groups_have_names();
   if (!places.empty()) {
     for (const MoeLayer& layer : moe_)
       for (int64_t e = 0; e < layer.experts; ++e)

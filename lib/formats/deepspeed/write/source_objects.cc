@@ -1,5 +1,6 @@
 #include "lib/formats/deepspeed/write/source_objects.h"
 
+#include "lib/formats/dcp/group_objects.h"
 #include "lib/io/input.h"
 #include "lib/pickle/machine.h"
 
@@ -26,6 +27,11 @@ SourceObjects::SourceObjects(const Catalog& catalog) {
     } catch (Error& e) {
       throw e.in_member(object.origin).in_file(catalog.path);
     }
+  }
+  if (!documents_.empty()) return;
+  if (auto groups = dcp::read_param_groups(catalog)) {
+    named_groups_ = groups->root();
+    documents_.push_back(std::move(groups));
   }
 }
 
@@ -98,7 +104,17 @@ Value SourceObjects::param_groups(int64_t model_rank) const {
         entry(entry(state, "base_optimizer_state"), "param_groups"),
         entry(entry(model(model_rank, 0).root, "optimizer"), "param_groups")})
     if (groups && groups.kind() == pickle::Kind::kList) return groups;
-  return {};
+  return named_groups_;
+}
+
+bool SourceObjects::groups_have_names() const {
+  for (size_t g = 0; named_groups_ && g < named_groups_.size(); ++g) {
+    const Value names = entry(named_groups_.at(g), "params");
+    if (!names || !names.is_sequence()) return false;
+    for (size_t i = 0; i < names.size(); ++i)
+      if (!names.at(i).text()) return false;
+  }
+  return static_cast<bool>(named_groups_);
 }
 
 Value SourceObjects::group_state() const {

@@ -1,5 +1,5 @@
-// What the input says beside its tensors: the pickles of a DeepSpeed checkpoint's files, whether they still
-// lie there or in a consolidated file.
+// What the input says beside its tensors: the pickles of a DeepSpeed checkpoint's files, or the optimizer's
+// options in a distributed checkpoint of PyTorch, whether they still lie there or in a consolidated file.
 #pragma once
 
 #include <map>
@@ -31,6 +31,8 @@ class SourceObjects {
   pickle::Value zero_state(int64_t model_rank = 0) const;
   // The optimizer's options, one dict a group: a list, or an empty value.
   pickle::Value param_groups(int64_t model_rank = 0) const;
+  // Do the groups tell their parameters by name, each in the order in which it has them?
+  bool groups_have_names() const;
   // The entries that one group keeps for its parameters: {name: value}; empty where nothing says.
   pickle::Value group_state() const;
   // One list entry a group (stages 1, 2) or sub-group (stage 3) of the rank: names and shapes in storage
@@ -62,7 +64,7 @@ class SourceObjects {
   std::map<std::pair<int64_t, int64_t>, pickle::Value> optimizers_;
   std::map<int64_t, pickle::Value> layers_, experts_;
   bool layer_names_have_rank_ = false;
-  pickle::Value universal_state_;
+  pickle::Value universal_state_, named_groups_;
 };
 
 }  // namespace uckpt::deepspeed

@@ -1,0 +1,185 @@
+#include <algorithm>
+#include <set>
+
+#include "lib/base/text.h"
+#include "lib/formats/dcp/merge.h"
+#include "lib/formats/dcp/metadata.h"
+#include "lib/formats/dcp/naming.h"
+#include "lib/formats/dcp/placement.h"
+#include "lib/formats/dcp/write/content.h"
+#include "lib/io/input.h"
+#include "lib/pickle/machine.h"
+
+namespace uckpt::dcp {
+
+namespace {
+
+using pickle::Value;
+
+constexpr std::string_view kMetadata = ".metadata";
+
+Bytes bytes_of(const Catalog& catalog, const Object& object) {
+  return catalog.files[object.file]->read_range(object.offset, object.size);
+}
+
+// A distributed checkpoint's `.metadata`, or those that its ranks kept; what else it has are objects under
+// their keys.
+class OwnContent {
+ public:
+  OwnContent(const Catalog& catalog, const WriteRequest& request, std::vector<std::string>& notes)
+      : catalog_(catalog), request_(request), notes_(notes) {}
+
+  std::optional<Content> make() {
+    for (const Object& object : catalog_.objects) objects_.emplace(object.origin, &object);
+    if (!read_stored()) return std::nullopt;
+    const auto read_list = [this](const std::string& key) { return list_at(key); };
+    std::vector<std::string> said_when_read;
+    const std::vector<TensorName> names = name_tensors(stored_, read_list, said_when_read);
+    wanted_ = requested_names(catalog_, request_);
+    taken_.assign(request_.tensors.size(), false);
+    content_.has_paths = !stored_.paths.empty();
+    std::set<int64_t> writers;
+    for (const std::string& file : stored_.files) writers.insert(writer_of(file));
+    writers.erase(-1);
+    content_.ranks = static_cast<int64_t>(writers.size());
+    for (size_t t = 0; t < stored_.tensors.size(); ++t) add_tensor(stored_.tensors[t], names[t]);
+    for (const StoredBytes& bytes : stored_.bytes) add_object(bytes);
+    for (const auto& [name, index] : wanted_)
+      if (!taken_[index]) {
+        notes_.push_back(cat("its own keys have no tensor ", escape(name),
+                             ": all are written under the keys that torch makes of a model"));
+        return std::nullopt;
+      }
+    tell();
+    return std::move(content_);
+  }
+
+ private:
+  bool read_stored() {
+    Merger merger;
+    const auto add = [&](const std::string& name) {
+      const auto at = objects_.find(name);
+      if (at == objects_.end() || at->second->size == 0) return false;
+      const MemorySource source(name, bytes_of(catalog_, *at->second));
+      merger.add(read_metadata(source, {}, false).stored);
+      return true;
+    };
+    if (!add(std::string(kMetadata))) {
+      size_t rank = 0;
+      while (add(cat("__", rank, kMetadata))) ++rank;
+      if (rank == 0) return false;
+    }
+    stored_ = std::move(merger).finish();
+    return true;
+  }
+
+  KeyPath path_of(const std::string& key) const {
+    const auto at = stored_.paths.find(key);
+    return at == stored_.paths.end() || at->second.empty() ? KeyPath{{key, false}} : at->second;
+  }
+
+  // The tree of an object; null if it has none.
+  const pickle::Document* document_at(const std::string& key) {
+    const auto [known, is_new] = documents_.try_emplace(key, nullptr);
+    if (!is_new) return known->second;
+    const auto at = objects_.find(key);
+    if (at == objects_.end() || at->second->size == 0) return nullptr;
+    try {
+      content_.documents.push_back(pickle::parse_whole(bytes_of(catalog_, *at->second), {}));
+    } catch (Error& e) {
+      throw e.in_member(key).in_file(catalog_.path);
+    }
+    return known->second = content_.documents.back().get();
+  }
+
+  std::optional<std::vector<std::string>> list_at(const std::string& key) {
+    const pickle::Document* document = document_at(key);
+    if (!document || !document->root().is_sequence()) return std::nullopt;
+    std::vector<std::string> out;
+    for (size_t i = 0; i < document->root().size(); ++i) {
+      const Value value = document->root().at(i);
+      if (const auto text = value.text())
+        out.emplace_back(*text);
+      else if (const auto number = value.integer())
+        out.push_back(cat(*number));
+      else
+        return std::nullopt;
+    }
+    return out;
+  }
+
+  void add_tensor(const StoredTensor& stored, const TensorName& name) {
+    const auto at = wanted_.find(cat(name.state, "/", name.name));
+    if (at == wanted_.end()) {
+      if (dropped_++ == 0) first_dropped_ = stored.key;
+      return;
+    }
+    taken_[at->second] = true;
+    const bool was_cut = stored.chunks.size() + stored.empty_chunks > 1;
+    content_.tensors.push_back({stored.key, path_of(stored.key), at->second,
+                                was_cut || (name.state != state::kOther && name.state != state::kBuffer)});
+  }
+
+  void add_object(const StoredBytes& stored) {
+    const auto at = objects_.find(stored.key);
+    if (stored.same_key_as) {
+      if (at != objects_.end()) ++further_;
+      return;
+    }
+    if (at == objects_.end() || at->second->size == 0) {
+      lost_.push_back(stored.key);
+      return;
+    }
+    ContentObject& out = content_.objects.emplace_back(ContentObject{stored.key, path_of(stored.key)});
+    if (at->second->size == stored.item.length) {
+      out.raw = bytes_of(catalog_, *at->second);
+      return;
+    }
+    const pickle::Document* document = document_at(stored.key);
+    out.copied = document->root();
+    content_.add_leaves(catalog_, *document, cat(stored.key, "."), wanted_, taken_);
+  }
+
+  void tell() {
+    if (dropped_ > 0)
+      notes_.push_back(cat(dropped_, dropped_ == 1 ? " tensor is" : " tensors are",
+                           " left out, since not selected: ", escape(first_dropped_),
+                           dropped_ == 1 ? "" : ", …"));
+    if (further_ > 0)
+      notes_.push_back(cat("left out: ", further_,
+                           further_ == 1 ? " object that a further rank" : " objects that further ranks",
+                           " saved under a key that the first one has, too"));
+    if (!lost_.empty())
+      notes_.push_back(cat("left out, since the input does not keep their bytes: ", lost_.size(),
+                           lost_.size() == 1 ? " object, " : " objects, ", escape(lost_.front()),
+                           lost_.size() == 1 ? "" : ", …"));
+  }
+
+  const Catalog& catalog_;
+  const WriteRequest& request_;
+  std::vector<std::string>& notes_;
+  std::unordered_map<std::string, const Object*> objects_;
+  std::unordered_map<std::string, const pickle::Document*> documents_;
+  Stored stored_;
+  Content::Names wanted_;
+  std::vector<bool> taken_;
+  Content content_;
+  size_t dropped_ = 0, further_ = 0;
+  std::string first_dropped_;
+  std::vector<std::string> lost_;
+};
+
+}  // namespace
+
+bool has_own_keys(const Catalog& catalog) {
+  return std::ranges::any_of(catalog.objects, [](const Object& o) {
+    return o.size > 0 && (o.origin == kMetadata || o.origin == cat("__0", kMetadata));
+  });
+}
+
+std::optional<Content> own_content(const Catalog& catalog, const WriteRequest& request,
+                                   std::vector<std::string>& notes) {
+  return OwnContent(catalog, request, notes).make();
+}
+
+}  // namespace uckpt::dcp
