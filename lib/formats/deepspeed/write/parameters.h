@@ -59,9 +59,7 @@ class Parameters {
   // order.
   const std::vector<std::string>& states() const { return states_; }
   const std::vector<std::string>& numbers() const { return numbers_; }
-  // The bytes of a catalog tensor of one element, at most 16, read once. Layouts never wait for tensor data,
-  // but a number that a pickle has to spell out, or that several parameters must agree on, is small. Throws
-  // refused `deepspeed.number` for other tensors.
+  // read_number() of a catalog tensor, once.
   const Bytes& number(uint32_t tensor) const;
 
  private:
