@@ -93,7 +93,8 @@ TEST_CASE("every shipped layout has a way to the names of Hugging Face") {
                          {"megatron/gpt2_te", "megatron_gpt2_te", "hf_gpt2_lm"},
                          {"megatron_deepspeed/gpt2", "megatron_deepspeed_gpt2", "hf_gpt2"},
                          {"megatron_deepspeed/gpt2_pipe", "megatron_deepspeed_gpt2_pipe", "hf_gpt2"},
-                         {"megatron_deepspeed/gpt_neox", "megatron_deepspeed_gpt_neox", "hf_gpt_neox"}}) {
+                         {"megatron_deepspeed/gpt_neox", "megatron_deepspeed_gpt_neox", "hf_gpt_neox"},
+                         {"torchtitan/llama", "torchtitan_llama", "hf_llama"}}) {
     CAPTURE(row.spec);
     Diagnostics diagnostics;
     const Spec spec = open_spec(row.spec, diagnostics);

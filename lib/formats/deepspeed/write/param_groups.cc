@@ -195,6 +195,7 @@ std::vector<ParamGroup> group_by_names(const SourceObjects& source) {
     group.options = groups.at(g);
     const Value names = entry(group.options, "params");
     for (size_t i = 0; i < names.size(); ++i) group.names.emplace_back(*names.at(i).text());
+    group.ep = has_experts(group) ? 1 : 0;
   }
   return out;
 }
@@ -204,6 +205,7 @@ std::vector<ParamGroup> group_plainly(const SourceObjects& source, const std::ve
   std::vector<ParamGroup> out(2);
   out[1].ep = 1;  // the names are those of all ranks
   for (const std::string& name : trained) out[parse_expert(name) ? 1 : 0].names.push_back(name);
+  out[1].ep = 1;
   std::erase_if(out, [](const ParamGroup& g) { return g.names.empty(); });
   const Value options = source.param_groups();
   if (options && options.size() == out.size())

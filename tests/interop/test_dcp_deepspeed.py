@@ -1,0 +1,63 @@
+"""DeepSpeed trains and saves; that becomes a PyTorch distributed checkpoint; and of it DeepSpeed's again, where training goes on."""
+import os
+import warnings
+
+import pytest
+
+from common import DATA, convert, expected_tensors, raw_bytes, refused
+from test_reshard_deepspeed import (STEPS_AFTER, Case, at, differing, fact_differences, original,  # noqa: F401
+                                    state_differences, tolerance, trainer)
+
+# Programs without a scheduler, buffers and tied weights: a distributed checkpoint does not tell of these.
+CASES = [
+    Case("small", at(dp=4, zero=3), at(dp=3, zero=1)),
+    Case("bare", at(dp=1, zero=1), at(dp=2, zero=3)),
+    Case("bare", at(dp=2, zero=3), at(dp=2, zero=2)),
+    Case("bare-bf16", at(dp=2, zero=2), at(dp=2, zero=3)),
+    Case("bare-bf16", at(dp=2, zero=3), at(dp=3, zero=1)),
+    Case("moe", at(dp=2, ep=2, zero=1), at(dp=2, zero=1)),
+    Case("moe", at(dp=2, zero=1), at(dp=2, ep=2, zero=2)),
+    Case("llama", at(dp=1, tp=2, zero=1), at(dp=2, zero=2)),
+]
+
+
+@pytest.mark.parametrize("way", ["direct", "hdf5"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_resume(case, way, trainer, original, tmp_path):  # noqa: F811
+    source, truth = original(case.program, case.source), str(tmp_path / "truth.pt")
+    through = convert(source.root, str(tmp_path / "dcp"), "--to", "dcp", "--layout", "dp=3")
+    if way == "hdf5":
+        through = convert(through, str(tmp_path / "all.h5"))
+    mesh = f"dp={case.target.dp},zero={case.target.zero},ep={case.target.ep}"
+    dtype = ("--dtype", "bf16") if "bf16" in case.program else ()
+    root = convert(through, str(tmp_path / "back"), "--to", "deepspeed", "--layout", mesh, *dtype)
+    same_fragments = case.source.tp == case.target.tp
+    found = trainer.run(case.program, case.target, load=root, steps=STEPS_AFTER, truth=truth if same_fragments else "")
+    if same_fragments:
+        assert not state_differences(truth, source.truth)
+    assert not fact_differences(found["facts"], source.saved["facts"])
+    assert not differing(found["losses"], source.resumed["losses"], tolerance(case))
+
+
+@pytest.mark.parametrize("name", ["dcp_fsdp2_adamw", "dcp_hsdp", "dcp_tp_fsdp2"])
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_reads_what_fsdp_saved(name, stage, tmp_path):
+    """Its own zero_to_fp32 gives the parameters that FSDP had."""
+    source = os.path.join(DATA, "torch", name)
+    root = convert(os.path.join(source, "ckpt"), str(tmp_path / "out"), "--to", "deepspeed", "--layout", f"dp=3,zero={stage}",
+                   "--drop", "extra.*")
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = get_fp32_state_dict_from_zero_checkpoint(root)
+    expected = expected_tensors(os.path.join(source, "expected.safetensors"))
+    trained = {key[len("model."):]: value for key, value in expected.items() if key.startswith("model.") and value.is_floating_point()}
+    assert trained.keys() <= found.keys()
+    for key, value in trained.items():
+        assert raw_bytes(found[key].contiguous()) == raw_bytes(value), key
+
+
+def test_narrow_weights_are_no_masters(out):
+    message = refused(os.path.join(DATA, "torch", "dcp_fsdp2_bf16_two_files_per_rank", "ckpt"), out, "--to", "deepspeed", "--states",
+                      "param")
+    assert "no fp32 masters" in message and "--missing zero" in message
