@@ -1,4 +1,4 @@
-"""Times `uckpt convert` against cp and DeepSpeed's own converters; see scripts/bench --help."""
+"""Times `uckpt convert` against cp and the converters of DeepSpeed and PyTorch; see scripts/bench --help."""
 import argparse
 import json
 import os
@@ -15,6 +15,7 @@ os.environ["DS_ACCELERATOR"] = "cpu"
 import tool          # noqa: E402
 import many_ranks    # noqa: E402
 from large import large_checkpoint, size_of   # noqa: E402
+from large_dcp import large_dcp, weight_names   # noqa: E402
 
 CACHE = os.path.join(tool.ROOT, "build", "bench")
 OUT = os.path.join(CACHE, "out")
@@ -83,13 +84,42 @@ def bench_stage(stage, args):
     if not args.no_peers:
         seconds.update(alternate(peers(source), args.peer_rounds, args.warm))
     resident, anonymous = memory(commands(source)["uckpt"])
-    base = statistics.median(seconds["cp -r"])
-    rows = {name: {"median_s": statistics.median(times), "min_s": min(times), "rounds": len(times),
-                   "ratio_to_cp": statistics.median(times) / base} for name, times in seconds.items()}
+    rows = rows_of(seconds)
     synced = statistics.median(seconds["cp -r, then sync"])
     rows["uckpt"]["ratio_to_synced_cp"] = rows["uckpt"]["median_s"] / synced
     return {"stage": stage, "bytes": size_of(source), "rows": rows, "peak_rss_mib": resident,
             "peak_anonymous_mib": anonymous}
+
+
+def rows_of(seconds):
+    base = statistics.median(seconds["cp -r"])
+    return {name: {"median_s": statistics.median(times), "min_s": min(times), "rounds": len(times),
+                   "ratio_to_cp": statistics.median(times) / base} for name, times in seconds.items()}
+
+
+def bench_dcp(kind, args):
+    """Distributed checkpoints of eight files: `torch`, as dcp.save writes them, or `hf`, Hugging Face shards."""
+    source = large_dcp(CACHE, args.gigabytes, kind == "hf")
+    own = {f"uckpt to {to}": [tool.binary(), "convert", "-q", "-j", "2", "--no-sync", source, os.path.join(OUT, f"out.{end}")]
+           for to, end in (("hdf5", "h5"), ("safetensors", "safetensors"))}
+    mapping = {name: 1 for name in weight_names(args.gigabytes)}
+    peer = {"torch": {"dcp_to_torch_save": [sys.executable, "-m", "torch.distributed.checkpoint.format_utils", "dcp_to_torch",
+                                            source, os.path.join(OUT, "out.pt")]},
+            "hf": {"torch's consolidation": [sys.executable, "-c", f"""
+import os
+from torch.distributed.checkpoint._consolidate_hf_safetensors import consolidate_safetensors_files
+os.makedirs({OUT!r} + "/hf")
+consolidate_safetensors_files({source!r}, {OUT!r} + "/hf", {mapping!r}, num_threads=2)"""]}}[kind]
+    copy = {"cp -r": ["cp", "-r", source, os.path.join(OUT, "copy")]}
+    timed(copy["cp -r"])   # brings the input into the page cache
+    seconds = alternate({**copy, **own}, args.rounds, args.warm)
+    if not args.no_peers:
+        seconds.update(alternate(peer, args.peer_rounds, args.warm))
+    table = {**own, **({} if args.no_peers else peer)}
+    rows = rows_of(seconds)
+    for name, command in table.items():
+        rows[name]["peak_rss_mib"], rows[name]["peak_anonymous_mib"] = memory(command)
+    return {"kind": kind, "bytes": size_of(source), "rows": rows}
 
 
 def bench_plan(stage, args):
@@ -108,6 +138,14 @@ def print_stage(entry):
         print(f"  {name:18} {row['median_s']:8.2f}s {row['min_s']:8.2f}s {row['ratio_to_cp']:7.2f}")
     print(f"  uckpt against `cp -r, then sync`: {entry['rows']['uckpt']['ratio_to_synced_cp']:.2f}; peak memory "
           f"{entry['peak_rss_mib']:.0f} MiB resident, {entry['peak_anonymous_mib']:.0f} MiB anonymous", flush=True)
+
+
+def print_dcp(entry):
+    print(f"\nDCP ({entry['kind']}), 8 files, {entry['bytes'] / 1e9:.2f} GB, -j 2, warm cache, no sync")
+    print(f"  {'':22} {'median':>9} {'min':>9} {'x cp':>7} {'peak resident':>15} {'anonymous':>13}")
+    for name, row in entry["rows"].items():
+        peaks = f"{row['peak_rss_mib']:11.0f} MiB {row['peak_anonymous_mib']:9.0f} MiB" if "peak_rss_mib" in row else ""
+        print(f"  {name:22} {row['median_s']:8.2f}s {row['min_s']:8.2f}s {row['ratio_to_cp']:7.2f} {peaks}")
 
 
 def print_plan(entry):
@@ -132,11 +170,14 @@ def main():
     parser.add_argument("--peer-rounds", type=int, default=2)
     parser.add_argument("--stages", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--plan-stages", type=int, nargs="*", default=[1, 3])
+    parser.add_argument("--dcp", nargs="*", choices=["torch", "hf"], default=["torch", "hf"],
+                        help="which distributed checkpoints")
     parser.add_argument("--warm", type=int, default=4, help="GiB of memory touched before each round")
-    parser.add_argument("--no-peers", action="store_true", help="leave DeepSpeed's own converters out")
+    parser.add_argument("--no-peers", action="store_true", help="leave the converters of DeepSpeed and PyTorch out")
     args = parser.parse_args()
     os.makedirs(CACHE, exist_ok=True)
     report = {"stages": measured(bench_stage, print_stage, args.stages, args),
+              "dcp": measured(bench_dcp, print_dcp, args.dcp, args),
               "plans": measured(bench_plan, print_plan, args.plan_stages, args)}
     clean()
     if args.json:
