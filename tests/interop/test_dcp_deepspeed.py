@@ -3,6 +3,7 @@ import os
 import warnings
 
 import pytest
+import torch
 
 from common import DATA, convert, expected_tensors, raw_bytes, refused
 from test_reshard_deepspeed import (STEPS_AFTER, Case, at, differing, fact_differences, original,  # noqa: F401
@@ -39,7 +40,7 @@ def test_resume(case, way, trainer, original, tmp_path):  # noqa: F811
     assert not differing(found["losses"], source.resumed["losses"], tolerance(case))
 
 
-@pytest.mark.parametrize("name", ["dcp_fsdp2_adamw", "dcp_hsdp", "dcp_tp_fsdp2"])
+@pytest.mark.parametrize("name", ["dcp_fsdp2_adamw", "dcp_fsdp2_flat_optim", "dcp_hsdp", "dcp_tp_fsdp2"])
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_reads_what_fsdp_saved(name, stage, tmp_path):
     """Its own zero_to_fp32 gives the parameters that FSDP had."""
@@ -61,3 +62,15 @@ def test_narrow_weights_are_no_masters(out):
     message = refused(os.path.join(DATA, "torch", "dcp_fsdp2_bf16_two_files_per_rank", "ckpt"), out, "--to", "deepspeed", "--states",
                       "param")
     assert "no fp32 masters" in message and "--missing zero" in message
+
+
+def test_flattened_options_make_groups(tmp_path, out):
+    """torchtitan's form; a consolidated file does not keep the order of the state dict, which flat buffers need."""
+    source = os.path.join(DATA, "torch", "dcp_fsdp2_flat_optim", "ckpt")
+    root = convert(source, str(tmp_path / "deepspeed"), "--to", "deepspeed", "--layout", "dp=2,zero=2", "--drop", "extra.*")
+    with open(os.path.join(root, "latest")) as file:
+        saved = os.path.join(root, file.read(), "zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    groups = torch.load(saved, weights_only=False)["optimizer_state_dict"]["base_optimizer_state"]["param_groups"]
+    assert [(g["lr"], tuple(g["betas"])) for g in groups] == [(0.003, (0.9, 0.95))]
+    middle = convert(source, str(tmp_path / "middle.h5"))
+    assert "in which order the program registers its parameters" in refused(middle, out, "--to", "deepspeed", "--drop", "extra.*")

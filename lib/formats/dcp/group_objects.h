@@ -8,8 +8,15 @@
 
 namespace uckpt::dcp {
 
-// A list with the dict of each group, out of the objects `….param_groups.N.OPTION`: `params`, the names or
-// numbers of its parameters, and the options. Null where the source has none, or those of several optimizers.
-std::unique_ptr<pickle::Document> read_param_groups(const Catalog& catalog);
+// A list with the dict of each group: `params`, the names or numbers of its parameters, and the options.
+struct SavedGroups {
+  std::unique_ptr<pickle::Document> list;  // null where the source has none, or those of several optimizers
+  bool is_ordered = false;                 // `params` are in the order in which the optimizer has them
+};
+
+// Out of the objects `….param_groups.N.OPTION`; or out of `….param_groups.NAME.OPTION`, as flattened
+// optimizer state has them: then parameters with the same options make a group, and their order is that of
+// the state dict, which a consolidated file does not keep.
+SavedGroups read_param_groups(const Catalog& catalog);
 
 }  // namespace uckpt::dcp

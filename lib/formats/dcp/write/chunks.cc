@@ -1,7 +1,6 @@
 #include "lib/formats/dcp/write/chunks.h"
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>

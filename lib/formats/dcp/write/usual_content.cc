@@ -43,14 +43,14 @@ constexpr Option kAdamOptions[] = {
 };
 constexpr std::array<std::string_view, 3> kAdamStates = {"step", "exp_avg", "exp_avg_sq"};
 
-// Numbers, texts and lists of them: what an option is.
+// Numbers, texts and a few of them in lists: what an option is.
 bool is_plain(const Value& value) {
+  constexpr size_t kMost = 10000;
   std::vector<Value> left = {value};
-  while (!left.empty()) {
-    const Value v = left.back();
-    left.pop_back();
-    if (v.kind() > Kind::kTuple) return false;
-    for (size_t i = 0; v.is_sequence() && i < v.size(); ++i) left.push_back(v.at(i));
+  for (size_t i = 0; i < left.size(); ++i) {
+    const Value v = left[i];
+    if (v.kind() > Kind::kTuple || left.size() > kMost) return false;
+    for (size_t item = 0; v.is_sequence() && item < v.size(); ++item) left.push_back(v.at(item));
   }
   return true;
 }

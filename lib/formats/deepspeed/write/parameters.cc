@@ -96,7 +96,7 @@ void Parameters::order(const SourceObjects& source, const Shards* shards) {
   for (const PipelineLayer& layer : pipeline_)
     for (const std::string& name : layer.names) add(name);
   // A state dict is in order, and flat buffers are in that of the groups.
-  order_is_known_ = !places.empty() || shards || catalog_.kind == "torch" || source.groups_have_names();
+  order_is_known_ = !places.empty() || shards || catalog_.kind == "torch" || source.groups_have_order();
   if (!places.empty()) {
     for (const MoeLayer& layer : moe_)
       for (int64_t e = 0; e < layer.experts; ++e)

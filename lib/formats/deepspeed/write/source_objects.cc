@@ -29,10 +29,11 @@ SourceObjects::SourceObjects(const Catalog& catalog) {
     }
   }
   if (!documents_.empty()) return;
-  if (auto groups = dcp::read_param_groups(catalog)) {
-    named_groups_ = groups->root();
-    documents_.push_back(std::move(groups));
-  }
+  dcp::SavedGroups groups = dcp::read_param_groups(catalog);
+  if (!groups.list) return;
+  named_groups_ = groups.list->root();
+  groups_are_ordered_ = groups.is_ordered;
+  documents_.push_back(std::move(groups.list));
 }
 
 void SourceObjects::take(const Object& object, std::unique_ptr<pickle::Document> document) {

@@ -31,8 +31,9 @@ class SourceObjects {
   pickle::Value zero_state(int64_t model_rank = 0) const;
   // The optimizer's options, one dict a group: a list, or an empty value.
   pickle::Value param_groups(int64_t model_rank = 0) const;
-  // Do the groups tell their parameters by name, each in the order in which it has them?
+  // Do the groups tell their parameters by name, and each in the order in which it has them?
   bool groups_have_names() const;
+  bool groups_have_order() const { return groups_are_ordered_ && groups_have_names(); }
   // The entries that one group keeps for its parameters: {name: value}; empty where nothing says.
   pickle::Value group_state() const;
   // One list entry a group (stages 1, 2) or sub-group (stage 3) of the rank: names and shapes in storage
@@ -65,6 +66,7 @@ class SourceObjects {
   std::map<int64_t, pickle::Value> layers_, experts_;
   bool layer_names_have_rank_ = false;
   pickle::Value universal_state_, named_groups_;
+  bool groups_are_ordered_ = false;
 };
 
 }  // namespace uckpt::deepspeed
