@@ -202,22 +202,6 @@ class Builder {
   size_t inside_ = 0;
 };
 
-// A list of numbers or texts that was saved as an object.
-std::optional<std::vector<std::string>> list_in(const ItemObject& item) {
-  if (!item.file || !item.file->root().is_sequence()) return std::nullopt;
-  std::vector<std::string> out;
-  for (size_t i = 0; i < item.file->root().size(); ++i) {
-    const Value value = item.file->root().at(i);
-    if (const auto text = value.text())
-      out.emplace_back(*text);
-    else if (const auto number = value.integer())
-      out.push_back(cat(*number));
-    else
-      return std::nullopt;
-  }
-  return out;
-}
-
 // How far training had come, where a number near the root says so.
 std::optional<int64_t> iteration_of(const DataFiles& files, const Stored& stored,
                                     const OpenOptions& options) {
@@ -282,7 +266,9 @@ void read_saved(const Target& target, const OpenOptions& options, Builder& build
   for (const StoredBytes& b : stored.bytes) object_of.emplace(b.key, &b);
   const auto read_list = [&](const std::string& key) -> std::optional<std::vector<std::string>> {
     const auto at = object_of.find(key);
-    return at == object_of.end() ? std::nullopt : list_in(open_object(files, *at->second, options));
+    if (at == object_of.end()) return std::nullopt;
+    const ItemObject item = open_object(files, *at->second, options);
+    return item.file ? texts_in(item.file->root()) : std::nullopt;
   };
   const std::vector<TensorName> names = name_tensors(stored, read_list, catalog.warnings);
   builder.add_tensors(stored, items, names);

@@ -11,6 +11,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/safetensors/header.h"
 #include "lib/formats/strict_json.h"
+#include "lib/formats/torch/sizes.h"
 
 namespace uckpt::dcp {
 
@@ -173,7 +174,7 @@ HuggingFaceShards read_shards(const InputFolder& folder, const std::vector<std::
             {begin->second, entry.shape, {f, header.data_at + entry.begin, entry.end - entry.begin}, ""});
         ItemTensor& item = out.items[at->second].emplace_back();
         item.offset = header.data_at + entry.begin;
-        item.stride = row_major(entry.shape);
+        item.stride = torch::row_major(entry.shape);
       }
     } catch (Error& e) {
       throw e.in_file(file->name());

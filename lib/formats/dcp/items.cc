@@ -9,6 +9,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/dcp/item_source.h"
 #include "lib/formats/safetensors/header.h"
+#include "lib/formats/torch/sizes.h"
 
 namespace uckpt::dcp {
 
@@ -80,7 +81,7 @@ class Images {
           .hint("save it again without SerializationFormat.SAFETENSORS");
     ItemTensor out;
     out.offset = chunk.item.offset + image.header.data_at + entry.begin;
-    out.stride = row_major(entry.shape);
+    out.stride = torch::row_major(entry.shape);
     return out;
   }
 
@@ -149,12 +150,6 @@ void check_disjoint(const DataFiles& files, std::vector<Claim> claims, const Ima
 }
 
 }  // namespace
-
-Shape row_major(const Shape& shape) {
-  Shape stride(shape.size(), 1);
-  for (size_t d = shape.size(); d-- > 1;) stride[d - 1] = stride[d] * shape[d];
-  return stride;
-}
 
 DataFiles::DataFiles(const InputFolder& folder, const Stored& stored) {
   std::vector<std::string> missing;

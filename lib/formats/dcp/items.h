@@ -38,8 +38,6 @@ struct ItemTensor {
   std::map<std::string, GlobalClass> globals;
 };
 
-Shape row_major(const Shape& shape);  // strides, in elements
-
 // Opens the items of all chunks, several at once, after checking the ranges of all items. The result is
 // parallel to `tensors` and their items. Throws refused, naming file and tensor: `dcp.range`,
 // `dcp.shared_bytes` where two items claim the same bytes, `dcp.dtype` and `dcp.shape` where an item is not

@@ -343,6 +343,21 @@ class Namer {
 
 }  // namespace
 
+std::optional<std::vector<std::string>> texts_in(const pickle::Value& list) {
+  if (!list.is_sequence()) return std::nullopt;
+  std::vector<std::string> out;
+  for (size_t i = 0; i < list.size(); ++i) {
+    const pickle::Value value = list.at(i);
+    if (const auto text = value.text())
+      out.emplace_back(*text);
+    else if (const auto number = value.integer())
+      out.push_back(cat(*number));
+    else
+      return std::nullopt;
+  }
+  return out;
+}
+
 std::vector<TensorName> name_tensors(const Stored& stored, const ReadList& read_list,
                                      std::vector<std::string>& warnings) {
   return Namer(stored, read_list, warnings).run();

@@ -115,6 +115,13 @@ std::optional<ExpertName> parse_expert(std::string_view name) {
   return at;
 }
 
+void count_expert(LocalExperts& local, std::string_view name) {
+  const auto at = parse_expert(name);
+  if (!at) return;
+  int64_t& count = local[std::string(at->layer(name))];
+  count = std::max(count, at->number + 1);
+}
+
 std::string with_expert(std::string_view name, const ExpertName& at, int64_t number) {
   return cat(name.substr(0, at.number_at), number, name.substr(at.number_end));
 }

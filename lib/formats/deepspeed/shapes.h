@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,6 +40,10 @@ struct ExpertName {
   std::string_view layer(std::string_view name) const { return name.substr(0, number_at); }
 };
 std::optional<ExpertName> parse_expert(std::string_view name);
+// How many experts of each layer a rank has, by the name up to the expert's number. A group of the optimizer
+// can be full within a layer: only the names of all of them together tell.
+using LocalExperts = std::map<std::string, int64_t, std::less<>>;
+void count_expert(LocalExperts& local, std::string_view name);
 std::string with_expert(std::string_view name, const ExpertName& at, int64_t number);
 
 }  // namespace uckpt::deepspeed

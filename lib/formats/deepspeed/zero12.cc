@@ -27,23 +27,6 @@ struct FlatBuffer {
   bool fits(size_t rank, int64_t numel) const { return numel == partition || numel == unpadded(rank); }
 };
 
-// How many experts of each layer a rank has, by the name up to the expert's number. A group can be full
-// within a layer: only all of them together tell.
-using LocalExperts = std::map<std::string, int64_t, std::less<>>;
-
-LocalExperts local_experts(const ParamGroups& groups) {
-  LocalExperts out;
-  for (const ParamList& params : groups) {
-    for (const Param& p : params) {
-      const auto at = parse_expert(p.name);
-      if (!at) continue;
-      int64_t& count = out[std::string(at->layer(p.name))];
-      count = std::max(count, at->number + 1);
-    }
-  }
-  return out;
-}
-
 // How experts are numbered: files hold each rank's own, counted from 0.
 class ExpertNumbers {
  public:
@@ -267,7 +250,9 @@ void add_zero12(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
                                          reference->groups.size()))
         .in_file(reference->source.bytes()->name());
   }
-  const LocalExperts local = local_experts(groups);
+  LocalExperts local;
+  for (const ParamList& params : groups)
+    for (const Param& p : params) count_expert(local, p.name);
   for (size_t g = 0; g < groups.size(); ++g) {
     const bool has_experts = std::any_of(groups[g].begin(), groups[g].end(),
                                          [](const Param& p) { return parse_expert(p.name).has_value(); });

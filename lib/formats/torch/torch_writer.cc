@@ -10,6 +10,7 @@
 #include "lib/formats/plain_names.h"
 #include "lib/formats/torch/archive.h"
 #include "lib/formats/torch/name_walk.h"
+#include "lib/formats/torch/sizes.h"
 #include "lib/io/input.h"
 #include "lib/pickle/machine.h"
 #include "lib/pickle/pickler.h"
@@ -21,16 +22,6 @@ namespace {
 using pickle::Kind;
 using pickle::Known;
 using pickle::Value;
-
-Shape row_major(const Shape& shape) {
-  Shape stride(shape.size());
-  int64_t step = 1;
-  for (size_t d = shape.size(); d-- > 0;) {
-    stride[d] = step;
-    step *= std::max<int64_t>(1, shape[d]);
-  }
-  return stride;
-}
 
 // The file to be: its pickle and its storages.
 class Output {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/formats/dcp/items.h"
+#include "lib/formats/torch/sizes.h"
 
 namespace uckpt::dcp {
 
@@ -19,7 +20,7 @@ uint32_t add_box_shard(TargetLayout& layout, const Catalog& catalog, uint32_t te
   layout.shards.push_back({source, numel_of(sizes), first_piece, 1});
   layout.pieces.push_back(
       {0, static_cast<uint32_t>(layout.axes.size()), static_cast<uint8_t>(sizes.size()), is_copy});
-  const Shape stride = row_major(sizes);
+  const Shape stride = torch::row_major(sizes);
   for (size_t d = 0; d < sizes.size(); ++d)
     layout.axes.push_back({t.shape[d], offsets[d], sizes[d], stride[d]});
   return static_cast<uint32_t>(layout.shards.size() - 1);
@@ -35,7 +36,7 @@ void Item::box(uint32_t tensor, DType dtype, const Shape& offsets, const Shape& 
     key = archive_.add_storage(Hole{shard, 0, 0, 0, layout_.shards[shard].numel, dtype});
   }
   try {
-    out_.tensor({dtype, key, numel, sizes, row_major(sizes), 0, false});
+    out_.tensor({dtype, key, numel, sizes, torch::row_major(sizes), 0, false});
   } catch (Error& e) {
     throw e.in_tensor(catalog_.tensors[tensor].path())
         .in_file(catalog_.path)

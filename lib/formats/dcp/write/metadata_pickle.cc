@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "lib/formats/torch/sizes.h"
 #include "lib/pickle/pickler.h"
 
 namespace uckpt::dcp {
@@ -65,16 +66,7 @@ class Writer {
     out_.end_object();
   }
 
-  void size(const Shape& shape) {
-    out_.begin_call();
-    out_.global("torch", "Size");
-    out_.begin_tuple(1);
-    out_.begin_tuple(shape.size());
-    for (const int64_t n : shape) out_.integer(n);
-    out_.end_tuple();
-    out_.end_tuple();
-    out_.end_call();
-  }
+  void size(const Shape& shape) { torch::write_size(out_, shape); }
 
   // Its state is a tuple, in which enums and layouts are calls.
   void properties(DType dtype) {

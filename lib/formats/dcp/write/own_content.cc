@@ -94,18 +94,7 @@ class OwnContent {
 
   std::optional<std::vector<std::string>> list_at(const std::string& key) {
     const pickle::Document* document = document_at(key);
-    if (!document || !document->root().is_sequence()) return std::nullopt;
-    std::vector<std::string> out;
-    for (size_t i = 0; i < document->root().size(); ++i) {
-      const Value value = document->root().at(i);
-      if (const auto text = value.text())
-        out.emplace_back(*text);
-      else if (const auto number = value.integer())
-        out.push_back(cat(*number));
-      else
-        return std::nullopt;
-    }
-    return out;
+    return document ? texts_in(document->root()) : std::nullopt;
   }
 
   void add_tensor(const StoredTensor& stored, const TensorName& name) {

@@ -1,16 +1,12 @@
 #include "lib/formats/deepspeed/write/output_pickle.h"
 
+#include "lib/formats/torch/sizes.h"
+
 namespace uckpt::deepspeed {
 
 void OutputPickle::text(std::string_view key, DType dtype, int64_t storage_numel, const Shape& shape,
                         bool requires_grad) {
-  std::vector<int64_t> stride(shape.size());
-  int64_t step = 1;
-  for (size_t d = shape.size(); d-- > 0;) {
-    stride[d] = step;
-    step *= std::max<int64_t>(1, shape[d]);
-  }
-  out_.tensor({dtype, key, storage_numel, shape, stride, 0, requires_grad});
+  out_.tensor({dtype, key, storage_numel, shape, torch::row_major(shape), 0, requires_grad});
 }
 
 void OutputPickle::tensor(const Hole& whole, const Shape& shape, bool requires_grad) {
@@ -26,26 +22,11 @@ void OutputPickle::flat(DType dtype, int64_t numel, int64_t shown, const std::ve
 
 void OutputPickle::empty_tensor(DType dtype) { text(archive_.add_storage(0), dtype, 0, {0}, false); }
 
-void OutputPickle::size(const Shape& shape, bool as_torch_size) {
-  if (as_torch_size) {
-    out_.begin_call();
-    out_.global("torch", "Size");
-    out_.begin_tuple(1);
-  }
-  out_.begin_tuple(shape.size());
-  for (const int64_t n : shape) out_.integer(n);
-  out_.end_tuple();
-  if (as_torch_size) {
-    out_.end_tuple();
-    out_.end_call();
-  }
-}
-
 void OutputPickle::sizes(const std::vector<std::pair<std::string, Shape>>& list, bool as_torch_size) {
   out_.begin_dict(pickle::DictType::kOrderedDict);
   for (const auto& [parameter, shape] : list) {
     key(parameter);
-    size(shape, as_torch_size);
+    as_torch_size ? torch::write_size(out_, shape) : torch::write_tuple(out_, shape);
   }
   out_.end_dict();
 }

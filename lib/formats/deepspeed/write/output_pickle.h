@@ -36,7 +36,6 @@ class OutputPickle {
   void finish() { std::move(archive_).lay_out(name_, out_.finish(), book_.layout()); }
 
  private:
-  void size(const Shape& shape, bool as_torch_size);
   void text(std::string_view key, DType dtype, int64_t storage_numel, const Shape& shape, bool requires_grad);
 
   ShardBook& book_;

@@ -16,10 +16,6 @@ namespace {
 
 using pickle::Value;
 
-Value entry(const Value& dict, std::string_view key) {
-  return dict && dict.is_dict() ? dict.get(key) : Value();
-}
-
 // Undoes round_robin_gradients: those with number 0 modulo `ranks` came first, then those with 1, ….
 std::vector<std::string> without_round_robin(const std::vector<std::string>& stored, size_t ranks) {
   std::vector<std::string> out(stored.size());
@@ -53,25 +49,9 @@ bool has_experts(const ParamGroup& group) {
                      [](const std::string& name) { return parse_expert(name).has_value(); });
 }
 
-// How many experts of each layer a rank has, by the layer's prefix.
-using LocalCounts = std::map<std::string, int64_t, std::less<>>;
-
-LocalCounts count_local(const std::vector<ParamGroup>& groups) {
-  LocalCounts out;
-  for (const ParamGroup& g : groups) {
-    for (const std::string& name : g.names) {
-      const auto at = parse_expert(name);
-      if (!at) continue;
-      int64_t& count = out[std::string(at->layer(name))];
-      count = std::max(count, at->number + 1);
-    }
-  }
-  return out;
-}
-
 // Each rank has its own experts under local numbers, and the lists are those of one rank: the others' follow
 // it, expert by expert.
-void add_other_experts(const Catalog& catalog, ParamGroup& group, const LocalCounts& local,
+void add_other_experts(const Catalog& catalog, ParamGroup& group, const LocalExperts& local,
                        const std::vector<MoeLayer>& layers) {
   using Place = std::pair<int64_t, int64_t>;  // number of the layer, of the expert
   std::vector<std::pair<Place, std::string>> experts;
@@ -137,7 +117,9 @@ class GroupReader {
         group.names = without_round_robin(group.names, partitions(model_rank, g));
       out.push_back(std::move(group));
     }
-    const LocalCounts local = count_local(out);
+    LocalExperts local;
+    for (const ParamGroup& group : out)
+      for (const std::string& name : group.names) count_expert(local, name);
     for (ParamGroup& group : out) add_other_experts(catalog_, group, local, layers_);
     return out;
   }

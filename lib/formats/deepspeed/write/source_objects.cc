@@ -89,14 +89,9 @@ Value SourceObjects::zero_state(int64_t model_rank) const {
   return optimizers_.empty() ? Value() : optimizers_.begin()->second;
 }
 
-namespace {
-
-// get() of what may not be there, or be no dict.
 Value entry(const Value& dict, std::string_view key) {
   return dict && dict.is_dict() ? dict.get(key) : Value();
 }
-
-}  // namespace
 
 Value SourceObjects::param_groups(int64_t model_rank) const {
   const Value state = zero_state(model_rank);

@@ -15,6 +15,9 @@
 
 namespace uckpt::deepspeed {
 
+// get() of what may not be there, or be no dict.
+pickle::Value entry(const pickle::Value& dict, std::string_view key);
+
 class SourceObjects {
  public:
   // Reads and parses the objects of DeepSpeed files; others are not looked at.
