@@ -19,6 +19,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/tensor/dtype.h"
+#include "lib/tensor/model_settings.h"
 
 namespace uckpt {
 
@@ -163,7 +164,11 @@ struct Catalog {
   std::vector<RankSet> ranks;
   std::map<std::string, Scattered, std::less<>> scattered;  // by name: these need no rule
   std::string rules;  // a UCL program that the input's own description gives
+  // Where the input has names of a known family but no rules: specs that ship in this folder are tried
+  // ("megatron").
+  std::string spec_folder;
   std::map<std::string, int64_t, std::less<>> arguments;  // of the training run, for `given … from`
+  ModelSettings settings;                                 // the same with all that is no whole number
 
   std::map<std::string, GlobalClass> globals;  // "module.name" of every pickled class met
   std::vector<std::string> warnings;           // worth a line on stderr, does not stop a conversion
