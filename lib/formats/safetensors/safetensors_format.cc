@@ -132,7 +132,7 @@ Catalog Reader::finish(std::string path) {
   std::ranges::stable_sort(catalog_.tensors,
                            [](const Tensor& a, const Tensor& b) { return natural_less(a.name, b.name); });
   const bool is_model =
-      std::ranges::any_of(catalog_.objects, [](const Object& o) { return o.origin == "config.json"; });
+      std::ranges::any_of(catalog_.objects, [](const Object& o) { return o.origin == kConfigName; });
   catalog_.description = is_model           ? "Hugging Face model"
                          : file_count_ == 1 ? "safetensors file"
                                             : "safetensors folder";
