@@ -140,6 +140,8 @@ enum class GlobalClass : uint8_t { kKnown, kUnknown, kDangerous };
 // The degrees of parallelism that the input speaks of; 1 where it does not.
 struct Mesh {
   int64_t tp = 1, pp = 1, dp = 1, ep = 1;
+  int64_t vp = 1;   // virtual pipeline: chunks of each stage
+  int64_t etp = 1;  // tensor parallel ranks of an expert
 };
 
 struct Catalog {
