@@ -6,6 +6,7 @@
 #include "lib/formats/deepspeed/write/deepspeed_writer.h"
 #include "lib/formats/deepspeed/write/missing.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
+#include "lib/formats/megatron/core/core_writer.h"
 #include "lib/formats/safetensors/safetensors_writer.h"
 #include "lib/formats/torch/torch_writer.h"
 #include "lib/formats/writer.h"
@@ -46,6 +47,12 @@ std::span<const Writer> writers() {
        true,
        true,
        dcp::complete},
+      {"megatron-core",
+       "Megatron-core checkpoint (torch_dist), for any mesh",
+       {},
+       megatron::lay_out_core,
+       true,
+       true},
       {"dcp-hf",
        "weights as HuggingFaceStorageWriter leaves them: safetensors shards of each rank",
        {},

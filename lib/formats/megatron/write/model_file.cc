@@ -4,9 +4,7 @@
 #include <set>
 
 #include "lib/base/text.h"
-#include "lib/formats/megatron/write/target.h"
-#include "lib/formats/torch/name_walk.h"
-#include "lib/formats/torch/tensor_path.h"
+#include "lib/formats/megatron/write/state_copier.h"
 
 namespace uckpt::megatron {
 
@@ -15,50 +13,6 @@ namespace {
 using pickle::Value;
 
 constexpr std::string_view kExtraState = "_extra_state";
-
-// Copies values of the source's files; their tensors are in the catalog, under their paths.
-class StateCopier {
- public:
-  StateCopier(OutputFile& file, const TargetCheckpoint& target) : file_(file), target_(target) {}
-
-  void copy(const Value& value, const SourceFile& from) {
-    if (copied_.insert(value.document()).second)
-      leaves_[value.document()] = torch::leaves_of(*value.document());
-    const auto& leaves = leaves_[value.document()];
-    file_.out().copy(value, [&](const Value& node, pickle::Pickler& out) {
-      const bool is_tensor = node.kind() == pickle::Kind::kCall && leaves[node.id()] != 0 &&
-                             torch::is_rebuild(pickle::known_of(node));
-      if (!is_tensor) return false;
-      const std::string path = torch::path_to(*node.document(), node.id());
-      if (const auto tensor = find(path, from)) {
-        file_.tensor(target_.parts.whole(*tensor), target_.catalog.tensors[*tensor].shape);
-      } else {
-        target_.notes.push_back(cat("left out: the tensor ", escape(path), " of ", escape(from.origin),
-                                    ", which is not selected"));
-        out.none();
-      }
-      return true;
-    });
-  }
-
- private:
-  // Readers put the file before a path where files differ.
-  std::optional<uint32_t> find(const std::string& path, const SourceFile& from) const {
-    const std::string stem =
-        from.origin.ends_with(".pt") ? from.origin.substr(0, from.origin.size() - 3) : from.origin;
-    const std::string last = stem.substr(stem.rfind('/') + 1);
-    for (const std::string& name :
-         {cat(from.folder, "/", last, ".", path), cat(from.folder, ".", path), cat(stem, ".", path),
-          cat(stem, "/", path), cat(from.folder, ".", last, ".", path), path})
-      if (const auto found = target_.parts.loose(name)) return found;
-    return std::nullopt;
-  }
-
-  OutputFile& file_;
-  const TargetCheckpoint& target_;
-  std::set<const pickle::Document*> copied_;
-  std::map<const pickle::Document*, std::vector<uint8_t>> leaves_;
-};
 
 class ModelWriter {
  public:

@@ -46,6 +46,8 @@ class OptimizerWriter {
     out_.end_list();
   }
 
+  void groups_alone(bool of_experts) { param_groups(groups_of(of_experts), {}); }
+
  private:
   void optimizer(bool of_experts) {
     const std::vector<Group> groups = groups_of(of_experts);
@@ -264,6 +266,10 @@ OptimizerNumbers optimizer_numbers(const TargetCheckpoint& target) {
 
 void write_optimizer(OutputFile& out, const TargetCheckpoint& target, size_t file) {
   OptimizerWriter(out, target, file).write();
+}
+
+void write_param_groups(OutputFile& out, const TargetCheckpoint& target, bool of_experts) {
+  OptimizerWriter(out, target, 0).groups_alone(of_experts);
 }
 
 void write_scheduler(OutputFile& out, const TargetCheckpoint& target) {

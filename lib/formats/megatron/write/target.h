@@ -24,6 +24,7 @@ struct TargetCheckpoint {
   bool is_distributed = true;  // its optimizer's states lie in distrib_optim.pt
   bool has_experts = false;    // of an optimizer of their own
   std::optional<double> step;
+  std::string format = "torch";  // as args call it
 
   // Facts of all ranks.
   std::vector<std::vector<int64_t>> layers;  // of each stage, of each of its chunks
@@ -60,6 +61,8 @@ OptimizerNumbers optimizer_numbers(const TargetCheckpoint& target);
 // Values of model_optim_rng.pt.
 void write_args(OutputFile& out, const TargetCheckpoint& target);
 void write_optimizer(OutputFile& out, const TargetCheckpoint& target, size_t file);
+// The entry `param_groups` of one optimizer, without its parameters.
+void write_param_groups(OutputFile& out, const TargetCheckpoint& target, bool of_experts);
 // The learning rate's schedule where the source has none: a loader wants one beside an optimizer.
 void write_scheduler(OutputFile& out, const TargetCheckpoint& target);
 
