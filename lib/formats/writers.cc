@@ -7,6 +7,7 @@
 #include "lib/formats/deepspeed/write/missing.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
 #include "lib/formats/megatron/core/core_writer.h"
+#include "lib/formats/megatron/write/target_mesh.h"
 #include "lib/formats/safetensors/safetensors_writer.h"
 #include "lib/formats/torch/torch_writer.h"
 #include "lib/formats/writer.h"
@@ -52,7 +53,10 @@ std::span<const Writer> writers() {
        {},
        megatron::lay_out_core,
        true,
-       true},
+       true,
+       nullptr,
+       megatron::ranks,
+       "megatron"},
       {"dcp-hf",
        "weights as HuggingFaceStorageWriter leaves them: safetensors shards of each rank",
        {},
