@@ -140,6 +140,8 @@ enum class GlobalClass : uint8_t { kKnown, kUnknown, kDangerous };
 // The degrees of parallelism that the input speaks of; 1 where it does not.
 struct Mesh {
   int64_t tp = 1, pp = 1, dp = 1, ep = 1;
+  int64_t vp = 1;   // virtual pipeline: chunks of each stage
+  int64_t etp = 1;  // tensor parallel ranks of an expert
 };
 
 // How a catalog's settings stand to the names of its tensors.
@@ -174,6 +176,7 @@ struct Catalog {
   // Where the input has names of a known family but no rules: specs that ship in this folder are tried
   // ("megatron").
   std::string spec_folder;
+  std::string naming;                                     // of its tensors' names, once rules told
   std::map<std::string, int64_t, std::less<>> arguments;  // of the training run, for `given … from`
   ModelSettings settings;                                 // the same with all that is no whole number
   SettingsAre settings_are = SettingsAre::kAsRead;
