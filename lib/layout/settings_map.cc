@@ -99,8 +99,8 @@ class Hop {
     if (!found || has_one_of(side)) return;
     diagnostics_
         .error(ref_.file->source, side.span, "ucl.setting_differs",
-               cat("the input's setting `", side.keys.front().text, "` is ", shown(*found), ": expected ",
-                   ucl::joined(side.values, " or ")))
+               cat("the input's setting `", escape(side.keys.front().text, 80), "` is ",
+                   escape(shown(*found), 80), ": expected ", ucl::joined(side.values, " or ")))
         .hint("the map is of models that have it so: expected a spec of the model's own family");
   }
 

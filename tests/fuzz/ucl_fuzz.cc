@@ -1,5 +1,5 @@
-// The language: scanner, parser, checks, printer and messages on any text; then its layouts and maps on a
-// small checkpoint made for it.
+// The language: scanner, parser, checks, printer and messages on any text; then its layouts, maps and configs
+// on a small checkpoint made for it.
 #include <algorithm>
 #include <cstdlib>
 #include <map>
@@ -10,6 +10,7 @@
 #include "lib/base/text.h"
 #include "lib/layout/assemble.h"
 #include "lib/layout/renaming.h"
+#include "lib/layout/settings_map.h"
 #include "lib/ucl/check.h"
 #include "lib/ucl/dump.h"
 #include "lib/ucl/parse.h"
@@ -84,7 +85,50 @@ class World {
     });
   }
 
+  void translate_settings() {
+    size_t tries = 0;
+    each<Config>(spec_.root().program.statements, [&](const Config& c) {
+      if (++tries > kMostTries) return;
+      uckpt::ModelSettings left, right;
+      for (const ConfigRule& rule : c.rules) {
+        for (const Key& key : rule.left.keys) left.insert_or_assign(key.text, setting());
+        for (const Key& key : rule.right.keys) right.insert_or_assign(key.text, setting());
+      }
+      translate(c.left.text, c.right.text, left);
+      translate(c.right.text, c.left.text, right);
+    });
+  }
+
  private:
+  uckpt::ModelSetting setting() {
+    const int64_t number = pick(-1, 4);
+    switch (pick(0, 4)) {
+      case 0:
+        return number > 1;
+      case 1:
+        return number;
+      case 2:
+        return static_cast<double>(number) / 2;
+      case 3:
+        return std::string("x");
+      default:
+        return std::vector<std::string>{"x"};
+    }
+  }
+
+  // What was translated is settings of the other naming: they go back.
+  void translate(const std::string& a, const std::string& b, const uckpt::ModelSettings& settings) {
+    Diagnostics there, back;
+    try {
+      const auto made = uckpt::layout::translate(spec_, a, b, settings, settings_, there);
+      uckpt::layout::translate(spec_, b, a, made.settings, settings_, back);
+    } catch (const uckpt::Error& e) {  // two chains of maps
+      check_is_plain(e.line());
+    }
+    check_said(there);
+    check_said(back);
+  }
+
   int64_t pick(int64_t a, int64_t b) { return std::uniform_int_distribution<int64_t>(a, b)(random_); }
 
   static void check_said(const Diagnostics& diagnostics) {
@@ -242,6 +286,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     World(spec, text).join_and_rename();
     World(spec, text).rename_wholes();
+    World(spec, text).translate_settings();
   } catch (const uckpt::Error& e) {  // a limit, or values that differ
     check_is_plain(e.line());
   }
