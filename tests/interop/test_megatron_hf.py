@@ -323,7 +323,7 @@ def fixture_inputs():
 def test_fixtures(fixture, inside, tmp_path):
     _, naming = FIXTURE_NAMES[fixture]
     folder = os.path.join(FIXTURES, fixture)
-    out = convert(os.path.join(folder, inside), str(tmp_path / "hf"), "--to", "safetensors", "--states", "fp32,param",
+    out = convert(os.path.join(folder, inside), str(tmp_path / "hf"), "--to", "safetensors",
                   "--dtype", "bf16", "--as", naming, "--set", "vocab=101")
     expected = expected_tensors(os.path.join(folder, "expected_hf.safetensors"))
     found = tensors_in(out)
