@@ -79,7 +79,6 @@ std::optional<Error> unsupported_folder(const Target& target) {
   if (has(target, "latest_checkpointed_iteration.txt") || any_entry(target, "iter_", "/")) {
     return unsupported("a Megatron checkpoint folder");
   }
-  if (any_entry(target, "mp_rank_", "/")) return unsupported("a Megatron checkpoint (legacy format)");
   if (has(target, "metadata.json")) return unsupported("a Megatron distributed checkpoint");
   if (any_entry(target, "local_", ".pt") || any_entry(target, "model_", "_rank_0.pt") ||
       any_entry(target, "pytorch_model_fsdp_", "/") || any_entry(target, "", "-rank0.pt")) {

@@ -6,6 +6,8 @@
 #include "lib/formats/deepspeed/write/deepspeed_writer.h"
 #include "lib/formats/deepspeed/write/missing.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
+#include "lib/formats/megatron/core/core_writer.h"
+#include "lib/formats/megatron/write/target_mesh.h"
 #include "lib/formats/safetensors/safetensors_writer.h"
 #include "lib/formats/torch/torch_writer.h"
 #include "lib/formats/writer.h"
@@ -46,6 +48,15 @@ std::span<const Writer> writers() {
        true,
        true,
        dcp::complete},
+      {"megatron-core",
+       "Megatron-core checkpoint (torch_dist), for any mesh",
+       {},
+       megatron::lay_out_core,
+       true,
+       true,
+       nullptr,
+       megatron::ranks,
+       "megatron"},
       {"dcp-hf",
        "weights as HuggingFaceStorageWriter leaves them: safetensors shards of each rank",
        {},

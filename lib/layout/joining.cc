@@ -42,10 +42,20 @@ class Joiner {
     tensor_.pieces = all;
     // Further wholes differ by nature: only the first one's copies can be compared with it.
     for (size_t i = 0; i < splits.size(); ++i) {
-      if (!splits[i].again.strands.empty())
+      if (!splits[i].again.strands.empty() && !is_given_before(fragments, i))
         add_copy(catalog_, tensor_, *fragments[i], splits[i].again,
                  cat("copy on rank ", text_of(fragments[i]->set->at)));
     }
+  }
+
+  // The reader gave ranks the same bytes, which its files have once: they need no comparing.
+  static bool is_given_before(const Fragments& fragments, size_t i) {
+    const PieceRange& own = fragments[i]->tensor->pieces;
+    return std::any_of(fragments.begin(), fragments.begin() + static_cast<ptrdiff_t>(i),
+                       [&](const Fragment* f) {
+                         const PieceRange& other = f->tensor->pieces;
+                         return other.first == own.first && other.count == own.count;
+                       });
   }
 
   void add_own_copies(Fragments fragments) {

@@ -27,7 +27,7 @@ def fixtures():
         if not os.path.isdir(os.path.join(tool.DATA, folder)):
             continue
         paths = there(f"{folder}/*.pt") + there(f"{folder}/files/*.safetensors") + there(f"{folder}/model")
-        paths += there(f"{folder}/ckpt")
+        paths += there(f"{folder}/ckpt") + there(f"{folder}/legacy")
         yield "torch-" + os.path.basename(folder), paths
 
 

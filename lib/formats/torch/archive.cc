@@ -192,7 +192,7 @@ std::string archive_root(std::string_view file_name) {
 }
 
 std::string Archive::add_storage(int64_t bytes) {
-  storages_.push_back({bytes, {}});
+  storages_.push_back({bytes, {}, {}});
   return cat(storages_.size() - 1);
 }
 
@@ -201,6 +201,12 @@ void Archive::fill(const Hole& hole) { storages_.back().holes.push_back(hole); }
 std::string Archive::add_storage(const Hole& whole) {
   std::string key = add_storage(whole.bytes());
   fill(whole);
+  return key;
+}
+
+std::string Archive::add_storage(Bytes content) {
+  std::string key = add_storage(static_cast<int64_t>(content.size()));
+  storages_.back().content = std::move(content);
   return key;
 }
 
@@ -217,8 +223,13 @@ void Archive::lay_out(std::string name, Bytes pickle, TargetLayout& layout) && {
   out.add(cat(root_, "/.format_version"), bytes_of_text("1"));
   out.add(cat(root_, "/.storage_alignment"), bytes_of_text("64"));
   out.add(cat(root_, "/byteorder"), bytes_of_text("little"));
-  const size_t first_storage = out.count(), first_checksum = layout.checksums.size();
+  std::vector<std::pair<size_t, size_t>> late;  // checksum, member
   for (size_t s = 0; s < storages_.size(); ++s) {
+    if (!storages_[s].content.empty()) {
+      out.add(cat(root_, "/data/", s), storages_[s].content);
+      continue;
+    }
+    late.emplace_back(layout.checksums.size(), out.count());
     const int64_t at = out.open(cat(root_, "/data/", s), storages_[s].bytes);
     const auto first_hole = static_cast<uint32_t>(layout.holes.size());
     for (Hole hole : storages_[s].holes) {
@@ -236,8 +247,7 @@ void Archive::lay_out(std::string name, Bytes pickle, TargetLayout& layout) && {
   }
   out.add(cat(root_, "/version"), bytes_of_text("3\n"));
   const std::vector<int64_t> crcs = out.finish();
-  for (size_t s = 0; s < storages_.size(); ++s)
-    layout.checksums[first_checksum + s].places.push_back(crcs[first_storage + s]);
+  for (const auto& [checksum, member] : late) layout.checksums[checksum].places.push_back(crcs[member]);
 }
 
 }  // namespace uckpt::torch

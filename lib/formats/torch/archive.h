@@ -24,6 +24,8 @@ class Archive {
   void fill(const Hole& hole);
   // A new storage that is all of one hole.
   std::string add_storage(const Hole& whole);
+  // A new storage of bytes that are known now.
+  std::string add_storage(Bytes content);
 
   // Adds the file to the layout, its holes and checksums too. Throws refused `torch.root` for a root that is
   // no plain name.
@@ -33,6 +35,7 @@ class Archive {
   struct Storage {
     int64_t bytes;
     std::vector<Hole> holes;
+    Bytes content = {};  // not empty: all of it
   };
   std::string root_;
   std::vector<Storage> storages_;

@@ -1,0 +1,101 @@
+#include "lib/formats/megatron/legacy_format.h"
+
+#include <algorithm>
+
+#include "lib/base/text.h"
+#include "lib/formats/megatron/legacy_catalog.h"
+
+namespace uckpt::megatron {
+
+namespace {
+
+constexpr size_t kMostLines = 20;  // of further problems
+
+void give_states(LegacyCheckpoint& checkpoint, LoadedRank& rank) {
+  const RankFiles files{rank.rank, &*rank.model, rank.optim ? &*rank.optim : nullptr};
+  const bool is_plain =
+      std::ranges::any_of(rank.model->optimizers, [](const OptimizerEntry& e) { return e.is_plain(); });
+  if (rank.optim) add_flat_states(files, checkpoint.parallelism, rank.states);
+  if (is_plain) add_plain_states(files, checkpoint.parallelism, rank.states);
+  add_group_steps(files, checkpoint.parallelism, rank.states);
+}
+
+void give_all_states(LegacyCheckpoint& checkpoint) {
+  for (LoadedRank& rank : checkpoint.ranks) {
+    if (!rank.model) continue;
+    try {
+      give_states(checkpoint, rank);
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kRefused) throw;
+      checkpoint.problems.push_back(e);
+    }
+  }
+}
+
+std::optional<Error> missing_error(const LegacyCheckpoint& c) {
+  if (c.missing.empty()) return std::nullopt;
+  const size_t more = c.missing.size() - 1;
+  std::string text = cat(escape(c.missing.front(), 80),
+                         more == 0 ? std::string(" is missing")
+                                   : cat(" and ", more, more == 1 ? " more is" : " more are", " missing"));
+  Error e = refused("megatron.missing_files", cat(text, " (", c.here, ")")).in_file(c.folder.files.path());
+  if (more > 0) {
+    constexpr size_t kMost = 8;
+    std::string names;
+    for (size_t i = 0; i < c.missing.size() && i < kMost; ++i) names += cat(i ? ", " : "", c.missing[i]);
+    e.hint(cat("missing: ", names, c.missing.size() > kMost ? ", …" : ""));
+  }
+  return e;
+}
+
+// The gravest problem stops a conversion, the others are said.
+void settle(const LegacyCheckpoint& checkpoint, Catalog& catalog) {
+  std::vector<Error> all;
+  if (auto missing = missing_error(checkpoint)) all.push_back(std::move(*missing));
+  all.insert(all.end(), checkpoint.problems.begin(), checkpoint.problems.end());
+  if (all.empty()) return;
+  catalog.refusal = all[0];
+  for (size_t i = 1; i < all.size() && i <= kMostLines; ++i) catalog.warnings.push_back(all[i].line());
+  if (all.size() > kMostLines + 1)
+    catalog.warnings.push_back(cat("… and ", all.size() - kMostLines - 1, " more problems"));
+}
+
+void warn_unknown_classes(Catalog& catalog) {
+  for (const auto& [name, trust] : catalog.globals)
+    if (trust == GlobalClass::kUnknown)
+      catalog.warnings.push_back(cat("class ", escape(name), " is not known: kept as plain data"));
+}
+
+}  // namespace
+
+bool recognises_legacy(const Target& target) { return looks_like(target, FolderKind::kLegacy); }
+
+Catalog read_legacy(const Target& target, const OpenOptions& options) {
+  Folder folder = find_folder(target);
+  if (folder.kind != FolderKind::kLegacy) {
+    throw refused("megatron.format", "expected mp_rank_* folders, found a distributed checkpoint")
+        .in_file(folder.files.path())
+        .hint("--from megatron-core reads it");
+  }
+  LegacyCheckpoint checkpoint = load_legacy(std::move(folder), options);
+  give_all_states(checkpoint);
+  Catalog catalog;
+  catalog.kind = "megatron";
+  catalog.description = "Megatron-LM checkpoint, a file for each rank";
+  catalog.path = target.path;
+  const ModelFile& model = *checkpoint.first().model;
+  catalog.iteration = model.iteration ? model.iteration : checkpoint.folder.iteration;
+  catalog.spec_folder = "megatron";
+  hand_over(model.arguments, catalog);
+  const std::vector<int64_t> layers = count_layers(checkpoint);
+  add_rank_sets(checkpoint, options.allow_expand, catalog);
+  add_loose(checkpoint, options.allow_expand, catalog);
+  add_facts(checkpoint, layers, catalog);
+  add_objects(checkpoint, catalog);
+  catalog.warnings = checkpoint.warnings;
+  warn_unknown_classes(catalog);
+  settle(checkpoint, catalog);
+  return catalog;
+}
+
+}  // namespace uckpt::megatron

@@ -1,0 +1,254 @@
+"""Megatron-core on gloo CPU ranks: real models and distributed optimizers that load legacy checkpoints; and what each
+rank must hold, cut by numpy alone."""
+import os
+import socket
+import tempfile
+
+import numpy as np
+import torch
+import torch.multiprocessing as mp
+
+STATES = ("param", "exp_avg", "exp_avg_sq")
+
+
+def padded(rows, divisor, tp):
+    step = divisor * tp
+    return -(-rows // step) * step
+
+
+def cut(name, full, config, tp, rank, etp=None, etp_rank=None):
+    """What tensor parallel rank `rank` of `tp` holds of a whole tensor, by the layouts of Megatron's layers."""
+    if ".experts." in name and etp is not None:
+        tp, rank = etp, etp_rank
+    if name.endswith(("word_embeddings.weight", "output_layer.weight")):
+        rows = padded(config["vocab"], config["div"], tp)
+        grown = np.zeros((rows,) + full.shape[1:], full.dtype)
+        grown[:min(rows, full.shape[0])] = full[:rows]
+        return np.split(grown, tp)[rank]
+    if ".linear_qkv." in name:
+        return np.split(full, tp)[rank]
+    if ".linear_fc1." in name and config.get("swiglu", True):
+        gate, up = np.split(full, 2)
+        return np.concatenate([np.split(gate, tp)[rank], np.split(up, tp)[rank]])
+    if ".linear_fc1." in name:
+        return np.split(full, tp)[rank]
+    if name.endswith(("linear_proj.weight", "linear_fc2.weight")):
+        return np.split(full, tp, axis=1)[rank]
+    return full
+
+
+def layers_of(stages, vp, stage, chunk):
+    """The global numbers of a chunk's layers: chunk by chunk, each over all stages."""
+    total, parts = sum(stages), []
+    if vp == 1:
+        begin = sum(stages[:stage])
+        return list(range(begin, begin + stages[stage]))
+    size = total // (vp * len(stages))
+    begin = chunk * (total // vp) + stage * size
+    parts = list(range(begin, begin + size))
+    return parts
+
+
+def number(name, parts):
+    """`name` with its first number, and the second, replaced by those given."""
+    pieces, left = name.split("."), list(parts)
+    for i, piece in enumerate(pieces):
+        if piece.isdigit() and left:
+            pieces[i] = str(left.pop(0))
+    return ".".join(pieces)
+
+
+def numbers(name):
+    return [int(piece) for piece in name.split(".") if piece.isdigit()]
+
+
+def without_cuda():
+    """Megatron wants CUDA's device and tensors: on the CPU their names are all that it gets."""
+    torch.cuda.current_device = lambda: torch.device("cpu")
+    torch.Tensor.cuda = lambda self, *_, **__: self
+    plain = torch.Tensor.type
+    torch.Tensor.type = lambda self, *args, **named: plain(self, *args, **named) if args or named else plain(
+        self).replace("torch.", "torch.cuda.")
+    for name in ("tensor", "zeros", "empty", "ones"):
+        def make(*args, _made=getattr(torch, name), device=None, **named):
+            return _made(*args, device="cpu" if str(device).startswith("cuda") else device, **named)
+        setattr(torch, name, make)
+
+
+def _models(job):
+    import torch.nn.functional as F
+    from megatron.core import parallel_state
+    from megatron.core.models.gpt import GPTModel
+    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+    from megatron.core.transformer import TransformerConfig
+    c, vp = job["config"], job.get("vp", 1)
+    moe = dict(num_moe_experts=c["experts"], moe_router_topk=2, moe_ffn_hidden_size=c["ffn"],
+               moe_token_dispatcher_type="alltoall") if job.get("moe") else {}
+    gpt2 = job.get("gpt2", False)
+    config = TransformerConfig(
+        num_layers=c["layers"], hidden_size=c["hid"], ffn_hidden_size=c["ffn"], num_attention_heads=c["heads"],
+        num_query_groups=c["heads"] if gpt2 else c["groups"], kv_channels=c["hid"] // c["heads"],
+        gated_linear_unit=not gpt2, activation_func=F.gelu if gpt2 else F.silu, add_bias_linear=gpt2,
+        normalization="LayerNorm" if gpt2 else "RMSNorm", bf16=True, params_dtype=torch.bfloat16,
+        pipeline_dtype=torch.bfloat16, tensor_model_parallel_size=job["tp"], pipeline_model_parallel_size=job["pp"],
+        virtual_pipeline_model_parallel_size=vp if vp > 1 else None, expert_model_parallel_size=job.get("ep", 1),
+        expert_tensor_parallel_size=job.get("etp", job["tp"]), use_cpu_initialization=True, perform_initialization=False,
+        num_layers_in_first_pipeline_stage=job.get("first"), gradient_accumulation_fusion=False, **moe)
+    spec = get_gpt_layer_local_spec(num_experts=c["experts"] if job.get("moe") else None, moe_grouped_gemm=False,
+                                    normalization=config.normalization)
+    out = []
+    for stage in range(vp):
+        more = {"vp_stage": stage} if vp > 1 else {}
+        pp, pp_rank = job["pp"], parallel_state.get_pipeline_model_parallel_rank()
+        out.append(GPTModel(
+            config, spec, vocab_size=padded(c["vocab"], c["div"], job["tp"]), max_sequence_length=c["seq"],
+            pre_process=pp_rank == 0 and stage == 0, post_process=pp_rank == pp - 1 and stage == vp - 1,
+            share_embeddings_and_output_weights=gpt2,
+            position_embedding_type="learned_absolute" if gpt2 else "rope", **more).bfloat16())
+    return config, out
+
+
+def _built(job):
+    """The chunks of this rank's model, each ready for training, and their optimizer."""
+    from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
+    from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+    config, models = _models(job)
+    bucket = {"bucket_size": job["bucket"]} if job.get("bucket") else {}
+    distributed = job.get("distributed", True)
+    ddp = DistributedDataParallelConfig(use_distributed_optimizer=distributed, grad_reduce_in_fp32=True,
+                                        overlap_grad_reduce=bool(bucket), **bucket)
+    chunks = [DistributedDataParallel(config, ddp, m, disable_bucketing=v > 0) for v, m in enumerate(models)]
+    optimizer = get_megatron_optimizer(
+        OptimizerConfig(optimizer="adam", lr=1e-4, min_lr=1e-5, bf16=True, params_dtype=torch.bfloat16,
+                        use_distributed_optimizer=distributed), chunks)
+    return chunks, optimizer
+
+
+def _load(job, folder):
+    """Loads this rank's files as Megatron-LM does; tells {chunk/name: {"model", and flat "param", "exp_avg", "exp_avg_sq"}}."""
+    from megatron.core import parallel_state
+    chunks, optimizer = _built(job)
+    rank = "mp_rank_%02d" % parallel_state.get_tensor_model_parallel_rank()
+    if job["pp"] > 1:
+        rank += "_%03d" % parallel_state.get_pipeline_model_parallel_rank()
+    if job.get("ep", 1) > 1:
+        rank += "_%03d" % parallel_state.get_expert_model_parallel_rank()
+    files = os.path.join(job["folder"], job["iteration"], rank)
+    state = torch.load(os.path.join(files, "model_optim_rng.pt"), weights_only=False)
+    for v, chunk in enumerate(chunks):
+        chunk.module.load_state_dict(state["model" if len(chunks) == 1 else f"model{v}"], strict=True)
+    optimizer.load_state_dict(state["optimizer"])
+    steps = set()
+    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+        for kept in part.optimizer.state.values():   # torch's own Adam keeps a step there, which this loader does not know
+            steps.add(float(kept.pop("step")))
+    optimizer.load_parameter_state(os.path.join(files, "distrib_optim.pt"))
+    _tell(chunks, optimizer, steps, folder)
+
+
+def _sharded(job, chunks, optimizer, metadata, is_loading):
+    from megatron.core import parallel_state
+    from megatron.core.dist_checkpointing.mapping import ShardedObject
+    out = {}
+    for v, chunk in enumerate(chunks):
+        out["model" if len(chunks) == 1 else f"model{v}"] = chunk.module.sharded_state_dict(metadata=metadata)
+    out["optimizer"] = optimizer.sharded_state_dict(dict(out), is_loading=is_loading, metadata=metadata)
+    place = (parallel_state.get_pipeline_model_parallel_rank(), parallel_state.get_tensor_model_parallel_rank())
+    rng = None if is_loading else [{"torch_rng_state": torch.get_rng_state()}]
+    if job.get("rng", True):
+        out["rng_state"] = ShardedObject("rng_state", rng, (job["pp"], job["tp"]), place,
+                                         replica_id=parallel_state.get_data_parallel_rank(with_context_parallel=True))
+    return out
+
+
+def _with_groups(metadata):
+    from megatron.core import parallel_state
+    return dict(metadata, dp_cp_group=parallel_state.get_data_parallel_group(with_context_parallel=True))
+
+
+def _load_core(job, folder):
+    """The same of Megatron-core's distributed checkpoints; `save` in the job then writes what was loaded anew."""
+    from megatron.core import dist_checkpointing
+    chunks, optimizer = _built(job)
+    path = os.path.join(job["folder"], job["iteration"])
+    common = dist_checkpointing.load_common_state_dict(path)
+    metadata = _with_groups(common["content_metadata"])
+    loaded = dist_checkpointing.load(_sharded(job, chunks, optimizer, metadata, True), path)
+    for v, chunk in enumerate(chunks):
+        chunk.module.load_state_dict(loaded["model" if len(chunks) == 1 else f"model{v}"], strict=True)
+    optimizer.load_state_dict(loaded["optimizer"])
+    if job.get("save"):
+        _save_core(job, common, chunks, optimizer)
+    if job.get("distributed", True):
+        steps = {float(g["step"]) for part in getattr(optimizer, "chained_optimizers", [optimizer])
+                 for g in part.optimizer.param_groups if "step" in g}
+        _tell(chunks, optimizer, steps, folder)
+
+
+def _save_core(job, common, chunks, optimizer):
+    from megatron.core import dist_checkpointing, parallel_state
+    from megatron.core.dist_checkpointing.serialization import get_default_save_sharded_strategy
+    from megatron.core.dist_checkpointing.strategies.fully_parallel import FullyParallelSaveStrategyWrapper
+    asked = job["save"]
+    content = {"singleton_local_shards": asked.get("singleton", False), "chained_optim_avoid_prefix": True}
+    if job.get("distributed", True):
+        content["distrib_optim_sharding_type"] = asked["sharding"]
+    state = _sharded(job, chunks, optimizer, _with_groups(content), False)
+    for name in ("args", "iteration", "checkpoint_version"):
+        state[name] = common[name]
+    strategy = get_default_save_sharded_strategy("torch_dist")
+    if asked.get("parallel"):
+        strategy = FullyParallelSaveStrategyWrapper(
+            strategy, parallel_state.get_data_parallel_group(with_context_parallel=True))
+    if torch.distributed.get_rank() == 0:
+        os.makedirs(asked["folder"])
+    torch.distributed.barrier()
+    dist_checkpointing.save(state, asked["folder"], strategy, content_metadata=content)
+
+
+def _tell(chunks, optimizer, steps, folder):
+    from megatron.core import parallel_state
+    found = {}
+    for v, chunk in enumerate(chunks):
+        for name, parameter in chunk.module.named_parameters():
+            for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+                if parameter not in part.model_param_gbuf_map:
+                    continue
+                span = part._get_model_param_range_map(parameter)["param"]   # this data parallel rank's part
+                held = part._get_main_param_and_optimizer_states(parameter)
+                found[f"{v}/{name}"] = {
+                    "model": parameter.detach().clone(), "steps": steps, "range": (span.start, span.end),
+                    **{state: held[state].detach().clone().reshape(-1) for state in STATES}}
+    place = {"tp": parallel_state.get_tensor_model_parallel_rank(),
+             "pp": parallel_state.get_pipeline_model_parallel_rank(),
+             "ep": parallel_state.get_expert_model_parallel_rank(),
+             "etp": parallel_state.get_expert_tensor_parallel_rank(), "found": found}
+    torch.save(place, os.path.join(folder, f"{torch.distributed.get_rank()}.pt"))
+
+
+def _rank_main(rank, job, port, folder):
+    torch.set_num_threads(1)
+    without_cuda()
+    from megatron.core import parallel_state
+    from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed  # noqa: F401
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank,
+                                         world_size=job["world"])
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=job["tp"], pipeline_model_parallel_size=job["pp"],
+        virtual_pipeline_model_parallel_size=job.get("vp", 1) if job.get("vp", 1) > 1 else None,
+        expert_model_parallel_size=job.get("ep", 1), expert_tensor_parallel_size=job.get("etp", job["tp"]))
+    (_load_core if job.get("core") else _load)(job, folder)
+    torch.distributed.destroy_process_group()
+
+
+def load(job):
+    """[{"tp", "pp", "ep", "etp", "found"}] of every rank: what Megatron has after it loaded a checkpoint."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.get_context("forkserver").set_forkserver_preload(["megatron.core.models.gpt", "megatron.core.optimizer"])
+    with tempfile.TemporaryDirectory(prefix="megatron-") as folder:
+        mp.start_processes(_rank_main, (job, port, folder), nprocs=job["world"], start_method="forkserver")
+        if not job.get("distributed", True):
+            return []
+        return [torch.load(os.path.join(folder, f"{r}.pt"), weights_only=False) for r in range(job["world"])]
