@@ -16,50 +16,6 @@ using pickle::Value;
 
 constexpr std::string_view kExtraState = "_extra_state";
 
-// Copies values of the source's files; their tensors are in the catalog, under their paths.
-class StateCopier {
- public:
-  StateCopier(OutputFile& file, const TargetCheckpoint& target) : file_(file), target_(target) {}
-
-  void copy(const Value& value, const SourceFile& from) {
-    if (copied_.insert(value.document()).second)
-      leaves_[value.document()] = torch::leaves_of(*value.document());
-    const auto& leaves = leaves_[value.document()];
-    file_.out().copy(value, [&](const Value& node, pickle::Pickler& out) {
-      const bool is_tensor = node.kind() == pickle::Kind::kCall && leaves[node.id()] != 0 &&
-                             torch::is_rebuild(pickle::known_of(node));
-      if (!is_tensor) return false;
-      const std::string path = torch::path_to(*node.document(), node.id());
-      if (const auto tensor = find(path, from)) {
-        file_.tensor(target_.parts.whole(*tensor), target_.catalog.tensors[*tensor].shape);
-      } else {
-        target_.notes.push_back(cat("left out: the tensor ", escape(path), " of ", escape(from.origin),
-                                    ", which is not selected"));
-        out.none();
-      }
-      return true;
-    });
-  }
-
- private:
-  // Readers put the file before a path where files differ.
-  std::optional<uint32_t> find(const std::string& path, const SourceFile& from) const {
-    const std::string stem =
-        from.origin.ends_with(".pt") ? from.origin.substr(0, from.origin.size() - 3) : from.origin;
-    const std::string last = stem.substr(stem.rfind('/') + 1);
-    for (const std::string& name :
-         {cat(from.folder, "/", last, ".", path), cat(from.folder, ".", path), cat(stem, ".", path),
-          cat(stem, "/", path), cat(from.folder, ".", last, ".", path), path})
-      if (const auto found = target_.parts.loose(name)) return found;
-    return std::nullopt;
-  }
-
-  OutputFile& file_;
-  const TargetCheckpoint& target_;
-  std::set<const pickle::Document*> copied_;
-  std::map<const pickle::Document*, std::vector<uint8_t>> leaves_;
-};
-
 class ModelWriter {
  public:
   ModelWriter(const TargetCheckpoint& target, size_t number)
@@ -69,12 +25,12 @@ class ModelWriter {
         origin_(target.source.nearest(at_.tp, at_.pp, at_.ep)),
         file_(target.parts.layout(), cat(target.folder, target.mesh.folder_of(at_), "/model_optim_rng.pt")),
         out_(file_.out()),
-        copier_(file_, target) {}
+        copier_(file_, target.parts, target.notes) {}
 
   void write() {
     out_.begin_dict();
     file_.key("args");
-    write_args(file_, target_);
+    write_args(file_, target_, copier_);
     file_.entry("checkpoint_version", 3.0);
     file_.entry("iteration", target_.iteration.value_or(0));
     for (int64_t v = 0; v < target_.mesh.vp; ++v) {
@@ -83,7 +39,7 @@ class ModelWriter {
     }
     if (target_.has_optimizer) {
       file_.key("optimizer");
-      write_optimizer(file_, target_, number_);
+      write_optimizer(file_, target_, copier_, number_);
     }
     rest();
     rng_state();
