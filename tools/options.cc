@@ -137,12 +137,6 @@ RuleOptions RuleFlags::checked() const {
     const std::string name = text.substr(0, equals);
     options.set[name] = parse_count(cat("--set ", escape(name)), text.substr(equals + 1), 0);
   }
-  if (spec.empty() && !as.empty()) {
-    throw trouble("usage.spec", "--as takes a naming of a spec: expected --spec too")
-        .hint("`uckpt check --list` names the specs that ship with the tool");
-  }
-  if (spec.empty() && (!naming.empty() || !set.empty()))
-    throw trouble("usage.spec", "--naming and --set say something about a spec: expected --spec too");
   return options;
 }
 

@@ -87,11 +87,13 @@ void settle_incomparable_copies(Catalog& catalog, const ConvertOptions& options)
   }
 }
 
-Catalog open_for_conversion(const std::string& in, const ConvertOptions& options) {
+Catalog open_for_conversion(const std::string& in, const std::string& out, const ConvertOptions& options) {
   OpenOptions open = options.open;
+  RuleOptions rules = options.rules;
+  rules.target_folder = writer_for(options.to, out).spec_folder;
   open.allow_expand |= options.allow_expand;
   open.check_crc &= options.check_crc;
-  Catalog catalog = open_whole(in, open, options.rules, false);
+  Catalog catalog = open_whole(in, open, rules, false);
   if (catalog.refusal) throw *catalog.refusal;
   settle_incomparable_copies(catalog, options);
   return catalog;
@@ -133,7 +135,7 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   for (const uint32_t t : p.request.tensors)
     p.request.dtypes.push_back(wanted_dtype(catalog, t, options.dtypes));
   if (p.writer->takes_mesh) {
-    p.request.shards = cut_for_target(catalog, p.request.tensors, options);
+    p.request.shards = cut_for_target(catalog, p.request.tensors, *p.writer, options);
   } else if (!options.layout.empty() || !options.stage_sizes.empty()) {
     throw trouble("usage.layout", cat(options.layout.empty() ? "--stages: " : "--layout: ", p.writer->name,
                                       " output is not cut over a mesh"));
@@ -245,7 +247,7 @@ std::vector<plan::Compared> judge_copies(const Catalog& catalog, const plan::Pla
 PlanSummary plan_conversion(const std::string& in, const std::string& out, const ConvertOptions& asked,
                             std::string* document) {
   const ConvertOptions options = with_convert_block(asked);
-  Catalog catalog = open_for_conversion(in, options);
+  Catalog catalog = open_for_conversion(in, out, options);
   const uint32_t first_object = catalog.add_object_tensors();
   const Prepared p = prepare(catalog, first_object, out, options);
   PlanSummary summary = summarise(catalog, p);
@@ -261,7 +263,7 @@ ConvertReport convert(const std::string& in, const std::string& out, const Conve
                       Progress& progress, const StopFlag& stop) {
   const auto started = std::chrono::steady_clock::now();
   const ConvertOptions options = with_convert_block(asked);
-  Catalog catalog = open_for_conversion(in, options);  // open → catalog → check
+  Catalog catalog = open_for_conversion(in, out, options);  // open → catalog → check
   if (options.kept) options.kept->check_source(source_files(catalog, in));
   for (const std::string& w : catalog.warnings) progress.warn(w);
   refuse_output_among_inputs(catalog, out);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "lib/base/text.h"
+#include "lib/convert/found_spec.h"
 #include "lib/layout/assemble.h"
 #include "lib/layout/map_book.h"
 #include "lib/layout/renaming.h"
@@ -81,32 +82,6 @@ layout::Settings settings_of(const Catalog& catalog, const RuleOptions& rules) {
 
 namespace {
 
-// Names of a spec that speaks of tensors which are whole already: one rank that has them all.
-void as_one_rank(Catalog& catalog) {
-  RankSet all;
-  std::vector<Tensor> rest;
-  const auto is_loose = [](const Tensor& t) {
-    return t.state == state::kOther || t.state == state::kObjects;
-  };
-  std::vector<uint32_t> moved;
-  for (const Tensor& t : catalog.tensors) {
-    std::vector<Tensor>& list = is_loose(t) ? rest : all.tensors;
-    moved.push_back(static_cast<uint32_t>(list.size()));
-    list.push_back(t);
-  }
-  for (auto* list : {&rest, &all.tensors}) {
-    for (Tensor& t : *list) {
-      if (!t.alias) continue;
-      const Tensor& target = catalog.tensors[*t.alias];
-      const bool together = is_loose(target) == is_loose(t);
-      if (!together) t.pieces = target.pieces;
-      t.alias = together ? std::optional(moved[*t.alias]) : std::nullopt;
-    }
-  }
-  catalog.tensors = std::move(rest);
-  catalog.ranks.push_back(std::move(all));
-}
-
 // What `check` has to be told too.
 std::string flags_text(const RuleOptions& rules) {
   std::string out;
@@ -183,45 +158,141 @@ std::shared_ptr<const ucl::Spec> spec_of(const Catalog& catalog, const RuleOptio
   return read.spec;
 }
 
-bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics& diagnostics,
-                    Trusted& trusted) {
-  RuleOptions rules = asked;
-  if (rules.spec.empty() && catalog.ranks.empty()) return true;
-  if (rules.spec.empty() && catalog.rules.empty()) {
+namespace {
+
+constexpr std::string_view kNoSpec = "--spec gives rules: a UCL file, or a spec of `uckpt check --list`";
+
+// Where nothing gives rules, those of a shipped spec that fits the names become the input's own. False where
+// no rules are needed.
+bool find_rules(Catalog& catalog, RuleOptions& rules) {
+  if (!rules.spec.empty()) return true;
+  const bool is_asked = !rules.as.empty() || !rules.naming.empty() || !rules.set.empty();
+  const bool is_wanted = is_asked || !rules.target_folder.empty();
+  if (!catalog.rules.empty()) return !catalog.ranks.empty() || is_wanted;
+  if (catalog.spec_folder.empty() && (!is_wanted || !catalog.ranks.empty())) {
+    if (catalog.ranks.empty()) return false;
     throw refused("layout.no_rules", cat("its tensors lie over ", catalog.ranks.size(),
                                          " ranks, and nothing in it says how: expected rules"))
         .in_file(catalog.path)
         .hint("--spec FILE gives them; `uckpt infer` drafts them");
   }
+  const std::string& folder = catalog.spec_folder.empty() ? rules.target_folder : catalog.spec_folder;
+  const auto found = find_spec(catalog, folder, rules.as, settings_of(catalog, rules));
+  if (found) {
+    catalog.rules = program_of(found->spec, found->naming);
+    catalog.facts.emplace_back("spec", cat(found->spec, ", naming ", found->naming));
+    return true;
+  }
+  if (catalog.ranks.empty() && !is_asked) return false;  // the output says what it needs
+  const std::string what = folder.empty() ? "spec that ships" : cat("spec in ", folder, " that ships");
+  throw refused("layout.no_rules",
+                cat("no ", what, " fits its names",
+                    rules.as.empty() ? std::string() : cat(" and leads to `", escape(rules.as, 60), "`"),
+                    ": expected rules"))
+      .in_file(catalog.path)
+      .hint(std::string(kNoSpec));
+}
+
+// The input's naming: told by its names where the spec has several.
+std::string naming_of(const Catalog& catalog, const ucl::Spec& spec, const RuleOptions& rules) {
+  const bool is_said = !rules.naming.empty() || !named_by_convert(spec, true).empty();
+  if (!is_said && (spec.layout_names().size() > 1 || !rules.target_folder.empty()))
+    if (const auto found = find_naming(catalog, spec, rules.as, settings_of(catalog, rules)))
+      return found->naming;
+  return choose_naming(spec, rules);
+}
+
+// The shipped spec that a program is, or stands for: empty if it has rules of its own.
+std::string shipped_name(const ucl::Spec& spec) {
+  const ucl::Program& program = spec.root().program;
+  std::string out;
+  for (const ucl::Shipped& s : ucl::shipped_specs())
+    if (s.name == spec.root().source.name() && s.text == spec.root().source.text())
+      return std::string(s.name);
+  if (std::ranges::any_of(program.statements,
+                          [](const auto& s) { return std::holds_alternative<ucl::Layout>(s); }))
+    return out;
+  ucl::each<ucl::Import>(program.statements, [&](const ucl::Import& i) { out = i.path; });
+  return out.starts_with("./") ? std::string() : out;
+}
+
+// Weights and states that are whole beside fragments of others, as one rank's.
+RankSet take_whole(Catalog& catalog) {
+  Catalog whole;
+  whole.tensors = std::move(catalog.tensors);
+  as_one_rank(whole);
+  catalog.tensors = std::move(whole.tensors);
+  return std::move(whole.ranks.front());
+}
+
+// Joins the fragments, then what the input has joined itself, of which the rules tell the padding.
+layout::Assembled assemble_all(Catalog& catalog, const ucl::Spec& spec, ucl::LayoutRef layout,
+                               layout::Settings settings, ucl::Diagnostics& diagnostics) {
+  RankSet whole = take_whole(catalog);
+  layout::Assembled out;
+  if (!catalog.ranks.empty()) out = layout::assemble(catalog, spec, layout, settings, diagnostics);
+  if (whole.tensors.empty() || diagnostics.has_errors()) return out;
+  catalog.ranks.push_back(std::move(whole));
+  settings.is_joined = true;
+  out = layout::assemble(catalog, spec, layout, settings, diagnostics);
+  return out;
+}
+
+layout::Settings settings_with_mesh(const Catalog& catalog, const RuleOptions& rules) {
+  layout::Settings out = settings_of(catalog, rules);
+  const Mesh& m = catalog.mesh;
+  out.mesh = {{"tp", m.tp}, {"pp", m.pp}, {"vp", m.vp}, {"dp", m.dp}, {"ep", m.ep}, {"etp", m.etp}};
+  return out;
+}
+
+// What the catalog's tensors are called now, and the rules that say so, where they can be kept.
+void note_naming(Catalog& catalog, const RuleOptions& rules, const ucl::Spec& spec,
+                 const std::string& before) {
+  catalog.naming = rules.as.empty() ? before : rules.as;
+  const std::string shipped = shipped_name(spec);
+  if (!shipped.empty())
+    catalog.rules = program_of(shipped, catalog.naming);
+  else if (catalog.naming != before)
+    catalog.rules.clear();
+}
+
+}  // namespace
+
+bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics& diagnostics,
+                    Trusted& trusted) {
+  RuleOptions rules = asked;
+  if (!find_rules(catalog, rules)) return true;
   const auto read = spec_of(catalog, rules, diagnostics);
   const ucl::Spec& spec = *read;
   if (diagnostics.has_errors()) return false;
   if (rules.as.empty()) rules.as = named_by_convert(spec, false);
-  const std::string naming = choose_naming(spec, rules);
+  const std::string naming = naming_of(catalog, spec, rules);
   const ucl::LayoutRef layout = spec.layout(naming);
   if (!layout && !catalog.ranks.empty()) {
     throw trouble("usage.naming", cat("the input lies over ", catalog.ranks.size(), " ranks, and `", naming,
                                       "` has no layout that joins it"))
         .in_file(catalog.path);
   }
+  if (rules.as.empty() && !rules.target_folder.empty() && !layout) rules.as = nearest_layout(spec, naming);
+  rules.as = resolve_naming(spec, naming, rules.as);
   if (!rules.as.empty() && rules.as != naming) (void)layout::map_chain(spec, naming, rules.as);
-  layout::Settings settings = settings_of(catalog, rules);
-  settings.mesh = {
-      {"tp", catalog.mesh.tp}, {"pp", catalog.mesh.pp}, {"dp", catalog.mesh.dp}, {"ep", catalog.mesh.ep}};
-  // A consolidated file has every tensor whole: there is no mesh in it, and no padding.
-  const bool is_whole = !layout || catalog.kind == "hdf5";
-  if (is_whole) return rename(catalog, spec, naming, rules, settings, diagnostics, trusted);
-  if (catalog.ranks.empty()) as_one_rank(catalog);
-  // A failed attempt must leave the fragments to be listed.
-  const std::vector<RankSet> before = catalog.ranks;
-  const size_t tensors = catalog.tensors.size();
-  layout::Assembled assembled = layout::assemble(catalog, spec, layout, settings, diagnostics);
-  trusted = std::move(assembled.trusted);
-  settings.solved = std::move(assembled.givens);
-  if (!diagnostics.has_errors() && rename(catalog, spec, naming, rules, settings, diagnostics, trusted))
+  layout::Settings settings = settings_with_mesh(catalog, rules);
+  // A consolidated file has every tensor whole: there is no mesh in it, and no padding. Nor is there in
+  // another input of whole tensors, unless a spec was given for it.
+  const bool is_cut = !catalog.ranks.empty() || !catalog.spec_folder.empty();
+  const bool is_whole = !layout || catalog.kind == "hdf5" || (!is_cut && rules.spec.empty());
+  const Catalog before =
+      is_whole ? Catalog() : catalog;  // a failed attempt leaves the fragments to be listed
+  if (!is_whole) {
+    layout::Assembled assembled = assemble_all(catalog, spec, layout, settings, diagnostics);
+    trusted = std::move(assembled.trusted);
+    settings.solved = std::move(assembled.givens);
+  }
+  if (!diagnostics.has_errors() && rename(catalog, spec, naming, rules, settings, diagnostics, trusted)) {
+    note_naming(catalog, rules, spec, naming);
     return true;
-  catalog.tensors.resize(tensors);
-  catalog.ranks = before;
+  }
+  if (!is_whole) catalog = before;
   return false;
 }
 

@@ -26,6 +26,7 @@ struct RuleOptions {
   std::string naming;  // the input's; empty: the only layout, or that of `convert { from … as … }`
   std::string as;      // the naming that is wanted; empty: the input's
   std::map<std::string, int64_t, std::less<>> set;  // NAME=N
+  std::string target_folder = {};  // of shipped specs, one of which the output needs; empty: none
 
   // What `spec` names; copies of the options read it once. Throws if there is no such thing.
   const ReadSpec& read() const;
@@ -41,8 +42,9 @@ struct RuleOptions {
 // What the rules took on trust: sizes that no shape proves, and where each came from.
 using Trusted = std::vector<std::string>;
 
-// Joins what is cut, and gives it the names that are wanted. All that does not fit goes to `diagnostics`;
-// true if nothing did. Throws refused `layout.no_rules` where there are fragments and no rules.
+// Joins what is cut, and gives it the names that are wanted: by the rules that are given, the input's own, or
+// those of a shipped spec that its names fit. All that does not fit goes to `diagnostics`; true if nothing
+// did. Throws refused `layout.no_rules` where there are fragments and no rules.
 bool join_fragments(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics,
                     Trusted& trusted);
 

@@ -26,7 +26,7 @@ struct WriteRequest {
   int64_t shard_size = 0;      // bytes of one file at most; 0: all in one
   bool states_chosen = false;  // --states: all of `tensors` is meant
 
-  std::map<std::string, int64_t, std::less<>> mesh;  // --layout: dp, tp, pp, ep, zero
+  std::map<std::string, int64_t, std::less<>> mesh;  // --layout: dp, tp, pp, vp, ep, etp, zero
   std::vector<int64_t> stage_sizes;                  // --stages: layers of each pipeline stage
 
   std::shared_ptr<const Shards> shards;  // what each tensor parallel rank holds; null: all of it
@@ -41,6 +41,9 @@ struct WriteRequest {
 using Complete = void (*)(Catalog& catalog, std::vector<uint32_t>& tensors, bool fill,
                           std::vector<std::string>& notes);
 
+// Sizes of a mesh: {"tp", 2}.
+using MeshSizes = std::map<std::string, int64_t, std::less<>>;
+
 struct Writer {
   std::string_view name;                     // for --to
   std::string_view what;                     // one line for --help and README
@@ -49,6 +52,10 @@ struct Writer {
   bool takes_mesh = false;        // --layout says something about it, and tensors may be cut over its ranks
   bool takes_shard_size = false;  // it may be several files, of a size that --shard-size bounds
   Complete complete = nullptr;    // null: it lacks nothing
+  // The coordinates of its ranks, on the same axes each, for the sizes that --layout asks for: what it does
+  // not say is as the source has it. Null: tensor parallel ranks are all that rules cut for.
+  std::vector<Coordinate> (*ranks)(const Catalog& catalog, const MeshSizes& asked) = nullptr;
+  std::string_view spec_folder = {};  // shipped specs that cut for it are tried where no --spec is given
 };
 
 std::span<const Writer> writers();

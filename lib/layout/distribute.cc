@@ -30,6 +30,7 @@ class Distributor {
         diagnostics_(diagnostics),
         book_(spec, layout),
         facts_(spec, book_.layouts(), settings, diagnostics),
+        asked_(settings.shares),
         made_(ranks.size()) {}
 
   Distributed run(std::span<const uint32_t> tensors) {
@@ -39,7 +40,7 @@ class Distributor {
     make_cuttings();
     solve();
     facts_.check();
-    shares_.emplace(book_, facts_, names_.counts, ranks_, diagnostics_);
+    shares_.emplace(book_, facts_, names_.counts, asked_, ranks_, diagnostics_);
     lies_on_.resize(book_.rules().size());
     for (const bool numbers : {false, true})
       for (size_t i = 0; i < names_.list.size() && diagnostics_.errors() < kMostMessages; ++i)
@@ -334,6 +335,7 @@ class Distributor {
   ucl::Diagnostics& diagnostics_;
   RuleBook book_;
   Facts facts_;
+  const IndexShares::Asked asked_;
   TargetNames names_;
   std::optional<IndexShares> shares_;
   std::vector<std::vector<bool>> lies_on_;  // of each rule, of each rank

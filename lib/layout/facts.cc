@@ -15,7 +15,7 @@ std::string text_of(const Coordinate& at) {
 
 Facts::Facts(const ucl::Spec& spec, std::vector<ucl::LayoutRef> layouts, const Settings& settings,
              ucl::Diagnostics& diagnostics, std::vector<ucl::MapRef> maps)
-    : spec_(spec), diagnostics_(diagnostics) {
+    : spec_(spec), diagnostics_(diagnostics), is_joined_(settings.is_joined) {
   for (const ucl::LayoutRef& ref : layouts) declare_mesh(ref, settings);
   declare_givens(settings);
   for (const auto& file : spec.files()) {

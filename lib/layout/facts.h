@@ -29,6 +29,13 @@ struct Settings {
   std::map<std::string, int64_t, std::less<>> arguments;  // the checkpoint's own, flat: "num_attention_heads"
   std::map<std::string, int64_t, std::less<>> mesh;       // sizes; an axis that is not here has size 1
 
+  // Of a target: how many of an index's numbers each rank of an axis gets: {"pp", {7, 8, 8, 7}}. They hold
+  // where the index itself says no sizes.
+  std::map<std::string, std::vector<int64_t>, std::less<>> shares = {};
+  // Of a source: a coordinate that lacks an axis stands for all ranks along it. What they hold is joined
+  // already, and only padding is left to be told.
+  bool is_joined = false;
+
   // Of a `given`, as an earlier step of the same program found it.
   struct Solved {
     int64_t value;
@@ -78,6 +85,9 @@ class Facts {
   // The givens whose sizes are known, for a later step.
   std::map<std::string, Settings::Solved, std::less<>> solved_givens() const;
 
+  // As Settings::is_joined.
+  bool is_joined() const { return is_joined_; }
+
   // The mesh.
   std::optional<int64_t> mesh_size(const Scope& scope, std::string_view axis) const;
   // A rank's place on an axis or part of one. 0 where the axis has size 1; nothing where the format does not
@@ -121,6 +131,7 @@ class Facts {
   std::map<const ucl::Layout*, std::vector<const ucl::Layout*>> used_;
   std::vector<Equation> equations_, defaults_;
   size_t known_ = 0;
+  bool is_joined_;
 };
 
 }  // namespace uckpt::layout

@@ -7,6 +7,34 @@
 
 namespace uckpt::layout {
 
+namespace {
+
+// What each rank gets of `count` numbers in these proportions: where an outer axis has cut them, each of its
+// shares is cut alike. Nothing if that is not whole, or not one for each rank.
+std::optional<std::vector<int64_t>> scaled_to(const std::vector<int64_t>& shares, int64_t ranks,
+                                              int64_t count) {
+  std::optional<int64_t> sum = 0;
+  for (const int64_t s : shares) sum = sum && s >= 0 ? checked_add(*sum, s) : std::nullopt;
+  if (!sum || *sum == 0 || shares.size() != static_cast<size_t>(ranks) ||
+      *sum % std::max<int64_t>(count, 1) != 0)
+    return std::nullopt;
+  const int64_t parts = *sum / std::max<int64_t>(count, 1);
+  std::vector<int64_t> out;
+  for (const int64_t s : shares) {
+    if (s % parts != 0) return std::nullopt;
+    out.push_back(s / parts);
+  }
+  return out;
+}
+
+std::string list_text(const std::vector<int64_t>& numbers) {
+  std::string out;
+  for (const int64_t n : numbers) out += cat(out.empty() ? "" : ",", n);
+  return out;
+}
+
+}  // namespace
+
 bool lies_on(const RuleRef& rule, const Facts& facts, const Coordinate& at) {
   return std::all_of(rule.rule->on.begin(), rule.rule->on.end(), [&](const ucl::On& on) {
     const auto place = facts.place(rule.scope, at, on.axis.text);
@@ -42,12 +70,12 @@ std::optional<double> amount_of(const ucl::Value& value, const Scope& scope, con
 }
 
 IndexShares::IndexShares(const RuleBook& book, const Facts& facts,
-                         const std::map<std::string, int64_t, std::less<>>& counts,
+                         const std::map<std::string, int64_t, std::less<>>& counts, const Asked& asked,
                          std::span<const Coordinate> ranks, ucl::Diagnostics& diagnostics) {
   for (const auto& [capture, index] : book.indices()) {
     const auto count = counts.find(capture);
     const auto shared =
-        count == counts.end() ? std::nullopt : share_out(index, count->second, facts, diagnostics);
+        count == counts.end() ? std::nullopt : share_out(index, count->second, facts, asked, diagnostics);
     if (!shared) continue;
     for (const Coordinate& at : ranks) {
       const auto place = place_of(facts, index, at);
@@ -64,14 +92,15 @@ std::optional<IndexShares::Range> IndexShares::at(const IndexRef& index, size_t 
 
 // As nested cuts: first over the outermost axis, then each share over the next.
 std::optional<IndexShares::Ranges> IndexShares::share_out(const IndexRef& index, int64_t count,
-                                                          const Facts& facts, ucl::Diagnostics& diagnostics) {
+                                                          const Facts& facts, const Asked& asked,
+                                                          ucl::Diagnostics& diagnostics) {
   Ranges ranges = {{{}, {0, count}}};
   for (const ucl::CutAxis& axis : index.index->cut.axes) {
     Ranges finer;
     const auto ranks = facts.mesh_size(index.scope, axis.axis.text);
     for (const auto& [place, range] : ranges) {
       const auto sizes =
-          ranks ? shares(index, axis, *ranks, range.end - range.begin, diagnostics) : std::nullopt;
+          ranks ? shares(index, axis, *ranks, range.end - range.begin, asked, diagnostics) : std::nullopt;
       if (!sizes) return std::nullopt;
       int64_t begin = range.begin;
       for (size_t i = 0; i < sizes->size(); ++i) {
@@ -87,7 +116,7 @@ std::optional<IndexShares::Ranges> IndexShares::share_out(const IndexRef& index,
 }
 
 std::optional<std::vector<int64_t>> IndexShares::shares(const IndexRef& index, const ucl::CutAxis& axis,
-                                                        int64_t ranks, int64_t count,
+                                                        int64_t ranks, int64_t count, const Asked& asked,
                                                         ucl::Diagnostics& diagnostics) {
   const auto error = [&](std::string code, std::string message) -> ucl::Diagnostic& {
     return diagnostics.error(index.scope.file->source, axis.span, std::move(code), std::move(message));
@@ -109,6 +138,14 @@ std::optional<std::vector<int64_t>> IndexShares::shares(const IndexRef& index, c
       return std::nullopt;
     }
     return axis.sizes;
+  }
+  if (const auto given = asked.find(axis.axis.text); given != asked.end()) {
+    const auto scaled = scaled_to(given->second, ranks, count);
+    if (!scaled)
+      error("ucl.shares",
+            cat("the shares that are asked for, ", list_text(given->second), ", do not give the ", numbers,
+                " to ", ranks, " ranks of `", axis.axis.text, "`"));
+    return scaled;
   }
   if (axis.share != ucl::ShareKind::kChunk && count % ranks != 0) {
     error("ucl.uneven", cat("the ", numbers, " cannot be shared out evenly over the ", ranks, " ranks of `",

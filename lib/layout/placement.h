@@ -27,11 +27,12 @@ class IndexShares {
   struct Range {
     int64_t begin = 0, end = 0;
   };
+  using Asked = std::map<std::string, std::vector<int64_t>, std::less<>>;  // as Settings::shares
   // `counts`: how many numbers each capture has. Says where an index cannot share them out. Must not outlive
   // the book.
   IndexShares(const RuleBook& book, const Facts& facts,
-              const std::map<std::string, int64_t, std::less<>>& counts, std::span<const Coordinate> ranks,
-              ucl::Diagnostics& diagnostics);
+              const std::map<std::string, int64_t, std::less<>>& counts, const Asked& asked,
+              std::span<const Coordinate> ranks, ucl::Diagnostics& diagnostics);
 
   // The numbers that a rank has; nothing where the format places them itself, or they cannot be shared out.
   std::optional<Range> at(const IndexRef& index, size_t rank) const;
@@ -39,9 +40,9 @@ class IndexShares {
  private:
   using Ranges = std::map<std::vector<int64_t>, Range>;  // by place
   static std::optional<Ranges> share_out(const IndexRef& index, int64_t count, const Facts& facts,
-                                         ucl::Diagnostics& diagnostics);
+                                         const Asked& asked, ucl::Diagnostics& diagnostics);
   static std::optional<std::vector<int64_t>> shares(const IndexRef& index, const ucl::CutAxis& axis,
-                                                    int64_t ranks, int64_t count,
+                                                    int64_t ranks, int64_t count, const Asked& asked,
                                                     ucl::Diagnostics& diagnostics);
 
   std::map<const ucl::Index*, std::vector<std::optional<Range>>> ranges_;  // of each rank

@@ -44,7 +44,8 @@ bool ShapeSolver::check_cuts(ucl::Diagnostics& diagnostics) const {
                           cat("expected ", *ranks, " shares, one for each rank of `", a.axis.text,
                               "`, found ", a.sizes.size()));
         fine = false;
-      } else if (ranks && *ranks > 1 && !facts_.place(scope_, fragments_.front().at, a.axis.text)) {
+      } else if (ranks && *ranks > 1 && !facts_.is_joined() &&
+                 !facts_.place(scope_, fragments_.front().at, a.axis.text)) {
         diagnostics.error(
             scope_.file->source, a.span, "ucl.axis_undone",
             cat("the ", is_whole_ ? "target" : "checkpoint", "'s files do not lie over `", a.axis.text,
@@ -94,6 +95,7 @@ bool ShapeSolver::check_shares(ucl::Diagnostics& diagnostics) const {
         const ucl::CutAxis& cut = f.cut->axes[k];
         const std::string& axis = cut.axis.text;
         const int64_t ranks = facts_.mesh_size(scope_, axis).value_or(1);
+        if (!facts_.place(scope_, fragment.at, axis)) continue;  // joined already
         const auto base = (k == 0 ? base_of(f, fragment.at) : share_of(f, k - 1, fragment.at)).value();
         if (is_whole_ && is_even(cut) && base && ranks > 0 && *base % ranks != 0) {
           fine = false;

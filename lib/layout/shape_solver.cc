@@ -131,6 +131,7 @@ Linear ShapeSolver::share_of(const ucl::Factor& f, size_t cut, const Coordinate&
   const ucl::CutAxis& how = f.cut->axes[cut];
   const auto ranks = facts_.mesh_size(scope_, how.axis.text);
   const auto place = facts_.place(scope_, at, how.axis.text);
+  if (ranks && !place && facts_.is_joined()) return cut == 0 ? base_of(f, at) : share_of(f, cut - 1, at);
   if (!ranks || !place || *ranks < 1) return Linear::beyond();
   if (how.share == ucl::ShareKind::kSizes) {
     const auto i = static_cast<size_t>(*place);

@@ -169,6 +169,7 @@ struct Catalog {
   // Where the input has names of a known family but no rules: specs that ship in this folder are tried
   // ("megatron").
   std::string spec_folder;
+  std::string naming;                                     // of its tensors' names, once rules told
   std::map<std::string, int64_t, std::less<>> arguments;  // of the training run, for `given … from`
   ModelSettings settings;                                 // the same with all that is no whole number
 

@@ -300,9 +300,10 @@ void Builder::add_objects() {
   if (layout) take_rules(read_text(*layout));
 }
 
-// A program without a layout says nothing: every tensor was whole.
+// A program without a layout, its own or imported, says nothing: every tensor was whole.
 void Builder::take_rules(std::string text) {
-  if (text.find("\nlayout ") != std::string::npos) catalog_.rules = std::move(text);
+  if (text.find("\nlayout ") != std::string::npos || text.find("\nimport ") != std::string::npos)
+    catalog_.rules = std::move(text);
 }
 
 Place Builder::place_of_text(const Entry& entry) {

@@ -1,0 +1,212 @@
+#include "lib/convert/found_spec.h"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include "lib/base/text.h"
+#include "lib/layout/fragments.h"
+#include "lib/layout/map_book.h"
+#include "lib/layout/renaming.h"
+#include "lib/layout/rule_book.h"
+#include "lib/ucl/importer.h"
+#include "lib/ucl/walk.h"
+
+namespace uckpt {
+
+namespace {
+
+constexpr std::string_view kProgramBegins = "ucl 1\n# the family was told by its names\n";
+
+// What is said of names, before any shape is looked at.
+bool is_about_names(const ucl::Diagnostics& diagnostics) {
+  static constexpr std::string_view kCodes[] = {"ucl.no_rule",        "ucl.unused_rule", "ucl.missing_number",
+                                                "ucl.wildcard_local", "ucl.no_name",     "ucl.missing_part",
+                                                "ucl.number_gap",     "ucl.two_names"};
+  return std::ranges::any_of(diagnostics.sorted(), [](const ucl::Diagnostic& d) {
+    return std::ranges::find(kCodes, d.code) != std::end(kCodes);
+  });
+}
+
+// How many maps lead from a naming to another; nothing if none do.
+std::optional<size_t> distance(const ucl::Spec& spec, std::string_view from, std::string_view to) {
+  if (from == to) return 0;
+  try {
+    return layout::map_chain(spec, from, to).size();
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+std::vector<std::string> namings_of(const ucl::Spec& spec) {
+  std::vector<std::string> out = spec.namings();
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+std::string nearest(const ucl::Spec& spec, std::string_view naming, const std::vector<std::string>& among) {
+  std::string out;
+  size_t least = 0;
+  for (const std::string& other : among) {
+    const auto maps = distance(spec, naming, other);
+    if (!maps || (!out.empty() && *maps >= least)) continue;
+    out = other;
+    least = *maps;
+  }
+  return out;
+}
+
+// One of the specs, over one checkpoint.
+class Candidate {
+ public:
+  Candidate(const Catalog& catalog, std::string name, const ucl::Spec& spec, const layout::Settings& settings)
+      : catalog_(catalog), name_(std::move(name)), spec_(spec), settings_(settings) {
+    ucl::each<ucl::Layout>(spec_.root().program.statements,
+                           [&](const ucl::Layout& l) { layouts_.push_back(l.name.text); });
+  }
+
+  struct Fit {
+    FoundSpec found;
+    size_t distance, unused;  // maps on the way to the layout; rules that take nothing
+    auto key() const { return std::tie(distance, unused, found.spec, found.naming); }
+  };
+
+  void add_fits(std::string_view as, std::vector<Fit>& out) const {
+    for (const std::string& naming : layouts_)
+      if (const auto unused = unused_rules(naming); unused && leads_to(naming, as))
+        out.push_back({{name_, naming, naming}, 0, *unused});
+    if (!catalog_.ranks.empty()) return;
+    for (const std::string& naming : namings_of(spec_)) {
+      if (spec_.layout(naming) || !leads_to(naming, as)) continue;
+      const std::string layout = nearest_layout(naming);
+      if (!layout.empty() && fits_map(naming, layout))
+        out.push_back({{name_, naming, layout}, *distance(spec_, naming, layout), 0});
+    }
+  }
+
+ private:
+  bool leads_to(const std::string& naming, std::string_view as) const {
+    if (as.empty()) return true;
+    return std::ranges::any_of(namings_of(spec_), [&](const std::string& other) {
+      return (other == as || other.starts_with(cat(as, "_"))) && distance(spec_, naming, other);
+    });
+  }
+
+  std::string nearest_layout(const std::string& naming) const { return nearest(spec_, naming, layouts_); }
+
+  // Nothing if the names do not fit.
+  std::optional<size_t> unused_rules(const std::string& naming) const {
+    Catalog copy = catalog_;
+    if (copy.ranks.empty()) as_one_rank(copy);
+    ucl::Diagnostics said;
+    const layout::RuleBook book(spec_, spec_.layout(naming));
+    layout::Facts facts(spec_, book.layouts(), settings_, said);
+    facts.take_defaults();
+    const layout::Sorted sorted = layout::sort_fragments(copy, book, facts, said);
+    if (is_about_names(said)) return std::nullopt;
+    std::set<uint32_t> used;
+    for (const layout::Match& m : sorted.matches) used.insert(m.rule);
+    return book.rules().size() - used.size();
+  }
+
+  bool fits_map(const std::string& naming, const std::string& layout) const {
+    Catalog copy = catalog_;
+    ucl::Diagnostics said;
+    try {
+      (void)layout::rename(copy, spec_, naming, layout, settings_, said);
+    } catch (const Error&) {
+      return false;
+    }
+    return !is_about_names(said);
+  }
+
+  const Catalog& catalog_;
+  const std::string name_;
+  const ucl::Spec& spec_;
+  const layout::Settings& settings_;
+  std::vector<std::string> layouts_;  // of the spec itself, not of what it imports
+};
+
+std::optional<FoundSpec> best(const std::vector<Candidate::Fit>& fits) {
+  const auto least = std::ranges::min_element(
+      fits, [](const Candidate::Fit& a, const Candidate::Fit& b) { return a.key() < b.key(); });
+  return least == fits.end() ? std::nullopt : std::optional(least->found);
+}
+
+}  // namespace
+
+std::optional<FoundSpec> find_spec(const Catalog& catalog, std::string_view folder, std::string_view as,
+                                   const layout::Settings& settings) {
+  std::vector<Candidate::Fit> fits;
+  for (const ucl::Shipped& s : ucl::shipped_specs()) {
+    if (!folder.empty() && !s.name.starts_with(cat(folder, "/"))) continue;
+    ucl::Diagnostics said;
+    const ucl::Spec spec = ucl::open_spec(std::string(s.name), said);
+    if (!said.has_errors()) Candidate(catalog, std::string(s.name), spec, settings).add_fits(as, fits);
+  }
+  return best(fits);
+}
+
+std::optional<FoundSpec> find_naming(const Catalog& catalog, const ucl::Spec& spec, std::string_view as,
+                                     const layout::Settings& settings) {
+  std::vector<Candidate::Fit> fits;
+  Candidate(catalog, "", spec, settings).add_fits(as, fits);
+  return best(fits);
+}
+
+std::string nearest_layout(const ucl::Spec& spec, std::string_view naming) {
+  return nearest(spec, naming, spec.layout_names());
+}
+
+std::string program_of(const std::string& spec, const std::string& naming) {
+  return cat(kProgramBegins, "import \"", spec, "\"\n\nconvert {\n    from input as ", naming, "\n}\n");
+}
+
+bool is_program_of(std::string_view rules) { return rules.starts_with(kProgramBegins); }
+
+std::string resolve_naming(const ucl::Spec& spec, std::string_view from, const std::string& as) {
+  const std::vector<std::string> all = namings_of(spec);
+  if (as.empty() || std::ranges::find(all, as) != all.end()) return as;
+  std::vector<std::string> nearest;
+  size_t least = 0;
+  for (const std::string& naming : all) {
+    const auto maps = naming.starts_with(cat(as, "_")) ? distance(spec, from, naming) : std::nullopt;
+    if (!maps || (!nearest.empty() && *maps > least)) continue;
+    if (nearest.empty() || *maps < least) nearest.clear();
+    least = *maps;
+    nearest.push_back(naming);
+  }
+  if (nearest.size() > 1)
+    throw trouble("usage.as", cat("--as ", escape(as, 60), " may be ", nearest[0], " or ", nearest[1],
+                                  ": expected to be told which"));
+  return nearest.empty() ? as : nearest.front();
+}
+
+void as_one_rank(Catalog& catalog) {
+  RankSet all;
+  std::vector<Tensor> rest;
+  const auto is_loose = [](const Tensor& t) {
+    return t.state == state::kOther || t.state == state::kObjects;
+  };
+  std::vector<uint32_t> moved;
+  for (const Tensor& t : catalog.tensors) {
+    std::vector<Tensor>& list = is_loose(t) ? rest : all.tensors;
+    moved.push_back(static_cast<uint32_t>(list.size()));
+    list.push_back(t);
+  }
+  for (auto* list : {&rest, &all.tensors}) {
+    for (Tensor& t : *list) {
+      if (!t.alias) continue;
+      const Tensor& target = catalog.tensors[*t.alias];
+      const bool together = is_loose(target) == is_loose(t);
+      if (!together) t.pieces = target.pieces;
+      t.alias = together ? std::optional(moved[*t.alias]) : std::nullopt;
+    }
+  }
+  catalog.tensors = std::move(rest);
+  catalog.ranks.push_back(std::move(all));
+}
+
+}  // namespace uckpt
