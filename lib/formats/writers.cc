@@ -6,6 +6,7 @@
 #include "lib/formats/deepspeed/write/deepspeed_writer.h"
 #include "lib/formats/deepspeed/write/missing.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
+#include "lib/formats/megatron/write/megatron_writer.h"
 #include "lib/formats/safetensors/safetensors_writer.h"
 #include "lib/formats/torch/torch_writer.h"
 #include "lib/formats/writer.h"
@@ -46,6 +47,15 @@ std::span<const Writer> writers() {
        true,
        true,
        dcp::complete},
+      {"megatron",
+       "Megatron checkpoint, legacy (\"torch\") format, for any mesh",
+       {},
+       megatron::lay_out,
+       true,
+       false,
+       nullptr,
+       megatron::ranks,
+       "megatron"},
       {"dcp-hf",
        "weights as HuggingFaceStorageWriter leaves them: safetensors shards of each rank",
        {},
