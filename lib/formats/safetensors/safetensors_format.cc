@@ -151,7 +151,7 @@ void Reader::sort_by_name() {
 Catalog Reader::finish(std::string path) {
   sort_by_name();
   const bool is_model =
-      std::ranges::any_of(catalog_.objects, [](const Object& o) { return o.origin == "config.json"; });
+      std::ranges::any_of(catalog_.objects, [](const Object& o) { return o.origin == kConfigName; });
   catalog_.description = is_model           ? "Hugging Face model"
                          : file_count_ == 1 ? "safetensors file"
                                             : "safetensors folder";

@@ -160,7 +160,7 @@ class ArgsWriter {
     flag("bf16", params == DType::kBF16, true);
     flag("fp16", params == DType::kF16, true);
     for (const auto& [name, setting] : target_.catalog.settings) {
-      if (set_.contains(name)) continue;
+      if (set_.contains(name) || std::holds_alternative<std::vector<std::string>>(setting)) continue;
       written_.insert(name);
       out_.text(name);
       std::visit(
