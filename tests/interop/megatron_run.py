@@ -65,6 +65,7 @@ def numbers(name):
 def without_cuda():
     """Megatron wants CUDA's device and tensors: on the CPU their names are all that it gets."""
     torch.cuda.current_device = lambda: torch.device("cpu")
+    torch.cuda.synchronize = lambda *_: None
     torch.Tensor.cuda = lambda self, *_, **__: self
     plain = torch.Tensor.type
     torch.Tensor.type = lambda self, *args, **named: plain(self, *args, **named) if args or named else plain(
@@ -161,6 +162,15 @@ def _sharded(job, chunks, optimizer, metadata, is_loading):
     return out
 
 
+def _started(optimizer):
+    """torch's own Adam has no states before its first step, and Megatron then cannot say what it wants to load."""
+    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+        for group in part.optimizer.param_groups:
+            for p in group["params"]:
+                part.optimizer.state[p] = {"step": torch.tensor(0.), "exp_avg": torch.zeros_like(p.data),
+                                           "exp_avg_sq": torch.zeros_like(p.data)}
+
+
 def _with_groups(metadata):
     from megatron.core import parallel_state
     return dict(metadata, dp_cp_group=parallel_state.get_data_parallel_group(with_context_parallel=True))
@@ -170,19 +180,30 @@ def _load_core(job, folder):
     """The same of Megatron-core's distributed checkpoints; `save` in the job then writes what was loaded anew."""
     from megatron.core import dist_checkpointing
     chunks, optimizer = _built(job)
+    _started(optimizer)
     path = os.path.join(job["folder"], job["iteration"])
     common = dist_checkpointing.load_common_state_dict(path)
     metadata = _with_groups(common["content_metadata"])
     loaded = dist_checkpointing.load(_sharded(job, chunks, optimizer, metadata, True), path)
     for v, chunk in enumerate(chunks):
         chunk.module.load_state_dict(loaded["model" if len(chunks) == 1 else f"model{v}"], strict=True)
-    optimizer.load_state_dict(loaded["optimizer"])
+    if not job.get("distributed", True):
+        optimizer.load_state_dict(loaded["optimizer"])
+        return _save_core(job, common, chunks, optimizer)
+    parts, steps = getattr(optimizer, "chained_optimizers", [optimizer]), set()
+    for i, part in enumerate(parts):
+        state = loaded["optimizer"] if len(parts) == 1 else loaded["optimizer"][i]
+        tensors, kind = state.pop("param_state"), state["param_state_sharding_type"]
+        part.load_state_dict(state)
+        # torch's own Adam keeps a step beside the moments, which these loaders do not know.
+        kept = [(s, s.pop("step")) for s in part.optimizer.state.values()]
+        getattr(part, "load_parameter_state_from_" + kind)(tensors)
+        for s, step in kept:
+            steps.add(float(step))
+            s["step"] = step
+    _tell(chunks, optimizer, steps, folder)
     if job.get("save"):
         _save_core(job, common, chunks, optimizer)
-    if job.get("distributed", True):
-        steps = {float(g["step"]) for part in getattr(optimizer, "chained_optimizers", [optimizer])
-                 for g in part.optimizer.param_groups if "step" in g}
-        _tell(chunks, optimizer, steps, folder)
 
 
 def _save_core(job, common, chunks, optimizer):

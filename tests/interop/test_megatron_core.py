@@ -104,7 +104,9 @@ SAVES = [("llama_tp_pp", dict(tp=2, pp=2), dict(sharding="dp_reshardable")),
          ("moe_ep", dict(tp=2, ep=2), dict(sharding="dp_reshardable")),
          ("moe_ep", dict(ep=2), dict(sharding="fully_reshardable", singleton=True)),
          ("moe_ep", dict(ep=1), dict(sharding="dp_reshardable")),
-         ("moe_ep", dict(pp=2), dict(sharding="dp_zero_gather_scatter"))]
+         ("moe_ep", dict(pp=2), dict(sharding="dp_zero_gather_scatter")),
+         ("llama_vpp_plain_adam", dict(pp=2, vp=2), dict(sharding=None)),
+         ("llama_vpp_plain_adam", dict(tp=2), dict(sharding=None))]
 
 
 @pytest.mark.parametrize("name, sizes, save", SAVES, ids=str)
@@ -113,7 +115,7 @@ def test_what_megatron_saves_is_read(name, sizes, save, tmp_path, out):
     mesh = mesh_of(name, **sizes)
     made = convert(source_of(name), str(tmp_path / "made"), "--to", "megatron-core", "--layout", mesh.layout())
     saved = str(tmp_path / "saved")
-    load(made, name, mesh, dp=max(2, mesh.ep), save=save | {"folder": saved})
+    load(made, name, mesh, dp=max(2, mesh.ep), save=save | {"folder": saved}, distributed=save["sharding"] is not None)
     convert(saved, out)
     check(out, oracle("megatron_" + name))
 

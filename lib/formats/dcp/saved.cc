@@ -84,7 +84,7 @@ void CatalogBuilder::add_views(const InputFolder& folder, Saved& saved) {
   }
 }
 
-void CatalogBuilder::add_object(const StoredBytes& stored, const ItemObject& item) {
+void CatalogBuilder::add_object(const StoredBytes& stored, const ItemObject& item, bool tensors_inside) {
   Object object{stored.key, "", files_[stored.item.file], stored.item.offset, stored.item.length, kNoRecord};
   if (!item.file) {
     if (!stored.transforms.empty()) {
@@ -99,7 +99,7 @@ void CatalogBuilder::add_object(const StoredBytes& stored, const ItemObject& ite
   }
   merge(item.file->globals());
   if (item.file->refusal()) refuse(Error(*item.file->refusal()).in_tensor(stored.key));
-  add_tensors_inside(stored, *item.file);
+  if (tensors_inside) add_tensors_inside(stored, *item.file);
   const torch::FileRecord pickle = item.file->pickle_record();
   object.offset = stored.item.offset + pickle.offset;
   object.size = pickle.size;

@@ -49,7 +49,8 @@ class CatalogBuilder {
   void add_tensor(const StoredTensor& stored, std::vector<ItemTensor>& items, const std::string& state,
                   const std::string& name);
   // An item, its view, and tensors inside it, of state "other" under the object's key.
-  void add_object(const StoredBytes& stored, const ItemObject& item);
+  // Without `tensors_inside` those are for the caller to put somewhere.
+  void add_object(const StoredBytes& stored, const ItemObject& item, bool tensors_inside = true);
   // `.metadata` itself, to be kept.
   void add_views(const InputFolder& folder, Saved& saved);
 
@@ -84,7 +85,7 @@ class CatalogBuilder {
   Catalog& catalog_;
   std::vector<FileId> files_;
   size_t inside_ = 0;
-  std::map<std::pair<FileId, int64_t>, uint32_t> records_;  // of places, by what they cover
+  std::map<std::pair<FileId, int64_t>, uint32_t> records_;  // of places, by where they begin
 };
 
 }  // namespace uckpt::dcp

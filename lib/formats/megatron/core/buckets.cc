@@ -7,6 +7,7 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
+#include "lib/formats/megatron/grad_buffers.h"
 #include "lib/formats/torch/sizes.h"
 
 namespace uckpt::megatron {
@@ -111,6 +112,10 @@ std::optional<BucketFragment> fragment_of(const Parameter& p, int64_t ranks, int
   return out;
 }
 
+struct Chunk {
+  int64_t stage, number;
+};
+
 struct Variant {
   bool usual_order, experts_in_turn;
 };
@@ -120,6 +125,8 @@ class Placer {
   Placer(const Unstacked& model, const BucketMap& buckets, const Arguments& arguments,
          const Parallelism& mesh, const NameStyle& style)
       : buckets_(buckets), mesh_(mesh), style_(style), is_tied_(arguments.tied()) {
+    if (arguments.overlap_grad_reduce())
+      bucket_size_ = arguments.bucket_size().value_or(default_bucket_size(mesh.dp * mesh.cp));
     for (const Logical& t : model.all())
       if (t.state == state::kParam) sort_in(parameter_of(model, t), model.all().size());
     for (const auto& [place, bucket] : buckets) optimizers_ = std::max(optimizers_, std::get<0>(place) + 1);
@@ -212,7 +219,8 @@ class Placer {
         const size_t least = last ? layers_.size() - next : 0;
         for (count = least; !fit && next + count <= layers_.size(); ++count) {
           std::vector<const Parameter*> own = held(next, count, first, last);
-          fit = fill(own, p, last && !first, dense[static_cast<size_t>(p)], expert[static_cast<size_t>(p)]);
+          fit = fill(own, {p, v}, last && !first, dense[static_cast<size_t>(p)],
+                     expert[static_cast<size_t>(p)]);
         }
         if (!fit) {
           furthest_ = cat("no number of layers from ", next, " on is that of virtual stage ", v,
@@ -243,8 +251,8 @@ class Placer {
   }
 
   // All ranks of a stage; the numbers of the buffers of this chunk follow those before it.
-  std::optional<Fragments> fill(std::vector<const Parameter*> own, int64_t stage, bool is_last,
-                                int64_t& dense, int64_t& expert) const {
+  std::optional<Fragments> fill(std::vector<const Parameter*> own, Chunk chunk, bool is_last, int64_t& dense,
+                                int64_t& expert) const {
     const bool apart = mesh_.ep > 1;
     std::vector<const Parameter*> dense_own, expert_own;
     for (const Parameter* p : own) (apart && p->is_expert ? expert_own : dense_own).push_back(p);
@@ -258,7 +266,7 @@ class Placer {
     int64_t next_dense = dense, next_expert = expert;
     for (int64_t t = 0; t < mesh_.tp; ++t) {
       next_dense = dense;
-      if (!fill_rank(dense_own, 0, t + mesh_.tp * stage, mesh_.tp, t, next_dense, shared, out))
+      if (!fill_rank(dense_own, 0, t + mesh_.tp * chunk.stage, mesh_.tp, t, chunk, next_dense, shared, out))
         return std::nullopt;
     }
     for (int64_t e = 0; apart && e < mesh_.ep; ++e) {
@@ -268,8 +276,8 @@ class Placer {
         if (each > 0 && p->expert / each == e) local.push_back(p);
       for (int64_t t = 0; t < mesh_.etp; ++t) {
         next_expert = expert;
-        const int64_t group = t + mesh_.etp * (e + mesh_.ep * stage);
-        if (!fill_rank(local, optimizers_ - 1, group, mesh_.etp, t, next_expert, nullptr, out))
+        const int64_t group = t + mesh_.etp * (e + mesh_.ep * chunk.stage);
+        if (!fill_rank(local, optimizers_ - 1, group, mesh_.etp, t, chunk, next_expert, nullptr, out))
           return std::nullopt;
       }
     }
@@ -279,7 +287,7 @@ class Placer {
 
   // One rank's buffers: one for each type of its parameters, in order of their first one.
   bool fill_rank(const std::vector<const Parameter*>& own, int64_t optimizer, int64_t group, int64_t ranks,
-                 int64_t rank, int64_t& buffer, const Parameter* shared, Fragments& out) const {
+                 int64_t rank, Chunk chunk, int64_t& buffer, const Parameter* shared, Fragments& out) const {
     std::vector<DType> dtypes;
     for (const Parameter* p : own)
       if (std::ranges::find(dtypes, p->tensor->dtype) == dtypes.end()) dtypes.push_back(p->tensor->dtype);
@@ -287,9 +295,45 @@ class Placer {
       std::vector<const Parameter*> list;
       for (const Parameter* p : own)
         if (p->tensor->dtype == dtype) list.push_back(p);
-      if (!fill_buffer(list, {optimizer, group, buffer++, 0}, ranks, rank, shared, out)) return false;
+      const BucketPlace at{optimizer, group, buffer++, 0};
+      const auto bucket = buckets_.find(at);
+      if (bucket == buckets_.end()) return false;
+      const bool fits = bucket->second.is_coalesced
+                            ? fill_coalesced(list, at, ranks, rank, chunk, shared, out)
+                            : fill_buffer(list, at, ranks, rank, shared, out);
+      if (!fits) return false;
     }
     return !dtypes.empty() || !buckets_.contains({optimizer, group, buffer, 0});
+  }
+
+  // The buckets are not apart, so their rule has to tell where they end.
+  bool fill_coalesced(const std::vector<const Parameter*>& list, const BucketPlace& at, int64_t ranks,
+                      int64_t rank, Chunk chunk, const Parameter* shared, Fragments& out) const {
+    std::vector<GradParameter> parameters;
+    std::vector<BucketFragment> fragments;
+    for (const Parameter* p : list) {
+      auto fragment = fragment_of(*p, ranks, rank);
+      if (!fragment) return false;
+      const bool is_shared = is_tied_ && mesh_.pp > 1 && p->tensor->name == kEmbedding;
+      parameters.push_back({numel_of(fragment->shape), p->tensor->dtype, false, is_shared});
+      fragments.push_back(std::move(*fragment));
+    }
+    const BucketRule first = bucket_rule(chunk.stage, chunk.number, bucket_size_);
+    std::vector<BucketRule> rules = other_rules(first, bucket_size_);
+    rules.insert(rules.begin(), first);
+    for (const BucketRule& rule : rules) {
+      const std::vector<GradBuffer> buffers = grad_buffers(parameters, rule);
+      if (buffers.size() != 1 || buffers[0].numel_unpadded != buckets_.at(at).numel) continue;
+      for (const PlacedParameter& placed : buffers[0].parameters) {
+        BucketFragment& fragment = fragments[placed.parameter];
+        fragment.bucket = at;
+        fragment.start = placed.coalesced;
+        if (list[placed.parameter] == shared) fragment.replica = "copy of the last pipeline stage";
+        out[list[placed.parameter]->tensor->name].push_back(std::move(fragment));
+      }
+      return true;
+    }
+    return false;
   }
 
   bool fill_buffer(const std::vector<const Parameter*>& list, BucketPlace at, int64_t ranks, int64_t rank,
@@ -331,7 +375,7 @@ class Placer {
   const Parallelism& mesh_;
   const NameStyle& style_;
   const bool is_tied_;
-  int64_t optimizers_ = 1, experts_ = 0;
+  int64_t optimizers_ = 1, experts_ = 0, bucket_size_ = 0;
   size_t count_ = 0;
   bool is_usual_ = true;
   std::vector<Parameter> before_, behind_;

@@ -27,6 +27,7 @@ struct FlatBucket {
   int64_t numel = 0;
   std::vector<int64_t> cuts;  // where its chunks begin, rising
   std::map<std::string, FlatArray> states;
+  bool is_coalesced = false;  // it is all buckets of its buffer, one after another
 };
 
 // Which optimizer, which of its groups of ranks, which buffer, which bucket.

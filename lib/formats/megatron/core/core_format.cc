@@ -40,6 +40,12 @@ void add_facts(Catalog& catalog, const Common& common, const Parallelism& mesh, 
   if (is_plain) add("written by", "torch itself, for Megatron's FSDP");
 }
 
+// What `add_states` names parameter by parameter.
+bool is_optimizer_state(std::string_view key) {
+  const auto group = parse_group_key(key);
+  return group && group->name == "param_state";
+}
+
 }  // namespace
 
 bool recognises_core(const Target& target) {
@@ -73,7 +79,7 @@ Catalog read_core(const Target& target, const OpenOptions& options) {
   if (common.file) add_common(common, options, builder, catalog);
   builder.add_views(folder.files, saved);
   for (const dcp::StoredBytes& b : saved.stored.bytes)
-    builder.add_object(b, dcp::open_object(*saved.files, b, options));
+    builder.add_object(b, dcp::open_object(*saved.files, b, options), !is_optimizer_state(b.key));
   if (common.file == nullptr && !is_plain)
     catalog.warnings.push_back("common.pt is not there: the arguments of the run are not known");
   builder.warn_of_unknown_classes();

@@ -196,6 +196,7 @@ class States {
       std::ranges::sort(array.runs, {}, &FlatRun::begin);
       std::ranges::sort(bucket.cuts);
     }
+    if (buckets_.empty()) read_coalesced(states);
     if (buckets_.empty()) return;
     for (const auto& [place, bucket] : buckets_)
       for (const std::string& state : states) {
@@ -212,6 +213,62 @@ class States {
       return;
     }
     for (const auto& [name, list] : fragments_) trained_.insert(name);
+  }
+
+  // With `dp_zero_gather_scatter` each group keeps what else is distrib_optim.pt in an object: {buffer:
+  // {(types): {state: flat tensor, "numel_unpadded": n}}}.
+  void read_coalesced(std::set<std::string>& states) {
+    for (const dcp::StoredBytes& b : source_.saved.stored.bytes) {
+      const auto key = parse_group_key(b.key);
+      if (!key || key->name != "param_state") continue;
+      const dcp::ItemObject item = dcp::open_object(*source_.saved.files, b, source_.options);
+      if (!item.file) continue;
+      Value root = item.file->root();
+      if (root.is_sequence() && root.size() == 1) root = root.at(0);
+      try {
+        if (!root.is_dict() || !root.get("buckets_coalesced"))
+          throw refused("megatron.param_state",
+                        "expected the coalesced buffers of a distributed optimizer, found others");
+        for (int64_t buffer = 0; const Value types = root.get_int(buffer); ++buffer) {
+          if (!types.is_dict() || types.size() != 1)
+            throw refused("megatron.param_state", "expected one pair of types in each buffer");
+          add_coalesced(*item.file, b, {key->optimizer, key->group, buffer, 0}, types.entry(0).second,
+                        states);
+        }
+      } catch (Error& e) {
+        throw e.in_file(item.source->name()).in_tensor(b.key);
+      }
+    }
+  }
+
+  void add_coalesced(const torch::TorchFile& file, const dcp::StoredBytes& stored, const BucketPlace& at,
+                     const Value& arrays, std::set<std::string>& states) {
+    FlatBucket& bucket = buckets_[at];
+    bucket.is_coalesced = true;
+    for (size_t i = 0; arrays.is_dict() && i < arrays.size(); ++i) {
+      const auto [name, value] = arrays.entry(i);
+      const auto info = file.tensor(value);
+      if (!name.text() || !info || info->shape.size() != 1) continue;
+      const bool fits =
+          info->refusal.empty() && info->contiguous() && (bucket.numel == 0 || bucket.numel == info->numel());
+      if (!fits) throw refused("megatron.param_state", "expected flat tensors of one size in each buffer");
+      dcp::ItemTensor item;
+      item.offset = stored.item.offset + info->offset;
+      item.flags = info->flags;
+      if (info->record != kNoRecord && file.records()[info->record].crc) {
+        item.record = file.records()[info->record];
+        item.record->offset += stored.item.offset;
+      }
+      dcp::Chunk chunk;
+      chunk.item = stored.item;
+      const auto place = builder_.place(chunk, item);
+      const std::string state = state_of(*name.text());
+      bucket.numel = info->numel();
+      bucket.states[state] = {info->dtype,
+                              info->numel(),
+                              {{place.file, place.record, place.offset, place.flags, 0, info->numel()}}};
+      states.insert(state);
+    }
   }
 
   // With `dp_reshardable` each group of ranks keeps its options in an object.
