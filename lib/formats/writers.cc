@@ -7,6 +7,7 @@
 #include "lib/formats/deepspeed/write/missing.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
 #include "lib/formats/megatron/core/core_writer.h"
+#include "lib/formats/megatron/write/megatron_writer.h"
 #include "lib/formats/megatron/write/target_mesh.h"
 #include "lib/formats/safetensors/safetensors_writer.h"
 #include "lib/formats/torch/torch_writer.h"
@@ -54,6 +55,15 @@ std::span<const Writer> writers() {
        megatron::lay_out_core,
        true,
        true,
+       nullptr,
+       megatron::ranks,
+       "megatron"},
+      {"megatron",
+       "Megatron checkpoint, legacy (\"torch\") format, for any mesh",
+       {},
+       megatron::lay_out,
+       true,
+       false,
        nullptr,
        megatron::ranks,
        "megatron"},

@@ -55,28 +55,31 @@ std::string code_of(const dcp::Stored& stored) {
 }  // namespace
 
 TEST_CASE("names of the local layers and their keys") {
-  check_both_ways({}, {{"embedding.word_embeddings.weight", "embedding.word_embeddings.weight", {}},
-                       {"decoder.layers.7.input_layernorm.weight",
-                        "decoder.layers.self_attention.linear_qkv.layer_norm_weight",
-                        {7}},
-                       {"decoder.layers.0.pre_mlp_layernorm.bias", "decoder.layers.mlp.linear_fc1.layer_norm_bias", {0}},
-                       {"decoder.layers.12.mlp.linear_fc2.weight", "decoder.layers.mlp.linear_fc2.weight", {12}},
-                       {"decoder.layers.3.mlp.experts.local_experts.5.linear_fc1.weight",
-                        "decoder.layers.mlp.experts.experts.linear_fc1.weight",
-                        {3, 5}},
-                       {"decoder.layers.3.mlp.shared_experts.linear_fc1.weight",
-                        "decoder.layers.mlp.shared_experts.linear_fc1.weight",
-                        {3}}});
+  check_both_ways(
+      {}, {{"embedding.word_embeddings.weight", "embedding.word_embeddings.weight", {}},
+           {"decoder.layers.7.input_layernorm.weight",
+            "decoder.layers.self_attention.linear_qkv.layer_norm_weight",
+            {7}},
+           {"decoder.layers.0.pre_mlp_layernorm.bias", "decoder.layers.mlp.linear_fc1.layer_norm_bias", {0}},
+           {"decoder.layers.12.mlp.linear_fc2.weight", "decoder.layers.mlp.linear_fc2.weight", {12}},
+           {"decoder.layers.3.mlp.experts.local_experts.5.linear_fc1.weight",
+            "decoder.layers.mlp.experts.experts.linear_fc1.weight",
+            {3, 5}},
+           {"decoder.layers.3.mlp.shared_experts.linear_fc1.weight",
+            "decoder.layers.mlp.shared_experts.linear_fc1.weight",
+            {3}}});
 }
 
 TEST_CASE("names of Transformer Engine's layers and their keys") {
-  check_both_ways({true, true}, {{"decoder.layers.7.self_attention.linear_qkv.layer_norm_weight",
-                                  "decoder.layers.self_attention.linear_qkv.layer_norm_weight",
-                                  {7}},
-                                 {"decoder.layers.1.pre_mlp_layernorm.weight", "decoder.layers.pre_mlp_layernorm.weight", {1}},
-                                 {"decoder.layers.3.mlp.experts.linear_fc1.weight5",
-                                  "decoder.layers.mlp.experts.experts.linear_fc1.weight",
-                                  {3, 5}}});
+  check_both_ways(
+      {true, true},
+      {{"decoder.layers.7.self_attention.linear_qkv.layer_norm_weight",
+        "decoder.layers.self_attention.linear_qkv.layer_norm_weight",
+        {7}},
+       {"decoder.layers.1.pre_mlp_layernorm.weight", "decoder.layers.pre_mlp_layernorm.weight", {1}},
+       {"decoder.layers.3.mlp.experts.linear_fc1.weight5",
+        "decoder.layers.mlp.experts.experts.linear_fc1.weight",
+        {3, 5}}});
 }
 
 TEST_CASE("keys with a number for each layer and expert") {
@@ -105,7 +108,8 @@ TEST_CASE("keys of optimizer states and of buckets") {
   CHECK(bucket->buffer == 1);
   CHECK(bucket->bucket == 12);
   CHECK(bucket->state == "fp32");
-  CHECK_FALSE(parse_bucket_key("optimizer.distributed.dp_group_idx_x.gbuf_idx_1.dtype_().bucket_idx_1.param"));
+  CHECK_FALSE(
+      parse_bucket_key("optimizer.distributed.dp_group_idx_x.gbuf_idx_1.dtype_().bucket_idx_1.param"));
   CHECK_FALSE(parse_bucket_key("optimizer.distributed.dp_group_idx_0.gbuf_idx_1.dtype_(bucket_idx_1.param"));
 }
 
@@ -117,17 +121,19 @@ TEST_CASE("stacks come apart, layer by layer") {
   const Unstacked model(stored, {}, false);
   std::vector<std::string> names;
   for (const Logical& t : model.all()) names.push_back(t.name);
-  CHECK(names == std::vector<std::string>{"embedding.word_embeddings.weight", "decoder.layers.0.mlp.linear_fc1.weight",
-                                          "decoder.layers.0.mlp.linear_fc2.weight",
-                                          "decoder.layers.1.mlp.linear_fc1.weight",
-                                          "decoder.layers.1.mlp.linear_fc2.weight", "output_layer.weight"});
+  CHECK(names == std::vector<std::string>{
+                     "embedding.word_embeddings.weight", "decoder.layers.0.mlp.linear_fc1.weight",
+                     "decoder.layers.0.mlp.linear_fc2.weight", "decoder.layers.1.mlp.linear_fc1.weight",
+                     "decoder.layers.1.mlp.linear_fc2.weight", "output_layer.weight"});
   CHECK(model.all()[1].shape == Shape{3, 2});
 }
 
 TEST_CASE("what cannot be a stack is refused") {
   CHECK(code_of(stored_of({{"decoder.layers.mlp.linear_fc1.weight", {}}})) == "megatron.stack");
-  CHECK(code_of(stored_of({{"decoder.layers.mlp.experts.experts.linear_fc1.weight", {3}}})) == "megatron.stack");
+  CHECK(code_of(stored_of({{"decoder.layers.mlp.experts.experts.linear_fc1.weight", {3}}})) ==
+        "megatron.stack");
   CHECK(code_of(stored_of({{"decoder.layers.mlp.x", {int64_t{1} << 40, 1}}})) == "limit.tensors");
   CHECK(code_of(stored_of({{"decoder.layers.x", {2, 1}}, {"decoder.layers.1.x", {1}}})) == "megatron.name");
-  CHECK(code_of(stored_of({{"a.b", {4, 6}}, {"optimizer.state.exp_avg.a.b", {2, 4, 6}}})) == "megatron.flattened");
+  CHECK(code_of(stored_of({{"a.b", {4, 6}}, {"optimizer.state.exp_avg.a.b", {2, 4, 6}}})) ==
+        "megatron.flattened");
 }

@@ -219,7 +219,8 @@ class Placer {
         const size_t least = last ? layers_.size() - next : 0;
         for (count = least; !fit && next + count <= layers_.size(); ++count) {
           std::vector<const Parameter*> own = held(next, count, first, last);
-          fit = fill(own, {p, v}, last && !first, dense[static_cast<size_t>(p)], expert[static_cast<size_t>(p)]);
+          fit = fill(own, {p, v}, last && !first, dense[static_cast<size_t>(p)],
+                     expert[static_cast<size_t>(p)]);
         }
         if (!fit) {
           furthest_ = cat("no number of layers from ", next, " on is that of virtual stage ", v,
@@ -250,8 +251,8 @@ class Placer {
   }
 
   // All ranks of a stage; the numbers of the buffers of this chunk follow those before it.
-  std::optional<Fragments> fill(std::vector<const Parameter*> own, Chunk chunk, bool is_last,
-                                int64_t& dense, int64_t& expert) const {
+  std::optional<Fragments> fill(std::vector<const Parameter*> own, Chunk chunk, bool is_last, int64_t& dense,
+                                int64_t& expert) const {
     const bool apart = mesh_.ep > 1;
     std::vector<const Parameter*> dense_own, expert_own;
     for (const Parameter* p : own) (apart && p->is_expert ? expert_own : dense_own).push_back(p);

@@ -12,7 +12,7 @@
 #include "lib/formats/megatron/core/names.h"
 #include "lib/formats/megatron/core/stacks.h"
 #include "lib/formats/megatron/folder.h"
-#include "lib/formats/megatron/write/state_copier.h"
+#include "lib/formats/megatron/write/target.h"
 #include "lib/formats/torch/sizes.h"
 #include "lib/pickle/machine.h"
 
@@ -56,6 +56,7 @@ class CoreWriter {
 
   TargetLayout run() {
     target_.format = "torch_dist";
+    target_.numbers = optimizer_numbers(catalog_);
     read_shards();
     settle();
     add_model();
@@ -309,7 +310,7 @@ class CoreWriter {
     const SourceFile* from = nullptr;
     const Value value = source_.extra_state(shape, numbers, 0, &from);
     add_object(key, [&](OutputFile& file) {
-      value ? StateCopier(file, target_).copy(value, *from) : file.out().none();
+      value ? StateCopier(file, parts_, notes_).copy(value, *from) : file.out().none();
     });
   }
 
@@ -319,7 +320,8 @@ class CoreWriter {
     SourceFile from;
     from.origin = object.origin;
     const Value root = documents_.back()->root();
-    const size_t item = add_item(0, [&](OutputFile& file) { StateCopier(file, target_).copy(root, from); });
+    const size_t item =
+        add_item(0, [&](OutputFile& file) { StateCopier(file, parts_, notes_).copy(root, from); });
     objects_.push_back({key, {}, item});
   }
 
@@ -339,8 +341,9 @@ class CoreWriter {
       for (int64_t t = 0; t < mesh_.tp; ++t) {
         const SourceState::Found found = source_.rng(t, p, 0);
         if (!found.value) return;
-        add_object(cat("rng_state/shard_", p, ".", t, "_", mesh_.pp, ".", mesh_.tp),
-                   [&](OutputFile& file) { StateCopier(file, target_).copy(found.value, *found.file); });
+        add_object(cat("rng_state/shard_", p, ".", t, "_", mesh_.pp, ".", mesh_.tp), [&](OutputFile& file) {
+          StateCopier(file, parts_, notes_).copy(found.value, *found.file);
+        });
       }
   }
 
@@ -348,15 +351,15 @@ class CoreWriter {
     OutputFile file(layout_, target_.folder + "common.pt");
     pickle::Pickler& out = file.out();
     out.begin_dict();
+    StateCopier copier(file, parts_, notes_);
     file.key("args");
-    write_args(file, target_);
+    write_args(file, target_, copier);
     file.entry("checkpoint_version", 3.0);
     file.entry("iteration", target_.iteration.value_or(0));
     if (target_.has_optimizer) {
       file.key("optimizer");
-      write_optimizers(file);
+      write_optimizers(file, copier);
     }
-    StateCopier copier(file, target_);
     bool has_scheduler = false;
     const SourceFile& from = source_.common();
     for (size_t i = 0; from.root && from.root.is_dict() && i < from.root.size(); ++i) {
@@ -384,17 +387,17 @@ class CoreWriter {
     return std::ranges::find(kOwn, name) != std::end(kOwn) || name.starts_with("model");
   }
 
-  void write_optimizers(OutputFile& file) {
-    if (!target_.has_experts) return write_one(file, false);
+  void write_optimizers(OutputFile& file, StateCopier& copier) {
+    if (!target_.has_experts) return write_one(file, copier, false);
     file.out().begin_dict();
     for (const int64_t i : {0, 1}) {
       file.out().integer(i);
-      write_one(file, i == 1);
+      write_one(file, copier, i == 1);
     }
     file.out().end_dict();
   }
 
-  void write_one(OutputFile& file, bool of_experts) {
+  void write_one(OutputFile& file, StateCopier& copier, bool of_experts) {
     pickle::Pickler& out = file.out();
     const auto torch_state = [&] {
       out.begin_dict();
@@ -405,16 +408,16 @@ class CoreWriter {
         file.scalar(static_cast<float>(target_.step.value_or(0)));
         out.end_dict();
       }
-      write_param_groups(file, target_, of_experts);
+      write_param_groups(file, target_, copier, of_experts);
       out.end_dict();
     };
     if (target_.is_fp32()) return torch_state();
     out.begin_dict();
     file.key("optimizer");
     torch_state();
-    if (const Value scaler = source_.grad_scaler()) {
+    if (const SourceState::Found& scaler = source_.grad_scaler(); scaler.value) {
       file.key("grad_scaler");
-      out.copy(scaler);
+      copier.copy(scaler.value, *scaler.file);
     }
     if (target_.is_distributed) {
       file.key("param_state_sharding_type");

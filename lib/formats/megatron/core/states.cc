@@ -232,7 +232,8 @@ class States {
         for (int64_t buffer = 0; const Value types = root.get_int(buffer); ++buffer) {
           if (!types.is_dict() || types.size() != 1)
             throw refused("megatron.param_state", "expected one pair of types in each buffer");
-          add_coalesced(*item.file, b, {key->optimizer, key->group, buffer, 0}, types.entry(0).second, states);
+          add_coalesced(*item.file, b, {key->optimizer, key->group, buffer, 0}, types.entry(0).second,
+                        states);
         }
       } catch (Error& e) {
         throw e.in_file(item.source->name()).in_tensor(b.key);
@@ -248,8 +249,8 @@ class States {
       const auto [name, value] = arrays.entry(i);
       const auto info = file.tensor(value);
       if (!name.text() || !info || info->shape.size() != 1) continue;
-      const bool fits = info->refusal.empty() && info->contiguous() &&
-                        (bucket.numel == 0 || bucket.numel == info->numel());
+      const bool fits =
+          info->refusal.empty() && info->contiguous() && (bucket.numel == 0 || bucket.numel == info->numel());
       if (!fits) throw refused("megatron.param_state", "expected flat tensors of one size in each buffer");
       dcp::ItemTensor item;
       item.offset = stored.item.offset + info->offset;

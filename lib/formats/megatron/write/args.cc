@@ -48,8 +48,8 @@ Uneven uneven_stages(const TargetCheckpoint& target) {
 
 class ArgsWriter {
  public:
-  ArgsWriter(OutputFile& file, const TargetCheckpoint& target)
-      : file_(file), out_(file.out()), target_(target) {
+  ArgsWriter(OutputFile& file, const TargetCheckpoint& target, StateCopier& copier)
+      : file_(file), out_(file.out()), target_(target), copier_(copier) {
     set_mesh();
     set_stages();
   }
@@ -147,7 +147,7 @@ class ArgsWriter {
       }
       written_.insert(name);
       out_.copy(key);
-      out_.copy(value);
+      copier_.copy(value, target_.source.common());
     }
   }
 
@@ -160,7 +160,7 @@ class ArgsWriter {
     flag("bf16", params == DType::kBF16, true);
     flag("fp16", params == DType::kF16, true);
     for (const auto& [name, setting] : target_.catalog.settings) {
-      if (set_.contains(name)) continue;
+      if (set_.contains(name) || std::holds_alternative<std::vector<std::string>>(setting)) continue;
       written_.insert(name);
       out_.text(name);
       std::visit(
@@ -178,12 +178,15 @@ class ArgsWriter {
   OutputFile& file_;
   pickle::Pickler& out_;
   const TargetCheckpoint& target_;
+  StateCopier& copier_;
   std::map<std::string, Set, std::less<>> set_;
   std::set<std::string, std::less<>> written_;
 };
 
 }  // namespace
 
-void write_args(OutputFile& out, const TargetCheckpoint& target) { ArgsWriter(out, target).write(); }
+void write_args(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier) {
+  ArgsWriter(out, target, copier).write();
+}
 
 }  // namespace uckpt::megatron

@@ -138,15 +138,12 @@ class Layouter {
     target.has_optimizer = has_states();
     if (!target.has_optimizer) return;
     target.is_distributed =
-        source_.empty() || source_.args()
-                               .truth("use_distributed_optimizer")
-                               .value_or(target.catalog.kind != "megatron" || !is_plain());
+        source_.args().truth("use_distributed_optimizer").value_or(!source_.has_plain_optimizer());
     each_held([&](size_t, const Held& h) { target.has_experts |= h.is_expert && h.is_trained(); });
     check_states(target);
     find_step(target);
+    if (source_.groups().empty()) target.numbers = optimizer_numbers(catalog_);
   }
-
-  bool is_plain() const { return source_.has_parameter_steps(); }
 
   bool has_states() const {
     bool has = false;

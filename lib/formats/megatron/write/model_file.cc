@@ -4,7 +4,7 @@
 #include <set>
 
 #include "lib/base/text.h"
-#include "lib/formats/megatron/write/state_copier.h"
+#include "lib/formats/megatron/write/target.h"
 
 namespace uckpt::megatron {
 
@@ -23,12 +23,12 @@ class ModelWriter {
         origin_(target.source.nearest(at_.tp, at_.pp, at_.ep)),
         file_(target.parts.layout(), cat(target.folder, target.mesh.folder_of(at_), "/model_optim_rng.pt")),
         out_(file_.out()),
-        copier_(file_, target) {}
+        copier_(file_, target.parts, target.notes) {}
 
   void write() {
     out_.begin_dict();
     file_.key("args");
-    write_args(file_, target_);
+    write_args(file_, target_, copier_);
     file_.entry("checkpoint_version", 3.0);
     file_.entry("iteration", target_.iteration.value_or(0));
     for (int64_t v = 0; v < target_.mesh.vp; ++v) {
@@ -37,7 +37,7 @@ class ModelWriter {
     }
     if (target_.has_optimizer) {
       file_.key("optimizer");
-      write_optimizer(file_, target_, number_);
+      write_optimizer(file_, target_, copier_, number_);
     }
     rest();
     rng_state();

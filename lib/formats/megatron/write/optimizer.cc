@@ -28,14 +28,14 @@ bool is_expert_group(const Value& group) {
 
 // One group of the target: the source's options, or none.
 struct Group {
-  Value options;
+  SourceState::Found options;
   bool is_expert = false, is_decayed = true;
 };
 
 class OptimizerWriter {
  public:
-  OptimizerWriter(OutputFile& file, const TargetCheckpoint& target, size_t number)
-      : file_(file), out_(file.out()), target_(target), number_(number), at_(target.mesh.files[number]) {}
+  OptimizerWriter(OutputFile& file, const TargetCheckpoint& target, StateCopier& copier, size_t number)
+      : file_(file), out_(file.out()), target_(target), copier_(copier), number_(number) {}
 
   // A list where experts have an optimizer of their own.
   void write() {
@@ -61,9 +61,9 @@ class OptimizerWriter {
     } else {
       torch_state(groups, of_experts);
     }
-    if (const Value scaler = target_.source.grad_scaler()) {
+    if (const SourceState::Found& scaler = target_.source.grad_scaler(); scaler.value) {
       file_.key("grad_scaler");
-      out_.copy(scaler);
+      copier_.copy(scaler.value, *scaler.file);
     }
     if (!target_.is_distributed) masters(groups, of_experts);
     out_.end_dict();
@@ -74,15 +74,15 @@ class OptimizerWriter {
   std::vector<Group> groups_of(bool of_experts) const {
     std::vector<Group> out;
     for (const bool look_for_experts : {of_experts, false}) {
-      for (const Value& g : target_.source.groups())
-        if (is_expert_group(g) == look_for_experts &&
-            (!of_experts || look_for_experts || has(true, is_decayed(g))))
-          out.push_back({g, of_experts, is_decayed(g)});
+      for (const SourceState::Found& g : target_.source.groups())
+        if (is_expert_group(g.value) == look_for_experts &&
+            (!of_experts || look_for_experts || has(true, is_decayed(g.value))))
+          out.push_back({g, of_experts, is_decayed(g.value)});
       if (!out.empty() || !of_experts) break;
     }
     if (!out.empty()) return out;
     for (const bool decayed : {true, false})
-      if (has(of_experts, decayed)) out.push_back({Value(), of_experts, decayed});
+      if (has(of_experts, decayed)) out.push_back({{}, of_experts, decayed});
     return out;
   }
 
@@ -190,10 +190,11 @@ class OptimizerWriter {
   }
 
   void options(const Group& group) {
-    const Value& from = group.options;
+    const Value& from = group.options.value;
     const Value step = entry(from, "step");
     if (from) {
-      out_.copy_entries(from, {"params", "step", "is_expert_parallel"});
+      out_.copy_entries(from, {"params", "step", "is_expert_parallel"},
+                        copier_.replace(from, *group.options.file));
     } else {
       defaults(group);
     }
@@ -211,7 +212,7 @@ class OptimizerWriter {
 
   // As megatron-core 0.16 makes them, with the numbers that the source has.
   void defaults(const Group& group) {
-    const OptimizerNumbers n = optimizer_numbers(target_);
+    const OptimizerNumbers& n = target_.numbers;
     file_.flag("default_config", true);
     file_.entry("wd_mult", group.is_decayed ? 1.0 : 0.0);
     file_.entry("lr_mult", 1.0);
@@ -232,20 +233,20 @@ class OptimizerWriter {
   OutputFile& file_;
   pickle::Pickler& out_;
   const TargetCheckpoint& target_;
+  StateCopier& copier_;
   const size_t number_;
-  const RankFile& at_;
 };
 
 }  // namespace
 
-OptimizerNumbers optimizer_numbers(const TargetCheckpoint& target) {
+OptimizerNumbers optimizer_numbers(const Catalog& catalog) {
   OptimizerNumbers out;
-  const deepspeed::SourceObjects other(target.catalog);
+  const deepspeed::SourceObjects other(catalog);
   const Value groups = other.param_groups();
   const Value first = groups && groups.is_sequence() && groups.size() > 0 ? groups.at(0) : Value();
   const auto setting = [&](std::string_view name) -> std::optional<double> {
-    const auto at = target.catalog.settings.find(name);
-    if (at == target.catalog.settings.end()) return std::nullopt;
+    const auto at = catalog.settings.find(name);
+    if (at == catalog.settings.end()) return std::nullopt;
     if (const auto* r = std::get_if<double>(&at->second)) return *r;
     if (const auto* n = std::get_if<int64_t>(&at->second)) return static_cast<double>(*n);
     return std::nullopt;
@@ -264,16 +265,17 @@ OptimizerNumbers optimizer_numbers(const TargetCheckpoint& target) {
   return out;
 }
 
-void write_optimizer(OutputFile& out, const TargetCheckpoint& target, size_t file) {
-  OptimizerWriter(out, target, file).write();
+void write_optimizer(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier, size_t file) {
+  OptimizerWriter(out, target, copier, file).write();
 }
 
-void write_param_groups(OutputFile& out, const TargetCheckpoint& target, bool of_experts) {
-  OptimizerWriter(out, target, 0).groups_alone(of_experts);
+void write_param_groups(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier,
+                        bool of_experts) {
+  OptimizerWriter(out, target, copier, 0).groups_alone(of_experts);
 }
 
 void write_scheduler(OutputFile& out, const TargetCheckpoint& target) {
-  const OptimizerNumbers n = optimizer_numbers(target);
+  const OptimizerNumbers& n = target.numbers;
   const auto batch = target.catalog.arguments.find("global_batch_size");
   const int64_t samples = batch == target.catalog.arguments.end() ? 1 : batch->second;
   pickle::Pickler& p = out.out();

@@ -88,8 +88,9 @@ SourceState::SourceState(const Catalog& catalog) {
   std::ranges::sort(files_, {}, [](const SourceFile& f) { return std::tuple(f.pp, f.ep, f.tp); });
   if (!common_.root && !files_.empty()) common_ = files_.front();
   args_ = Arguments::read(args_value());
-  for (const SourceFile& file : files_) read_optimizer(entry(file.root, "optimizer"));
-  read_optimizer(entry(common_.root, "optimizer"));
+  for (const SourceFile& file : files_) read_optimizer(entry(file.root, "optimizer"), file);
+  read_optimizer(entry(common_.root, "optimizer"), common_);
+  for (const SourceFile& object : optimizer_objects_) read_optimizer(object.root, object);
   read_models();
 }
 
@@ -111,7 +112,10 @@ void SourceState::take(const Object& object, const Value& root) {
     rng_files_.push_back(std::move(file));
     return;
   }
-  if (is_optimizer_object(path)) return read_optimizer(root);
+  if (is_optimizer_object(path)) {
+    optimizer_objects_.push_back(std::move(file));
+    return;
+  }
   const std::string_view folder = last_part(path.substr(0, path.size() - kModelFile.size() - 1));
   file.folder = folder;
   const auto at = folder.starts_with("mp_rank_") ? numbers_of(folder.substr(8), '_') : std::vector<int64_t>();
@@ -125,7 +129,7 @@ void SourceState::take(const Object& object, const Value& root) {
 }
 
 // Wherever below it there are groups: of one optimizer or of several, as a list or under numbers.
-void SourceState::read_optimizer(const Value& value) {
+void SourceState::read_optimizer(const Value& value, const SourceFile& file) {
   std::vector<Value> todo;
   if (value) todo.push_back(value);
   for (size_t steps = 0; !todo.empty() && steps < kMostSteps; ++steps) {
@@ -136,7 +140,9 @@ void SourceState::read_optimizer(const Value& value) {
       continue;
     }
     if (!at.is_dict()) continue;
-    if (const Value scaler = entry(at, "grad_scaler"); scaler && !grad_scaler_) grad_scaler_ = scaler;
+    if (const Value scaler = entry(at, "grad_scaler"); scaler && !grad_scaler_.value)
+      grad_scaler_ = {scaler, &file};
+    has_plain_optimizer_ |= static_cast<bool>(entry(at, "fp32_from_fp16_params"));
     const Value list = entry(at, "param_groups");
     if (!list || !list.is_sequence()) {
       for (size_t i = at.size(); i-- > 0;) todo.push_back(at.entry(i).second);
@@ -145,14 +151,19 @@ void SourceState::read_optimizer(const Value& value) {
     for (size_t g = 0; g < list.size(); ++g) {
       std::string text = group_text(list.at(g));
       if (!list.at(g).is_dict() || std::ranges::find(group_texts_, text) != group_texts_.end()) continue;
-      groups_.push_back(list.at(g));
+      groups_.push_back({list.at(g), &file});
       group_texts_.push_back(std::move(text));
     }
-    const Value state = entry(at, "state");
-    if (!state || !state.is_dict() || state.size() == 0) continue;
-    has_parameter_steps_ |= static_cast<bool>(entry(state, "common_step")) ||
-                            static_cast<bool>(entry(state.entry(0).second, "step"));
+    read_state(at);
   }
+}
+
+void SourceState::read_state(const Value& optimizer) {
+  const Value state = entry(optimizer, "state");
+  if (!state || !state.is_dict() || state.size() == 0) return;
+  has_plain_optimizer_ = true;
+  has_parameter_steps_ |= static_cast<bool>(entry(state, "common_step")) ||
+                          static_cast<bool>(entry(state.entry(0).second, "step"));
 }
 
 void SourceState::read_models() {

@@ -2,6 +2,8 @@
 // of `model_optim_rng.pt`, or of Megatron-core's `common.pt` and objects.
 #pragma once
 
+#include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -43,9 +45,11 @@ class SourceState {
   const Arguments& args() const { return args_; }
 
   // The options of the optimizer's groups, of each kind once, in the order in which files have them.
-  const std::vector<pickle::Value>& groups() const { return groups_; }
-  pickle::Value grad_scaler() const { return grad_scaler_; }
-  // Its optimizer keeps a step for each parameter, as torch's do.
+  const std::vector<Found>& groups() const { return groups_; }
+  const Found& grad_scaler() const { return grad_scaler_; }
+  // Its optimizer's own state dict has its states: it is not distributed.
+  bool has_plain_optimizer() const { return has_plain_optimizer_; }
+  // And a step for each parameter, as torch's optimizers keep it.
   bool has_parameter_steps() const { return has_parameter_steps_; }
 
   // Empty where no file has a state dict.
@@ -56,7 +60,8 @@ class SourceState {
 
  private:
   void take(const Object& object, const pickle::Value& root);
-  void read_optimizer(const pickle::Value& value);
+  void read_optimizer(const pickle::Value& value, const SourceFile& file);
+  void read_state(const pickle::Value& optimizer);
   void read_models();
   void add_extra_states();
 
@@ -67,13 +72,14 @@ class SourceState {
   };
   std::vector<std::unique_ptr<pickle::Document>> documents_;
   std::vector<SourceFile> files_;
-  std::vector<SourceFile> rng_files_;  // of the core format: one object each
+  std::vector<SourceFile> rng_files_;         // of the core format: one object each
+  std::deque<SourceFile> optimizer_objects_;  // likewise
   SourceFile common_;
   Arguments args_;
-  std::vector<pickle::Value> groups_;
+  std::vector<Found> groups_;
   std::vector<std::string> group_texts_;
-  pickle::Value grad_scaler_;
-  bool has_parameter_steps_ = false;
+  Found grad_scaler_;
+  bool has_plain_optimizer_ = false, has_parameter_steps_ = false;
   ModuleOrder order_;
   std::map<std::pair<std::string, std::vector<int64_t>>, std::vector<ExtraState>> extra_;
 };

@@ -6,37 +6,31 @@
 
 namespace uckpt::megatron {
 
-using pickle::Value;
-
-void StateCopier::copy(const Value& value, const SourceFile& from) {
-  const auto [known, is_new] = leaves_.try_emplace(value.document());
-  if (is_new) known->second = torch::leaves_of(*value.document());
-  const std::vector<uint8_t>& leaves = known->second;
-  file_.out().copy(value, [&](const Value& node, pickle::Pickler& out) {
+pickle::Pickler::Replace StateCopier::replace(const pickle::Value& value, const SourceFile& from) {
+  const auto [at, is_new] = leaves_.try_emplace(value.document());
+  if (is_new) at->second = torch::leaves_of(*value.document());
+  return [this, &leaves = at->second, &from](const pickle::Value& node, pickle::Pickler& out) {
     const bool is_tensor = node.kind() == pickle::Kind::kCall && leaves[node.id()] != 0 &&
                            torch::is_rebuild(pickle::known_of(node));
     if (!is_tensor) return false;
     const std::string path = torch::path_to(*node.document(), node.id());
     if (const auto tensor = find(path, from)) {
-      file_.tensor(target_.parts.whole(*tensor), target_.catalog.tensors[*tensor].shape);
+      file_.tensor(parts_.whole(*tensor), parts_.catalog().tensors[*tensor].shape);
     } else {
-      target_.notes.push_back(
+      notes_.push_back(
           cat("left out: the tensor ", escape(path), " of ", escape(from.origin), ", which is not selected"));
       out.none();
     }
     return true;
-  });
+  };
 }
 
-// Readers put the file before a path where files differ.
+// Readers put the file before the path.
 std::optional<uint32_t> StateCopier::find(const std::string& path, const SourceFile& from) const {
-  const std::string stem =
-      from.origin.ends_with(".pt") ? from.origin.substr(0, from.origin.size() - 3) : from.origin;
-  const std::string last = stem.substr(stem.rfind('/') + 1);
-  for (const std::string& name :
-       {cat(from.folder, "/", last, ".", path), cat(from.folder, ".", path), cat(stem, ".", path),
-        cat(stem, "/", path), cat(from.folder, ".", last, ".", path), cat(from.origin, ".", path), path})
-    if (const auto found = target_.parts.loose(name)) return found;
+  const std::string& origin = from.origin;
+  const std::string stem = origin.ends_with(".pt") ? origin.substr(0, origin.size() - 3) : origin;
+  for (const std::string& name : {cat(stem, ".", path), path})
+    if (const auto found = parts_.loose(name)) return found;
   return std::nullopt;
 }
 

@@ -4,9 +4,16 @@
 #include "lib/formats/megatron/grad_buffers.h"
 #include "lib/formats/megatron/write/output_file.h"
 #include "lib/formats/megatron/write/rank_parts.h"
+#include "lib/formats/megatron/write/state_copier.h"
 #include "lib/formats/megatron/write/target_mesh.h"
 
 namespace uckpt::megatron {
+
+// What groups are made with where the source is no Megatron checkpoint: its own numbers, else Megatron's and
+// Adam's defaults.
+struct OptimizerNumbers {
+  double lr = 0.0003, min_lr = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+};
 
 struct TargetCheckpoint {
   TargetCheckpoint(const Catalog& from, const SourceState& state, const TargetMesh& sizes, RankParts& held,
@@ -24,6 +31,7 @@ struct TargetCheckpoint {
   bool is_distributed = true;  // its optimizer's states lie in distrib_optim.pt
   bool has_experts = false;    // of an optimizer of their own
   std::optional<double> step;
+  OptimizerNumbers numbers;
   std::string format = "torch";  // as args call it
 
   // Facts of all ranks.
@@ -51,18 +59,14 @@ struct TargetCheckpoint {
 void add_model_file(const TargetCheckpoint& target, size_t file);
 void add_distributed_states(const TargetCheckpoint& target, size_t file);
 
-// What groups are made with where the source is no Megatron checkpoint: its own numbers, else Megatron's and
-// Adam's defaults.
-struct OptimizerNumbers {
-  double lr = 0.0003, min_lr = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
-};
-OptimizerNumbers optimizer_numbers(const TargetCheckpoint& target);
+OptimizerNumbers optimizer_numbers(const Catalog& catalog);
 
 // Values of model_optim_rng.pt.
-void write_args(OutputFile& out, const TargetCheckpoint& target);
-void write_optimizer(OutputFile& out, const TargetCheckpoint& target, size_t file);
+void write_args(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier);
+void write_optimizer(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier, size_t file);
 // The entry `param_groups` of one optimizer, without its parameters.
-void write_param_groups(OutputFile& out, const TargetCheckpoint& target, bool of_experts);
+void write_param_groups(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier,
+                        bool of_experts);
 // The learning rate's schedule where the source has none: a loader wants one beside an optimizer.
 void write_scheduler(OutputFile& out, const TargetCheckpoint& target);
 
