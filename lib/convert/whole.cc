@@ -238,6 +238,8 @@ layout::Assembled assemble_all(Catalog& catalog, const ucl::Spec& spec, ucl::Lay
   if (whole.tensors.empty() || diagnostics.has_errors()) return out;
   catalog.ranks.push_back(std::move(whole));
   settings.is_joined = true;
+  // The stages' own copies, of a tied table say, are joined, too.
+  settings.mesh["pp"] = settings.mesh["vp"] = 1;
   out = layout::assemble(catalog, spec, layout, settings, diagnostics);
   return out;
 }

@@ -47,7 +47,7 @@ def test_fixtures(name, out):
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_inspect_tells_the_run(name):
-    text = uckpt("inspect", os.path.join(DATA, "torch", name)).output
+    text = uckpt("inspect", os.path.join(DATA, "torch", name)).out
     assert "Megatron-core" in text and "optimizer sharding" in text or "plain" in name, text
 
 

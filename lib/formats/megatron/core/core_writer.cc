@@ -185,28 +185,31 @@ class CoreWriter {
     return files_.add(loads_.choose({}, bytes), std::move(item));
   }
 
+  Hole padded_hole(uint32_t tensor, const Shape& full, DType dtype, bool is_copy) {
+    const Shape& own = catalog_.tensors[tensor].shape;
+    if (full.size() != own.size())
+      throw refused("megatron.padding",
+                    cat("expected padding of its dims, found ", shape_text(full), " for ", shape_text(own)))
+          .in_tensor(catalog_.tensors[tensor].name);
+    const auto [at, is_new] =
+        padded_shards_.try_emplace(tensor, static_cast<uint32_t>(layout_.shards.size()));
+    if (is_new) {
+      layout_.shards.push_back(
+          {tensor, numel_of(full), static_cast<uint32_t>(layout_.pieces.size()), 1, true});
+      layout_.pieces.push_back(
+          {0, static_cast<uint32_t>(layout_.axes.size()), static_cast<uint8_t>(own.size())});
+      const Shape strides = torch::row_major(full);
+      for (size_t d = 0; d < own.size(); ++d) layout_.axes.push_back({own[d], 0, own[d], strides[d]});
+    }
+    return {at->second, 0, 0, 0, numel_of(full), dtype, is_copy};
+  }
+
   // All of a tensor, with padding; `axes` leading dims of one element before its own.
   size_t add_tensor_item(size_t index, DType dtype, bool is_copy, size_t axes) {
     const uint32_t tensor = parts_.shard(0, index).tensor;
-    Hole hole = parts_.hole(0, index, dtype, is_copy);
     const Shape& full = full_shape(tensor);
-    const Shape& own = catalog_.tensors[tensor].shape;
-    if (full != own) {
-      if (full.size() != own.size())
-        throw refused("megatron.padding", "its padding changes its dims")
-            .in_tensor(catalog_.tensors[tensor].name);
-      const auto [at, is_new] =
-          padded_shards_.try_emplace(tensor, static_cast<uint32_t>(layout_.shards.size()));
-      if (is_new) {
-        layout_.shards.push_back(
-            {tensor, numel_of(full), static_cast<uint32_t>(layout_.pieces.size()), 1, true});
-        layout_.pieces.push_back(
-            {0, static_cast<uint32_t>(layout_.axes.size()), static_cast<uint8_t>(own.size())});
-        const Shape strides = torch::row_major(full);
-        for (size_t d = 0; d < own.size(); ++d) layout_.axes.push_back({own[d], 0, own[d], strides[d]});
-      }
-      hole = {at->second, 0, 0, 0, numel_of(full), dtype, is_copy};
-    }
+    const Hole hole = full == catalog_.tensors[tensor].shape ? parts_.hole(0, index, dtype, is_copy)
+                                                             : padded_hole(tensor, full, dtype, is_copy);
     Shape shape(axes, 1);
     shape.insert(shape.end(), full.begin(), full.end());
     return add_item(hole.bytes(), [&](OutputFile& file) { file.tensor(hole, shape); });
