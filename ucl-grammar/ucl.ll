@@ -23,6 +23,7 @@ using T = uckpt::ucl::Grammar::token;
 
 WORD    [A-Za-z_][A-Za-z0-9_]*
 DIGITS  [0-9]+
+POWER   [eE][-+]?[0-9]+
 PRINT   [^\x00-\x1f\x7f"\\]
 UTF8    [\xc2-\xf4][\x80-\xbf]+
 
@@ -68,6 +69,9 @@ UTF8    [\xc2-\xf4][\x80-\xbf]+
 "with"              return T::WITH;
 "keep"              return T::KEEP;
 "for"               return T::FOR;
+"config"            return T::CONFIG;
+"true"              return T::TRUE;
+"false"             return T::FALSE;
 
 "<->"               return T::ARROW;
 "..."               return T::DOTS;
@@ -95,11 +99,11 @@ UTF8    [\xc2-\xf4][\x80-\xbf]+
 "}"                 return T::RIGHT_BRACE;
 
 {DIGITS}            return yyextra->number(T::NUMBER, T::BAD);
+{DIGITS}"."{DIGITS}{POWER}?|{DIGITS}{POWER}  return yyextra->decimal(T::DECIMAL, T::BAD);
 {WORD}              return T::NAME;
 \"({PRINT}|\\[^\x00-\x1f\x7f])*\"      return T::STRING;
 
  /* From here on: what is no token, each with the message that helps. */
-{DIGITS}"."{DIGITS}   { return yyextra->bad(T::BAD, "ucl.number", "is no number: numbers are whole", ""); }
 {DIGITS}{WORD}        {
   return yyextra->bad(T::BAD, "ucl.number", "is neither a number nor a name",
                       "factors are parted by a space, as in `4 h`");

@@ -8,6 +8,7 @@
 #include "lib/layout/assemble.h"
 #include "lib/layout/map_book.h"
 #include "lib/layout/renaming.h"
+#include "lib/layout/settings_map.h"
 #include "lib/ucl/check.h"
 #include "lib/ucl/importer.h"
 #include "lib/ucl/walk.h"
@@ -132,9 +133,12 @@ void list_fragments(Catalog& catalog, const Error& why) {
 // Adds what was taken on trust to what is known to be.
 bool rename(Catalog& catalog, const ucl::Spec& spec, const std::string& naming, const RuleOptions& rules,
             const layout::Settings& settings, ucl::Diagnostics& diagnostics, Trusted& trusted) {
+  layout::keep_what_was_set(catalog, spec, settings);
   if (rules.as.empty() || rules.as == naming) return true;
   for (std::string& t : layout::rename(catalog, spec, naming, rules.as, settings, diagnostics))
     if (std::find(trusted.begin(), trusted.end(), t) == trusted.end()) trusted.push_back(std::move(t));
+  if (!diagnostics.has_errors())
+    layout::translate_settings(catalog, spec, naming, rules.as, settings, diagnostics);
   return !diagnostics.has_errors();
 }
 

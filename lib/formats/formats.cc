@@ -7,6 +7,7 @@
 #include "lib/formats/deepspeed/deepspeed_format.h"
 #include "lib/formats/format.h"
 #include "lib/formats/hdf5/hdf5_format.h"
+#include "lib/formats/megatron/core/core_format.h"
 #include "lib/formats/megatron/legacy_format.h"
 #include "lib/formats/not_read.h"
 #include "lib/formats/safetensors/safetensors_format.h"
@@ -19,6 +20,8 @@ namespace {
 constexpr std::array kFormats = {
     Format{"deepspeed", "DeepSpeed checkpoint: ZeRO 0 to 3, pipeline, MoE, universal", deepspeed::recognises,
            deepspeed::read},
+    Format{"megatron-core", "Megatron-core checkpoint: torch_dist, fsdp_dtensor, torch_dcp",
+           megatron::recognises_core, megatron::read_core},
     Format{"megatron", "Megatron-LM checkpoint: mp_rank_* folders", megatron::recognises_legacy,
            megatron::read_legacy},
     Format{"dcp", "PyTorch distributed checkpoint (DCP), or its Hugging Face shards", dcp::recognises,

@@ -1,5 +1,6 @@
 #include "lib/formats/strict_json.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
@@ -12,6 +13,27 @@ namespace uckpt {
 namespace {
 
 using Json = nlohmann::json;
+
+// The keys of one object. Most have a handful, which are compared one by one.
+class KeySet {
+ public:
+  bool insert(const std::string& key) {
+    if (!many_.empty()) return many_.insert(key).second;
+    if (std::ranges::find(few_, key) != few_.end()) return false;
+    few_.push_back(key);
+    if (few_.size() > kFew) many_.insert(few_.begin(), few_.end());
+    return true;
+  }
+  void clear() {
+    few_.clear();
+    many_.clear();
+  }
+
+ private:
+  static constexpr size_t kFew = 8;
+  std::vector<std::string> few_;
+  std::unordered_set<std::string> many_;
+};
 
 // The parser keeps its own stack of open brackets, so depth costs it nothing: the bound is ours to keep.
 class Adapter final : public Json::json_sax_t {
@@ -47,7 +69,7 @@ class Adapter final : public Json::json_sax_t {
   bool end_object() override { return leave(); }
   bool end_array() override { return leave(); }
   bool key(string_t& name) override {
-    if (!keys_.back().insert(name).second) {
+    if (!keys_[depth_ - 1].insert(name)) {
       throw refused("json.duplicate", cat("key `", escape(name), "` appears twice in one object"));
     }
     visitor_.key(name);
@@ -64,13 +86,14 @@ class Adapter final : public Json::json_sax_t {
     return true;
   }
   void enter() {
-    if (static_cast<int>(keys_.size()) == max_depth_) {
+    if (static_cast<int>(depth_) == max_depth_) {
       throw refused("limit.depth", cat("JSON is nested more than ", max_depth_, " deep"));
     }
-    keys_.emplace_back();
+    if (keys_.size() == depth_) keys_.emplace_back();
+    keys_[depth_++].clear();
   }
   bool leave() {
-    keys_.pop_back();
+    --depth_;
     visitor_.close();
     return true;
   }
@@ -84,7 +107,8 @@ class Adapter final : public Json::json_sax_t {
 
   JsonVisitor& visitor_;
   int max_depth_;
-  std::vector<std::unordered_set<std::string>> keys_;  // of each open object; empty for arrays
+  std::vector<KeySet> keys_;  // of each open object; empty for arrays
+  size_t depth_ = 0;          // how many of them are open: the others are kept for their memory
 };
 
 }  // namespace

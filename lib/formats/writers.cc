@@ -6,7 +6,9 @@
 #include "lib/formats/deepspeed/write/deepspeed_writer.h"
 #include "lib/formats/deepspeed/write/missing.h"
 #include "lib/formats/hdf5/hdf5_writer.h"
+#include "lib/formats/megatron/core/core_writer.h"
 #include "lib/formats/megatron/write/megatron_writer.h"
+#include "lib/formats/megatron/write/target_mesh.h"
 #include "lib/formats/safetensors/safetensors_writer.h"
 #include "lib/formats/torch/torch_writer.h"
 #include "lib/formats/writer.h"
@@ -47,6 +49,15 @@ std::span<const Writer> writers() {
        true,
        true,
        dcp::complete},
+      {"megatron-core",
+       "Megatron-core checkpoint (torch_dist), for any mesh",
+       {},
+       megatron::lay_out_core,
+       true,
+       true,
+       nullptr,
+       megatron::ranks,
+       "megatron"},
       {"megatron",
        "Megatron checkpoint, legacy (\"torch\") format, for any mesh",
        {},

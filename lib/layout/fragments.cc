@@ -1,6 +1,7 @@
 #include "lib/layout/fragments.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "lib/base/text.h"
 #include "lib/layout/name_rules.h"
@@ -22,23 +23,38 @@ class Sorter {
       : catalog_(catalog), book_(book), facts_(facts), names_(book, facts, diagnostics) {}
 
   Sorted run() {
+    find_rules();
     count_local_numbers();
+    size_t at = 0;
     for (const RankSet& set : catalog_.ranks)
-      for (const Tensor& t : set.tensors) add(set, t);
+      for (const Tensor& t : set.tensors) add(set, t, rules_[at++]);
     names_.tell();
     group();
     return std::move(out_);
   }
 
  private:
+  // Nothing where no rule takes the name, or the input itself says how the tensor lies.
+  using Rule = std::optional<uint32_t>;
+
+  void find_rules() {
+    for (const RankSet& set : catalog_.ranks)
+      for (const Tensor& t : set.tensors)
+        rules_.push_back(is_scattered(t) ? std::nullopt : names_.rule_for(t.name, t.state));
+  }
+
+  bool is_scattered(const Tensor& t) const {
+    return !catalog_.scattered.empty() && catalog_.scattered.contains(t.name);
+  }
+
   // How many numbers each place of each local index has, so that they can be counted through.
   void count_local_numbers() {
+    size_t at = 0;
     for (const RankSet& set : catalog_.ranks) {
       for (const Tensor& t : set.tensors) {
-        const auto rule =
-            catalog_.scattered.contains(t.name) ? std::nullopt : names_.rule_for(t.name, t.state);
+        const Rule rule = rules_[at++];
         if (!rule) continue;
-        const auto locals = names_.local_numbers(*rule);
+        const auto& locals = names_.local_numbers(*rule);
         if (locals.empty()) continue;
         const auto values = ucl::match(book_.rules()[*rule].rule->name, t.name);
         for (const LocalNumber& l : locals) {
@@ -57,7 +73,7 @@ class Sorter {
 
   // The name with global numbers.
   std::string global_name(const std::string& name, uint32_t rule, const Coordinate& at) const {
-    const auto locals = names_.local_numbers(rule);
+    const auto& locals = names_.local_numbers(rule);
     if (locals.empty()) return name;
     const ucl::NamePattern& pattern = book_.rules()[rule].rule->name;
     const auto values = ucl::match(pattern, name);
@@ -75,9 +91,8 @@ class Sorter {
     return renumbered(pattern, name, numbers);
   }
 
-  void add(const RankSet& set, const Tensor& t) {
-    if (catalog_.scattered.contains(t.name)) return add_scattered(set, t);
-    const auto rule = names_.rule_for(t.name, t.state);
+  void add(const RankSet& set, const Tensor& t, Rule rule) {
+    if (is_scattered(t)) return add_scattered(set, t);
     if (!rule) return names_.note_unmatched(t.name);
     names_.check_wildcard(t.name, *rule);
     const std::string name = global_name(t.name, *rule, set.at);
@@ -106,12 +121,16 @@ class Sorter {
   }
 
   void group() {
-    std::map<std::pair<uint32_t, std::string_view>, size_t> known;
+    std::unordered_multimap<std::string_view, size_t> known;  // a name may have several rules, for its states
+    known.reserve(out_.parts.size());
     for (size_t i = 0; i < out_.parts.size(); ++i) {
       const Parts& p = out_.parts[i];
-      const auto [entry, fresh] =
-          known.emplace(std::pair(p.rule, std::string_view(p.name)), out_.matches.size());
-      if (fresh) out_.matches.push_back({p.rule, p.name, {}});
+      auto [entry, end] = known.equal_range(p.name);
+      while (entry != end && out_.matches[entry->second].rule != p.rule) ++entry;
+      if (entry == end) {
+        entry = known.emplace(p.name, out_.matches.size());
+        out_.matches.push_back({p.rule, p.name, {}});
+      }
       out_.matches[entry->second].parts.push_back(i);
     }
   }
@@ -121,7 +140,8 @@ class Sorter {
   const Facts& facts_;
   NameRules names_;
   Sorted out_;
-  std::map<std::string, size_t> known_;
+  std::vector<Rule> rules_;  // of each tensor of each rank set, in turn
+  std::unordered_map<std::string, size_t> known_;
   std::map<std::string, std::map<std::vector<int64_t>, int64_t>, std::less<>> local_counts_;
 };
 

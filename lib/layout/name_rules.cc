@@ -22,7 +22,14 @@ std::string quoted_names(const std::vector<std::string>& names) {
 
 NameRules::NameRules(const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics)
     : book_(book), facts_(facts), diagnostics_(diagnostics), used_(book.rules().size()) {
+  find_locals();
   find_local_prefixes();
+}
+
+const std::vector<int64_t>& NameRules::Numbers::sorted() {
+  std::sort(list_.begin(), list_.end());
+  list_.erase(std::unique(list_.begin(), list_.end()), list_.end());
+  return list_;
 }
 
 std::optional<uint32_t> NameRules::rule_for(const std::string& name, std::string_view state) const {
@@ -34,13 +41,14 @@ std::optional<uint32_t> NameRules::rule_for(const std::string& name, std::string
   });
 }
 
-std::vector<LocalNumber> NameRules::local_numbers(uint32_t rule) const {
-  std::vector<LocalNumber> out;
-  for (const ucl::Capture* c : book_.rules()[rule].rule->name.captures()) {
-    const IndexRef* index = c->kind == ucl::Capture::Kind::kNumber ? book_.index(c->name.text) : nullptr;
-    if (index && index->index->local) out.push_back({c, index});
+void NameRules::find_locals() {
+  for (const RuleRef& r : book_.rules()) {
+    std::vector<LocalNumber>& locals = locals_.emplace_back();
+    for (const ucl::Capture* c : r.rule->name.captures()) {
+      const IndexRef* index = c->kind == ucl::Capture::Kind::kNumber ? book_.index(c->name.text) : nullptr;
+      if (index && index->index->local) locals.push_back({c, index});
+    }
   }
-  return out;
 }
 
 // Names with local numbers begin so; behind the number may stand anything.
@@ -86,8 +94,8 @@ void NameRules::note_use(uint32_t rule, const std::string& name) {
   for (const ucl::CaptureValue& v : ucl::match(pattern, name).value_or(ucl::CaptureValues{})) {
     const ucl::Capture* c = pattern.find(v.name);
     if (c && c->kind == ucl::Capture::Kind::kNumber) {
-      use.numbers[v.name].insert(v.number);
-      numbers_[v.name].insert(v.number);
+      use.numbers[v.name].add(v.number);
+      numbers_[v.name].add(v.number);
     }
   }
 }
@@ -121,13 +129,13 @@ void NameRules::tell_unused() {
       continue;
     }
     if (r.rule->body.kind == ucl::Body::Kind::kDrop) continue;
-    for (const auto& [capture, numbers] : used_[i].numbers) tell_gaps(r, capture, numbers);
+    for (auto& [capture, numbers] : used_[i].numbers) tell_gaps(r, capture, numbers.sorted());
   }
 }
 
-void NameRules::tell_gaps(const RuleRef& r, const std::string& capture, const std::set<int64_t>& numbers) {
-  for (const int64_t wanted : numbers_[capture]) {
-    if (numbers.contains(wanted)) continue;
+void NameRules::tell_gaps(const RuleRef& r, const std::string& capture, const std::vector<int64_t>& numbers) {
+  for (const int64_t wanted : numbers_[capture].sorted()) {
+    if (std::binary_search(numbers.begin(), numbers.end(), wanted)) continue;
     diagnostics_
         .error(r.scope.file->source, r.rule->name.span, "ucl.missing_number",
                cat("nothing of the checkpoint fits ", ucl::text_of(r.rule->name), " at ", capture, " = ",

@@ -24,7 +24,7 @@ class NameRules {
   NameRules(const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics);
 
   std::optional<uint32_t> rule_for(const std::string& name, std::string_view state) const;
-  std::vector<LocalNumber> local_numbers(uint32_t rule) const;
+  const std::vector<LocalNumber>& local_numbers(uint32_t rule) const { return locals_[rule]; }
 
   // Says so where a wildcard of the rule takes a local number: it would take two tensors for one.
   void check_wildcard(const std::string& name, uint32_t rule);
@@ -35,20 +35,31 @@ class NameRules {
   void tell();
 
  private:
+  // The numbers that a capture took. Sorted when they are asked for, not kept so.
+  class Numbers {
+   public:
+    void add(int64_t number) { list_.push_back(number); }
+    const std::vector<int64_t>& sorted();
+
+   private:
+    std::vector<int64_t> list_;
+  };
   struct Use {
     bool any = false;
-    std::map<std::string, std::set<int64_t>> numbers;
+    std::map<std::string, Numbers> numbers;
   };
+  void find_locals();
   void find_local_prefixes();
   void tell_unmatched();
   void tell_unused();
-  void tell_gaps(const RuleRef& rule, const std::string& capture, const std::set<int64_t>& numbers);
+  void tell_gaps(const RuleRef& rule, const std::string& capture, const std::vector<int64_t>& numbers);
 
   const RuleBook& book_;
   const Facts& facts_;
   ucl::Diagnostics& diagnostics_;
-  std::vector<Use> used_;                             // of each rule
-  std::map<std::string, std::set<int64_t>> numbers_;  // of each capture, over all rules
+  std::vector<std::vector<LocalNumber>> locals_;  // of each rule
+  std::vector<Use> used_;                         // of each rule
+  std::map<std::string, Numbers> numbers_;        // of each capture, over all rules
   std::set<std::string> unmatched_;
   std::vector<std::unique_ptr<ucl::NamePattern>> local_prefixes_;
   ucl::PatternIndex local_index_;

@@ -144,6 +144,13 @@ struct Mesh {
   int64_t etp = 1;  // tensor parallel ranks of an expert
 };
 
+// How a catalog's settings stand to the names of its tensors.
+enum class SettingsAre : uint8_t {
+  kAsRead,      // both as the input has them
+  kTranslated,  // both in the naming that was asked for
+  kOfOldNames,  // the tensors were renamed by maps that say nothing of settings
+};
+
 struct Catalog {
   std::string kind;         // "deepspeed", "deepspeed-universal", "torch", "safetensors", "hdf5"
   std::string description;  // one line for people: "DeepSpeed ZeRO stage 2 checkpoint"
@@ -172,6 +179,8 @@ struct Catalog {
   std::string naming;                                     // of its tensors' names, once rules told
   std::map<std::string, int64_t, std::less<>> arguments;  // of the training run, for `given … from`
   ModelSettings settings;                                 // the same with all that is no whole number
+  SettingsAre settings_are = SettingsAre::kAsRead;
+  std::vector<std::string> settings_lack;  // keys that the tensors' new naming has, and nothing gave
 
   std::map<std::string, GlobalClass> globals;  // "module.name" of every pickled class met
   std::vector<std::string> warnings;           // worth a line on stderr, does not stop a conversion

@@ -5,11 +5,13 @@
 #include <map>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace uckpt {
 
-// Keys without a value (None, null) are absent; lists, dicts and objects are not kept.
-using ModelSetting = std::variant<bool, int64_t, double, std::string>;
+// Keys without a value (None, null) are absent. Of lists only those of texts are kept; a dict's entries stand
+// under its key, a dot and theirs ("rope_parameters.rope_theta").
+using ModelSetting = std::variant<bool, int64_t, double, std::string, std::vector<std::string>>;
 using ModelSettings = std::map<std::string, ModelSetting, std::less<>>;
 
 }  // namespace uckpt

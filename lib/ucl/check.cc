@@ -56,10 +56,12 @@ bool has_too_many_blocks(const Spec& spec, Diagnostics& diagnostics) {
   size_t blocks = 0;
   for (const auto& file : spec.files())
     for (const Statement& s : file->program.statements) {
-      if (!std::holds_alternative<Layout>(s) && !std::holds_alternative<Map>(s)) continue;
+      if (!std::holds_alternative<Layout>(s) && !std::holds_alternative<Map>(s) &&
+          !std::holds_alternative<Config>(s))
+        continue;
       if (++blocks <= kMaxBlocks) continue;
       diagnostics.error(file->source, span_of(s), "ucl.limit_blocks",
-                        cat("the program has more than ", kMaxBlocks, " layouts and maps"));
+                        cat("the program has more than ", kMaxBlocks, " layouts, maps and configs"));
       return true;
     }
   return false;
@@ -81,6 +83,7 @@ void check(const Spec& spec, Diagnostics& diagnostics) {
     check_facts(context);
     each<Layout>(file->program.statements, [&](const Layout& l) { check_layout(context, l); });
     each<Map>(file->program.statements, [&](const Map& m) { check_map(context, m); });
+    each<Config>(file->program.statements, [&](const Config& s) { check_config(context, s); });
   }
 }
 

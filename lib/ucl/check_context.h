@@ -99,6 +99,7 @@ void check_where(const Context& context, const std::vector<const Map*>& blocks, 
 void check_statements(const Context& context);  // version, duplicates, convert
 void check_layout(const Context& context, const Layout& layout);
 void check_map(const Context& context, const Map& map);
+void check_config(const Context& context, const Config& config);
 
 // No two blocks of a concatenation have one label.
 void check_labels(const Context& context, const Factor& concat);

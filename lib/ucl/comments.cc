@@ -67,6 +67,10 @@ class AnchorList {
     for (Side* side : {&rule.left, &rule.right})
       for (Part& p : side->parts) add(p);
   }
+  void visit(Config& config) {
+    add(config, true);
+    for (ConfigRule& r : config.rules) add(r);
+  }
   void visit(Convert& convert) {
     add(convert, true);
     visit_all(convert.items);

@@ -1,6 +1,7 @@
 #include "lib/ucl/dump.h"
 
 #include "lib/base/text.h"
+#include "lib/ucl/text_of.h"
 
 namespace uckpt::ucl {
 
@@ -181,6 +182,31 @@ class Dumper {
       visit(r.right);
       all(r.when);
     });
+  }
+
+  // ---- settings ----
+  void visit(const Constant& c) {
+    const char* kinds[] = {"bool", "whole", "decimal", "text", "texts", "size"};
+    leaf(cat("constant ", kinds[c.value.index()], " ", escape(text_of(c))));
+  }
+  void visit(const ConfigSide& s) {
+    node(s.drop     ? "side drop"
+         : s.equals ? "side equals"
+                    : "side",
+         [&] {
+           all(s.keys);
+           all(s.values);
+         });
+  }
+  void visit(const ConfigRule& r) {
+    node(r.optional ? "optional config-rule" : "config-rule", [&] {
+      visit(r.left);
+      visit(r.right);
+      all(r.when);
+    });
+  }
+  void visit(const Config& c) {
+    node(cat("config ", c.left.text, " ", c.right.text), [&] { all(c.rules); });
   }
 
   // ---- convert ----

@@ -155,14 +155,6 @@ bool segments_meet(const Segment& a, const Segment& b) {
          one_ends_with_the_other(a.pieces.back(), b.pieces.back());
 }
 
-bool captures_repeat(const NamePattern& pattern) {
-  const auto all = pattern.captures();
-  for (size_t i = 0; i < all.size(); ++i)
-    for (size_t j = 0; j < i; ++j)
-      if (all[i]->name == all[j]->name) return true;
-  return false;
-}
-
 // Segments before and behind the `**`; without one, all are before.
 struct Ends {
   size_t before, behind;
@@ -177,12 +169,21 @@ Ends ends_of(const NamePattern& p) {
 
 std::vector<std::string_view> split_name(std::string_view name) {
   std::vector<std::string_view> parts;
+  parts.reserve(1 + static_cast<size_t>(std::count(name.begin(), name.end(), '.')));
   while (true) {
     const size_t dot = name.find('.');
     parts.push_back(name.substr(0, dot));
     if (dot == std::string_view::npos) return parts;
     name.remove_prefix(dot + 1);
   }
+}
+
+bool captures_repeat(const NamePattern& pattern) {
+  const auto all = pattern.captures();
+  for (size_t i = 0; i < all.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      if (all[i]->name == all[j]->name) return true;
+  return false;
 }
 
 std::optional<CaptureValues> match(const NamePattern& pattern, std::string_view name) {

@@ -75,6 +75,8 @@ struct CaptureValue {
 };
 using CaptureValues = std::vector<CaptureValue>;  // each name once
 
+// Do two captures have one name, so that they must take the same?
+bool captures_repeat(const NamePattern& pattern);
 // Nothing if the name does not match.
 std::optional<CaptureValues> match(const NamePattern& pattern, std::string_view name);
 // The name that has these captures; nothing if one is missing or does not fit, or a wildcard stands in the

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "lib/base/text.h"
 #include "ucl_parser.hh"
 
 namespace uckpt::ucl {
@@ -16,11 +17,11 @@ constexpr size_t kMaxSyntaxErrors = 100;  // then the rest of the file is not lo
 // Keywords that stand nowhere but at the start of a statement.
 bool begins_statement(int kind) {
   return kind == T::UCL || kind == T::IMPORT || kind == T::GIVEN || kind == T::LAYOUT || kind == T::MAP ||
-         kind == T::CONVERT;
+         kind == T::CONFIG || kind == T::CONVERT;
 }
 
 bool has_block(int statement) {
-  return statement == T::LAYOUT || statement == T::MAP || statement == T::CONVERT;
+  return statement == T::LAYOUT || statement == T::MAP || statement == T::CONFIG || statement == T::CONVERT;
 }
 
 // Behind these an expression, a list or a side goes on, on whatever line.
@@ -30,6 +31,7 @@ bool leaves_open(int kind) {
     case T::BAR:
     case T::ARROW:
     case T::ASSIGN:
+    case T::EQUAL:
     case T::COLON:
     case T::AT:
     case T::PLUS:
@@ -76,6 +78,11 @@ int ParserState::next(Span* span) {
   const Token& token = tokens_.all()[cursor_++];
   *span = token.span;
   follow(token.kind);
+  if (token.kind == T::DECIMAL && !(statement_ == T::CONFIG && in_block_)) {
+    diagnostics_.error(source_, token.span, "ucl.number",
+                       cat("`", source_.text(token.span), "` is no number here: sizes are whole"));
+    return T::BAD;
+  }
   if (token.kind == T::LEFT_BRACE) block_begin_ = token.span;
   return token.kind;
 }
@@ -102,6 +109,8 @@ bool ParserState::begins_item(size_t token) const {
   const int kind = tokens_.all()[token].kind;
   if (statement_ == T::CONVERT)
     return kind == T::FROM || kind == T::TO || kind == T::DROP || kind == T::DTYPE || kind == T::STATES;
+  if (statement_ == T::CONFIG)
+    return kind == T::NAME || kind == T::STRING || kind == T::NOT || kind == T::OPTIONAL || kind == T::DROP;
   if (kind == T::STRING || kind == T::OPTIONAL || kind == T::WHERE || kind == T::USE) return true;
   if (statement_ == T::LAYOUT) return kind == T::INDEX;
   return kind == T::DROP || (kind == T::NAME && kind_at(token + 1) == T::COLON);
@@ -158,6 +167,13 @@ Name ParserState::name_behind(Span keyword) const {
 int64_t ParserState::number(Span span) const {
   const std::string_view digits = source_.text(span);
   int64_t value = 0;  // the scanner let only numbers through that fit
+  std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  return value;
+}
+
+double ParserState::decimal(Span span) const {
+  const std::string_view digits = source_.text(span);
+  double value = 0;
   std::from_chars(digits.data(), digits.data() + digits.size(), value);
   return value;
 }
@@ -282,6 +298,17 @@ MapRule ParserState::map_rule(bool optional, Side left, Side right, std::vector<
                               Span span) const {
   if (!optional) span.begin = left.span.begin;
   return {optional, std::move(left), std::move(right), std::move(when), span, {}};
+}
+
+ConfigRule ParserState::config_rule(bool optional, ConfigSide left, ConfigSide right,
+                                    std::vector<Condition> when, Span span) const {
+  if (!optional) span.begin = left.span.begin;
+  return {optional, std::move(left), std::move(right), std::move(when), span, {}};
+}
+
+Constant ParserState::size_constant(Expr expr, Span span) const {
+  if (expr.kind == Expr::Kind::kNumber) return {expr.number, span};
+  return {std::move(expr), span};
 }
 
 }  // namespace uckpt::ucl

@@ -36,6 +36,7 @@ class ParserState {
   // The name that follows a keyword whose statement was lost, if one does.
   Name name_behind(Span keyword) const;
   int64_t number(Span span) const;
+  double decimal(Span span) const;
   std::string plain(Span span) { return parse_plain_string(source_, span, diagnostics_); }
   NamePattern pattern(Span span) { return parse_name_pattern(source_, span, diagnostics_); }
 
@@ -62,6 +63,10 @@ class ParserState {
   // An absent `optional` is an empty place before the rule, which then begins behind it.
   Rule rule(bool optional, Rule rule, Span modified, Span all) const;
   MapRule map_rule(bool optional, Side left, Side right, std::vector<Condition> when, Span span) const;
+  ConfigRule config_rule(bool optional, ConfigSide left, ConfigSide right, std::vector<Condition> when,
+                         Span span) const;
+  // A lone number is no expression.
+  Constant size_constant(Expr expr, Span span) const;
 
   template <class Node>
   void add(Node node) {

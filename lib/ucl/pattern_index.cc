@@ -17,7 +17,10 @@ struct NameQuery {
   size_t reach_behind() const { return size(); }
   std::optional<std::string_view> literal(size_t i) const { return parts[i]; }
   bool accepted(const Segment& by, size_t i) const { return accepts(by, parts[i]); }
-  bool confirmed(const NamePattern& pattern) const { return match(pattern, name).has_value(); }
+  // Segment by segment it fits; of captures of one name only all of them together tell.
+  bool confirmed(const NamePattern& pattern, bool repeats) const {
+    return !repeats || match(pattern, name).has_value();
+  }
   bool may_end_without_rest() const { return true; }
 };
 
@@ -35,7 +38,7 @@ struct PatternQuery {
     return narrow.segments[i].pieces[0];
   }
   bool accepted(const Segment& by, size_t i) const { return accepts_all(by, narrow.segments[i]); }
-  bool confirmed(const NamePattern& pattern) const { return covers(pattern, narrow); }
+  bool confirmed(const NamePattern& pattern, bool) const { return covers(pattern, narrow); }
   bool may_end_without_rest() const { return narrow.rest < 0; }
 };
 
@@ -79,7 +82,7 @@ void PatternIndex::add(const NamePattern& pattern, uint32_t id) {
     node = nodes_[node].rest;
     for (size_t i = count; i > before + 1; --i) node = child(node, pattern.segments[i - 1]);
   }
-  nodes_[node].ends.push_back({&pattern, id});
+  nodes_[node].ends.push_back({&pattern, id, captures_repeat(pattern)});
 }
 
 // One query on its way through the nodes.
@@ -125,7 +128,7 @@ class PatternIndex::Walk {
   void take(const std::vector<Entry>& ends) {
     work_ += ends.size();
     for (const Entry& e : ends)
-      if (query_.confirmed(*e.pattern)) found_.push_back(e.id);
+      if (query_.confirmed(*e.pattern, e.repeats)) found_.push_back(e.id);
   }
 
   const std::vector<Node>& nodes_;

@@ -34,6 +34,7 @@ class PatternIndex {
   struct Entry {
     const NamePattern* pattern;
     uint32_t id;
+    bool repeats;  // captures of one name
   };
   struct Node {
     std::unordered_map<std::string, uint32_t, TextHash, std::equal_to<>> literal, others;

@@ -38,7 +38,7 @@ class Printer {
  private:
   static bool is_block(const Statement& s) {
     return std::holds_alternative<Layout>(s) || std::holds_alternative<Map>(s) ||
-           std::holds_alternative<Convert>(s);
+           std::holds_alternative<Config>(s) || std::holds_alternative<Convert>(s);
   }
 
   template <class Node>
@@ -229,6 +229,27 @@ class Printer {
       page_.line(indent + (first ? 0 : head.size()), (first ? head : "") + text,
                  last ? end_comment : p.comments.behind);
     }
+  }
+
+  // ---- settings ----
+
+  void print(size_t, const Config& config) {
+    const std::string head = cat("config ", config.left.text, " <-> ", config.right.text);
+    if (config.rules.empty() && config.comments.tail.empty() && config.comments.behind.empty())
+      return page_.line(0, head + " {}", config.comments.after);
+    page_.begin_block(head + " {", config.comments.behind);
+    for (const ConfigRule& rule : config.rules) print_item(kIndent, rule);
+    page_.comments(kIndent, config.comments.tail);
+    page_.line(0, "}", config.comments.after);
+  }
+
+  void print(size_t indent, const ConfigRule& rule) {
+    const std::string left = (rule.optional ? "optional " : "") + text_of(rule.left);
+    const std::string right = "<-> " + text_of(rule.right), when = text_of(rule.when);
+    if (fits(indent, Columns::kMapRules, {left, right, when}))
+      return page_.line(indent, Columns::kMapRules, {left, right, when}, rule.comments.behind);
+    page_.line(indent, left);
+    page_.line(indent + kIndent, right + (when.empty() ? "" : " " + when), rule.comments.behind);
   }
 
   // ---- convert ----

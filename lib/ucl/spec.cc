@@ -152,6 +152,9 @@ void Spec::declare(const File& file) {
       layouts_.try_emplace(layout->name.text, LayoutRef{&file, layout});
     } else if (const auto* map = std::get_if<Map>(&s); map && !map->left.empty()) {
       maps_.try_emplace(std::minmax(map->left.text, map->right.text), MapRef{&file, map, false});
+    } else if (const auto* config = std::get_if<Config>(&s); config && !config->left.empty()) {
+      configs_.try_emplace(std::minmax(config->left.text, config->right.text),
+                           ConfigRef{&file, config, false});
     } else if (const auto* given = std::get_if<Given>(&s)) {
       for (const GivenVar& v : given->vars) givens_.try_emplace(v.name.text, GivenRef{&file, &v});
     }
@@ -167,6 +170,12 @@ MapRef Spec::map(std::string_view left, std::string_view right) const {
   const auto found = maps_.find(std::minmax(std::string(left), std::string(right)));
   if (found == maps_.end()) return {};
   return {found->second.file, found->second.map, found->second.map->left.text != left};
+}
+
+ConfigRef Spec::config(std::string_view left, std::string_view right) const {
+  const auto found = configs_.find(std::minmax(std::string(left), std::string(right)));
+  if (found == configs_.end()) return {};
+  return {found->second.file, found->second.config, found->second.config->left.text != left};
 }
 
 GivenRef Spec::given(std::string_view name) const {

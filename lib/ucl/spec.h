@@ -42,6 +42,12 @@ struct MapRef {
   bool reversed = false;  // asked for as `b <-> a`
   explicit operator bool() const { return map != nullptr; }
 };
+struct ConfigRef {
+  const File* file = nullptr;
+  const Config* config = nullptr;
+  bool reversed = false;  // asked for as `b <-> a`
+  explicit operator bool() const { return config != nullptr; }
+};
 struct GivenRef {
   const File* file = nullptr;
   const GivenVar* var = nullptr;
@@ -59,6 +65,7 @@ class Spec {
   // The first declaration of a name, in any file.
   LayoutRef layout(std::string_view name) const;
   MapRef map(std::string_view left, std::string_view right) const;
+  ConfigRef config(std::string_view left, std::string_view right) const;
   GivenRef given(std::string_view name) const;
   bool is_naming(std::string_view name) const;  // of a layout or a side of a map
 
@@ -74,6 +81,7 @@ class Spec {
   std::vector<std::unique_ptr<const File>> files_;
   std::map<std::string, LayoutRef, std::less<>> layouts_;
   std::map<std::pair<std::string, std::string>, MapRef> maps_;  // by its two names, the smaller one first
+  std::map<std::pair<std::string, std::string>, ConfigRef> configs_;  // as maps_
   std::map<std::string, GivenRef, std::less<>> givens_;
   bool complete_ = true;
 };

@@ -21,14 +21,17 @@ struct Phrase {
 
 const std::vector<Phrase>& phrases() {
   static const std::vector<Phrase> all = {
-      {{T::UCL, T::IMPORT, T::GIVEN, T::WHERE, T::LAYOUT, T::MAP, T::CONVERT, T::END},
-       "a statement (`given`, `where`, `import`, `layout`, `map` or `convert`)",
+      {{T::UCL, T::IMPORT, T::GIVEN, T::WHERE, T::LAYOUT, T::MAP, T::CONFIG, T::CONVERT, T::END},
+       "a statement (`given`, `where`, `import`, `layout`, `map`, `config` or `convert`)",
        "the end of the statement"},
       {{T::STRING, T::OPTIONAL, T::INDEX, T::WHERE, T::USE, T::RIGHT_BRACE},
        "a rule, `index`, `where`, `use` or `}`",
        "the end of the rule"},
       {{T::STRING, T::OPTIONAL, T::DROP, T::NAME, T::WHERE, T::USE, T::RIGHT_BRACE},
        "a rule, `where`, `use` or `}`",
+       "the end of the rule"},
+      {{T::NAME, T::STRING, T::NOT, T::OPTIONAL, T::DROP, T::RIGHT_BRACE},
+       "a setting, `optional`, `drop` or `}`",
        "the end of the rule"},
       {{T::FROM, T::TO, T::DROP, T::DTYPE, T::STATES, T::RIGHT_BRACE},
        "`from`, `to`, `drop`, `dtype`, `states` or `}`",
@@ -38,6 +41,10 @@ const std::vector<Phrase>& phrases() {
       {{T::ON, T::DTYPE, T::STATES, T::WHEN}, "a modifier (`on`, `dtype`, `states`, `when`)"},
       {{T::LESS, T::LESS_EQUAL, T::GREATER, T::GREATER_EQUAL, T::EQUAL, T::NOT_EQUAL}, "a comparison"},
       {{T::PLUS, T::MINUS, T::STAR, T::SLASH}, "an operator"},
+      {{T::NAME, T::NUMBER, T::LEFT_PAREN, T::MIN, T::TRUE, T::FALSE, T::DECIMAL, T::STRING, T::MINUS,
+        T::LEFT_BRACKET},
+       "a value"},
+      {{T::NAME, T::STRING, T::NOT, T::DROP}, "a key or `drop`"},
       {{T::NAME, T::NUMBER, T::LEFT_PAREN, T::MIN, T::NOT}, "a condition"},
       {{T::NAME, T::NUMBER, T::LEFT_PAREN, T::MIN}, "a size"},
       {{T::NAME, T::NUMBER, T::LEFT_PAREN}, "a factor"},
@@ -51,7 +58,8 @@ bool is_word(std::string_view text) { return !text.empty() && text[0] >= 'a' && 
 
 // `a name`, `a number`, `a string`, `the end of the file`: kinds that have no text of their own.
 bool has_own_text(int kind) {
-  return kind != T::NAME && kind != T::NUMBER && kind != T::STRING && kind != T::END && kind != T::BAD;
+  return kind != T::NAME && kind != T::NUMBER && kind != T::DECIMAL && kind != T::STRING && kind != T::END &&
+         kind != T::BAD;
 }
 
 bool is_reserved(int kind) { return has_own_text(kind) && is_word(token_text(kind)); }
@@ -85,7 +93,7 @@ std::string expected_text(Kinds left) {
 
 std::string found_text(int kind, std::string_view text) {
   if (kind == T::NAME) return cat("the name `", escape(text, 60), "`");
-  if (kind == T::NUMBER) return cat("the number ", text);
+  if (kind == T::NUMBER || kind == T::DECIMAL) return cat("the number ", text);
   if (kind == T::STRING) return cat("the string `", escape(text, 60), "`");
   return shown(kind);
 }

@@ -1,5 +1,7 @@
 #include "lib/ucl/text_of.h"
 
+#include <charconv>
+
 #include "lib/base/text.h"
 
 namespace uckpt::ucl {
@@ -188,6 +190,39 @@ std::string text_of(const Key& key) {
 std::string text_of(const Setting& setting) {
   const auto* number = std::get_if<int64_t>(&setting.value);
   return cat(setting.name.text, " = ", number ? std::to_string(*number) : std::get<Name>(setting.value).text);
+}
+
+namespace {
+
+std::string constant_text(bool value) { return value ? "true" : "false"; }
+std::string constant_text(int64_t value) { return std::to_string(value); }
+std::string constant_text(const std::string& value) { return quoted(value); }
+std::string constant_text(const Expr& value) { return text_of(value); }
+
+// The shortest text that reads as this number, and as no whole one.
+std::string constant_text(double value) {
+  char text[40];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  const std::string out(text, end);
+  return out.find_first_of(".e") == std::string::npos ? out + ".0" : out;
+}
+
+std::string constant_text(const Constant::Texts& texts) {
+  std::string out;
+  for (const std::string& t : texts) out += cat(out.empty() ? "" : ", ", quoted(t));
+  return cat("[", out, "]");
+}
+
+}  // namespace
+
+std::string text_of(const Constant& constant) {
+  return std::visit([](const auto& value) { return constant_text(value); }, constant.value);
+}
+
+std::string text_of(const ConfigSide& side) {
+  if (side.drop) return "drop";
+  return joined(side.keys, " | ") +
+         (side.values.empty() ? "" : (side.equals ? " == " : " = ") + joined(side.values, " | "));
 }
 
 std::string quoted(std::string_view text) {

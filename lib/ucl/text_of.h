@@ -27,6 +27,8 @@ std::string text_of(const Part& part);
 std::string text_of(const MeshAxis& axis);
 std::string text_of(const Key& key);
 std::string text_of(const Setting& setting);
+std::string text_of(const Constant& constant);
+std::string text_of(const ConfigSide& side);
 
 // A string that is no pattern, in quotes and with its escapes.
 std::string quoted(std::string_view text);

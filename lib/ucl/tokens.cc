@@ -65,6 +65,13 @@ int Tokens::number(int kind, int bad_kind) {
   return bad(bad_kind, "ucl.number", "is more than a 64-bit number holds", "");
 }
 
+int Tokens::decimal(int kind, int bad_kind) {
+  double value = 0;
+  const std::string_view digits = source_.text(here_);
+  if (std::from_chars(digits.data(), digits.data() + digits.size(), value).ec == std::errc{}) return kind;
+  return bad(bad_kind, "ucl.number", "is more than a 64-bit number holds", "");
+}
+
 int Tokens::bad(int kind, std::string code, std::string_view what, std::string hint) {
   report(here_, std::move(code), cat("`", escape(source_.text(here_), 60), "` ", what), std::move(hint));
   return kind;

@@ -35,6 +35,7 @@ class Tokens {
   void newline() { line_is_empty_ = true; }
   void comment();
   int number(int kind, int bad);
+  int decimal(int kind, int bad);
   int bad(int kind, std::string code, std::string_view what, std::string hint);
   int bad_string(int kind, bool is_open);
 

@@ -216,6 +216,43 @@ struct Map {
   Comments comments;
 };
 
+// ---- settings
+// --------------------------------------------------------------------------------------------------
+
+// `true`, `-1`, `1e-05`, `"llama"`, `["LlamaForCausalLM"]`, or sizes of the program: `heads * head_dim`.
+struct Constant {
+  using Texts = std::vector<std::string>;
+  std::variant<bool, int64_t, double, std::string, Texts, Expr> value;  // an Expr names a given
+  Span span;
+};
+
+// One side of a rule: a setting by its keys (the first one is written, any is read) and what is said of its
+// value; or `drop` (no keys).
+struct ConfigSide {
+  bool drop = false;
+  bool equals = false;  // `== value`: the rule is of settings that have this value
+  std::vector<Key> keys;
+  std::vector<Constant> values;
+  Span span;
+};
+
+// `norm_epsilon <-> rms_norm_eps = 1e-05`, `drop <-> model_type = "llama" | "mistral"`,
+// `qk_layernorm == true <-> model_type == "qwen3"`.
+struct ConfigRule {
+  bool optional = false;
+  ConfigSide left, right;
+  std::vector<Condition> when;
+  Span span;
+  Comments comments;
+};
+
+struct Config {
+  Name left, right;  // empty where the parser lost them
+  std::vector<ConfigRule> rules;
+  Span span;
+  Comments comments;
+};
+
 // ---- convert
 // -----------------------------------------------------------------------------------------------
 
@@ -285,7 +322,7 @@ struct Import {
   Comments comments;
 };
 
-using Statement = std::variant<Version, Import, Given, Where, Layout, Map, Convert>;
+using Statement = std::variant<Version, Import, Given, Where, Layout, Map, Config, Convert>;
 
 struct Program {
   std::vector<Statement> statements;

@@ -65,6 +65,7 @@ def numbers(name):
 def without_cuda():
     """Megatron wants CUDA's device and tensors: on the CPU their names are all that it gets."""
     torch.cuda.current_device = lambda: torch.device("cpu")
+    torch.cuda.synchronize = lambda *_: None
     torch.Tensor.cuda = lambda self, *_, **__: self
     plain = torch.Tensor.type
     torch.Tensor.type = lambda self, *args, **named: plain(self, *args, **named) if args or named else plain(
@@ -108,18 +109,26 @@ def _models(job):
     return config, out
 
 
-def _load(job, folder):
-    """Loads this rank's files as Megatron-LM does; tells {chunk/name: {"model", and flat "param", "exp_avg", "exp_avg_sq"}}."""
-    from megatron.core import parallel_state
+def _built(job):
+    """The chunks of this rank's model, each ready for training, and their optimizer."""
     from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
     from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
     config, models = _models(job)
-    ddp = DistributedDataParallelConfig(use_distributed_optimizer=True, grad_reduce_in_fp32=True,
-                                        overlap_grad_reduce=False)
+    bucket = {"bucket_size": job["bucket"]} if job.get("bucket") else {}
+    distributed = job.get("distributed", True)
+    ddp = DistributedDataParallelConfig(use_distributed_optimizer=distributed, grad_reduce_in_fp32=True,
+                                        overlap_grad_reduce=bool(bucket), **bucket)
     chunks = [DistributedDataParallel(config, ddp, m, disable_bucketing=v > 0) for v, m in enumerate(models)]
     optimizer = get_megatron_optimizer(
         OptimizerConfig(optimizer="adam", lr=1e-4, min_lr=1e-5, bf16=True, params_dtype=torch.bfloat16,
-                        use_distributed_optimizer=True), chunks)
+                        use_distributed_optimizer=distributed), chunks)
+    return chunks, optimizer
+
+
+def _load(job, folder):
+    """Loads this rank's files as Megatron-LM does; tells {chunk/name: {"model", and flat "param", "exp_avg", "exp_avg_sq"}}."""
+    from megatron.core import parallel_state
+    chunks, optimizer = _built(job)
     rank = "mp_rank_%02d" % parallel_state.get_tensor_model_parallel_rank()
     if job["pp"] > 1:
         rank += "_%03d" % parallel_state.get_pipeline_model_parallel_rank()
@@ -135,6 +144,91 @@ def _load(job, folder):
         for kept in part.optimizer.state.values():   # torch's own Adam keeps a step there, which this loader does not know
             steps.add(float(kept.pop("step")))
     optimizer.load_parameter_state(os.path.join(files, "distrib_optim.pt"))
+    _tell(chunks, optimizer, steps, folder)
+
+
+def _sharded(job, chunks, optimizer, metadata, is_loading):
+    from megatron.core import parallel_state
+    from megatron.core.dist_checkpointing.mapping import ShardedObject
+    out = {}
+    for v, chunk in enumerate(chunks):
+        out["model" if len(chunks) == 1 else f"model{v}"] = chunk.module.sharded_state_dict(metadata=metadata)
+    out["optimizer"] = optimizer.sharded_state_dict(dict(out), is_loading=is_loading, metadata=metadata)
+    place = (parallel_state.get_pipeline_model_parallel_rank(), parallel_state.get_tensor_model_parallel_rank())
+    rng = None if is_loading else [{"torch_rng_state": torch.get_rng_state()}]
+    if job.get("rng", True):
+        out["rng_state"] = ShardedObject("rng_state", rng, (job["pp"], job["tp"]), place,
+                                         replica_id=parallel_state.get_data_parallel_rank(with_context_parallel=True))
+    return out
+
+
+def _started(optimizer):
+    """torch's own Adam has no states before its first step, and Megatron then cannot say what it wants to load."""
+    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+        for group in part.optimizer.param_groups:
+            for p in group["params"]:
+                part.optimizer.state[p] = {"step": torch.tensor(0.), "exp_avg": torch.zeros_like(p.data),
+                                           "exp_avg_sq": torch.zeros_like(p.data)}
+
+
+def _with_groups(metadata):
+    from megatron.core import parallel_state
+    return dict(metadata, dp_cp_group=parallel_state.get_data_parallel_group(with_context_parallel=True))
+
+
+def _load_core(job, folder):
+    """The same of Megatron-core's distributed checkpoints; `save` in the job then writes what was loaded anew."""
+    from megatron.core import dist_checkpointing
+    chunks, optimizer = _built(job)
+    _started(optimizer)
+    path = os.path.join(job["folder"], job["iteration"])
+    common = dist_checkpointing.load_common_state_dict(path)
+    metadata = _with_groups(common["content_metadata"])
+    loaded = dist_checkpointing.load(_sharded(job, chunks, optimizer, metadata, True), path)
+    for v, chunk in enumerate(chunks):
+        chunk.module.load_state_dict(loaded["model" if len(chunks) == 1 else f"model{v}"], strict=True)
+    if not job.get("distributed", True):
+        optimizer.load_state_dict(loaded["optimizer"])
+        return _save_core(job, common, chunks, optimizer)
+    parts, steps = getattr(optimizer, "chained_optimizers", [optimizer]), set()
+    for i, part in enumerate(parts):
+        state = loaded["optimizer"] if len(parts) == 1 else loaded["optimizer"][i]
+        tensors, kind = state.pop("param_state"), state["param_state_sharding_type"]
+        part.load_state_dict(state)
+        # torch's own Adam keeps a step beside the moments, which these loaders do not know.
+        kept = [(s, s.pop("step")) for s in part.optimizer.state.values()]
+        getattr(part, "load_parameter_state_from_" + kind)(tensors)
+        for s, step in kept:
+            steps.add(float(step))
+            s["step"] = step
+    _tell(chunks, optimizer, steps, folder)
+    if job.get("save"):
+        _save_core(job, common, chunks, optimizer)
+
+
+def _save_core(job, common, chunks, optimizer):
+    from megatron.core import dist_checkpointing, parallel_state
+    from megatron.core.dist_checkpointing.serialization import get_default_save_sharded_strategy
+    from megatron.core.dist_checkpointing.strategies.fully_parallel import FullyParallelSaveStrategyWrapper
+    asked = job["save"]
+    content = {"singleton_local_shards": asked.get("singleton", False), "chained_optim_avoid_prefix": True}
+    if job.get("distributed", True):
+        content["distrib_optim_sharding_type"] = asked["sharding"]
+    state = _sharded(job, chunks, optimizer, _with_groups(content), False)
+    for name in ("args", "iteration", "checkpoint_version"):
+        state[name] = common[name]
+    strategy = get_default_save_sharded_strategy("torch_dist")
+    if asked.get("parallel"):
+        strategy = FullyParallelSaveStrategyWrapper(
+            strategy, parallel_state.get_data_parallel_group(with_context_parallel=True))
+    if torch.distributed.get_rank() == 0:
+        os.makedirs(asked["folder"])
+    torch.distributed.barrier()
+    dist_checkpointing.save(state, asked["folder"], strategy, content_metadata=content)
+
+
+def _tell(chunks, optimizer, steps, folder):
+    from megatron.core import parallel_state
     found = {}
     for v, chunk in enumerate(chunks):
         for name, parameter in chunk.module.named_parameters():
@@ -164,7 +258,7 @@ def _rank_main(rank, job, port, folder):
         tensor_model_parallel_size=job["tp"], pipeline_model_parallel_size=job["pp"],
         virtual_pipeline_model_parallel_size=job.get("vp", 1) if job.get("vp", 1) > 1 else None,
         expert_model_parallel_size=job.get("ep", 1), expert_tensor_parallel_size=job.get("etp", job["tp"]))
-    _load(job, folder)
+    (_load_core if job.get("core") else _load)(job, folder)
     torch.distributed.destroy_process_group()
 
 
@@ -176,4 +270,6 @@ def load(job):
     mp.get_context("forkserver").set_forkserver_preload(["megatron.core.models.gpt", "megatron.core.optimizer"])
     with tempfile.TemporaryDirectory(prefix="megatron-") as folder:
         mp.start_processes(_rank_main, (job, port, folder), nprocs=job["world"], start_method="forkserver")
+        if not job.get("distributed", True):
+            return []
         return [torch.load(os.path.join(folder, f"{r}.pt"), weights_only=False) for r in range(job["world"])]

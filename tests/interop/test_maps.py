@@ -19,7 +19,7 @@ def made(shapes):
     return {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
 
 
-def llama(te=False, groups=HEADS, tie=False, bias=False):
+def llama(te=False, groups=HEADS, tie=False, bias=False, norms=False):
     norm, second = ("self_attention.linear_qkv.layer_norm_weight", "mlp.linear_fc1.layer_norm_weight") if te else (
         "input_layernorm.weight", "pre_mlp_layernorm.weight")
     shapes = {"embedding.word_embeddings.weight": (VOCAB, HIDDEN), "decoder.final_layernorm.weight": (HIDDEN,)}
@@ -34,6 +34,8 @@ def llama(te=False, groups=HEADS, tie=False, bias=False):
                    layer + "mlp.linear_fc1.weight": (2 * FFN, HIDDEN), layer + "mlp.linear_fc2.weight": (HIDDEN, FFN)}
         if bias:
             shapes[layer + "self_attention.linear_qkv.bias"] = (rows,)
+        if norms:
+            shapes |= {layer + f"self_attention.{x}_layernorm.weight": (HEAD_DIM,) for x in "qk"}
     return shapes
 
 
@@ -95,9 +97,13 @@ CASES = {
     "llama-mha": ("megatron/llama", "megatron_llama", "hf_llama", llama(), SIZES),
     "llama-gqa": ("megatron/llama", "megatron_llama", "hf_llama", llama(groups=2), SIZES | {"groups": 2}),
     "llama-mqa-bias": ("megatron/llama", "megatron_llama", "hf_llama", llama(groups=1, bias=True), SIZES | {"groups": 1}),
+    "llama-norms": ("megatron/llama", "megatron_llama", "hf_llama", llama(groups=2, norms=True), SIZES | {"groups": 2}),
     "llama-tied": ("megatron/llama", "megatron_llama", "hf_llama", llama(tie=True), SIZES | {"tie": 1}),
     "llama_te": ("megatron/llama_te", "megatron_llama_te", "hf_llama", llama(te=True, groups=2), SIZES | {"groups": 2}),
     "llama_te-tied": ("megatron/llama_te", "megatron_llama_te", "hf_llama", llama(te=True, tie=True), SIZES | {"tie": 1}),
+    "llama_te-bias-norms": ("megatron/llama_te", "megatron_llama_te", "hf_llama",
+                            llama(te=True, groups=2, bias=True, norms=True), SIZES | {"groups": 2}),
+    "gpt_te": ("megatron/gpt_te", "megatron_gpt_te", "megatron_gpt", llama(te=True, groups=2, bias=True), SIZES | {"groups": 2}),
     "mixtral": ("megatron/mixtral", "megatron_mixtral", "hf_mixtral", mixtral(), SIZES | {"groups": 2}),
     "mixtral-tied": ("megatron/mixtral", "megatron_mixtral", "hf_mixtral", mixtral(tie=True), SIZES | {"groups": 2, "tie": 1}),
     "mixtral_te": ("megatron/mixtral_te", "megatron_mixtral_te", "hf_mixtral", mixtral(te=True), SIZES | {"groups": 2}),

@@ -5,6 +5,7 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
+#include "lib/formats/settings_json.h"
 
 namespace uckpt::hdf5 {
 namespace {
@@ -76,7 +77,9 @@ void add_attributes(const Catalog& catalog, int64_t parameters, std::string_view
 
 std::string state_group(std::string_view state) {
   std::string group = escape_name(state);
-  if (group != place::kObjects && group != place::kLayout && group != place::kDigest) return group;
+  if (group != place::kObjects && group != place::kLayout && group != place::kSettings &&
+      group != place::kDigest)
+    return group;
   return cat("%", hex(static_cast<uint8_t>(group[0]), 2), group.substr(1));
 }
 
@@ -86,6 +89,11 @@ Consolidated consolidated_skeleton(const Catalog& catalog, std::span<const uint3
   add_tensors(catalog, tensors, file);
   add_objects(catalog, file);
   file.skeleton.texts.push_back({"", std::string(place::kLayout), std::string(layout_text)});
+  const bool old = catalog.settings_are == SettingsAre::kOfOldNames;
+  const ModelSettings settings = old ? ModelSettings{} : catalog.settings;
+  if (!settings.empty() || !catalog.arguments.empty())
+    file.skeleton.texts.push_back(
+        {"", std::string(place::kSettings), settings_and_arguments(settings, catalog.arguments)});
   add_attributes(catalog, parameter_count(catalog, tensors), created_by, file.skeleton);
   return file;
 }

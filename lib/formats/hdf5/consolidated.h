@@ -5,6 +5,7 @@
 //   /objects/<origin>/pickle   the original pickle bytes of one input file's non-tensor state
 //   /objects/<origin>/json     the same to read
 //   /layout                    text that describes the layout the tensors came from
+//   /settings                  JSON: what the model says of itself, where it says something
 //   /digest                    rows {path, crc64}, one for every dataset of the above but the texts
 #pragma once
 
@@ -40,7 +41,7 @@ inline constexpr char kModuleDtype[] = "module_dtype";  // of the module's copy 
 // Groups and datasets beside the states.
 namespace place {
 inline constexpr std::string_view kObjects = "objects", kPickle = "pickle", kJson = "json",
-                                  kLayout = "layout", kDigest = "digest";
+                                  kLayout = "layout", kSettings = "settings", kDigest = "digest";
 }  // namespace place
 
 struct Consolidated {

@@ -11,6 +11,7 @@
 #include "lib/formats/hdf5/consolidated.h"
 #include "lib/formats/hdf5/decoded_file.h"
 #include "lib/formats/hdf5/element_type.h"
+#include "lib/formats/settings_json.h"
 
 namespace uckpt::hdf5 {
 namespace {
@@ -23,7 +24,7 @@ Error damaged(std::string message, const Entry& entry) {
 
 // Where an entry goes in a consolidated file.
 struct Role {
-  enum class Kind { kTensor, kObjectPickle, kObjectJson, kLayout, kIgnored };
+  enum class Kind { kTensor, kObjectPickle, kObjectJson, kLayout, kSettings, kIgnored };
   Kind kind = Kind::kIgnored;
   std::string state, name;  // of a tensor; `name` is the origin of an object
 };
@@ -33,6 +34,7 @@ Role role_of(const std::string& path, bool is_consolidated) {
   const size_t slash = path.find('/');
   if (slash == std::string::npos) {
     if (path == place::kLayout) return {Role::Kind::kLayout, {}, {}};
+    if (path == place::kSettings) return {Role::Kind::kSettings, {}, {}};
     if (path == place::kDigest) return {};
     return {Role::Kind::kTensor, std::string(state::kOther), unescape_name(path)};
   }
@@ -89,6 +91,7 @@ class Builder {
   void add_objects();
   Place place_of_text(const Entry& entry);
   void take_rules(std::string text);
+  void take_settings(const std::string& text);
   std::string read_text(const Place& place) const;
   void report();
 
@@ -101,7 +104,7 @@ class Builder {
   std::unordered_map<uint32_t, uint32_t> tensor_of_;  // entry -> tensor
   std::unordered_set<std::string> paths_;
   std::map<std::string, std::array<const Entry*, 2>> objects_;  // origin -> pickle, json
-  const Entry* layout_ = nullptr;
+  const Entry *layout_ = nullptr, *settings_ = nullptr;
   std::vector<const Entry*> links_;
 };
 
@@ -202,6 +205,9 @@ void Builder::add(uint32_t index) {
     case Role::Kind::kLayout:
       if (entry.kind == Entry::Kind::kText) layout_ = &entry;
       return;
+    case Role::Kind::kSettings:
+      if (entry.kind == Entry::Kind::kText) settings_ = &entry;
+      return;
     case Role::Kind::kIgnored:
       return;
   }
@@ -296,8 +302,18 @@ void Builder::add_objects() {
     catalog_.objects.push_back(std::move(object));
   }
   const std::optional<Place> layout = layout_ ? std::optional(place_of_text(*layout_)) : std::nullopt;
+  const std::optional<Place> settings = settings_ ? std::optional(place_of_text(*settings_)) : std::nullopt;
   for (const auto& [index, place] : texts) catalog_.objects[index].json = read_text(place);
   if (layout) take_rules(read_text(*layout));
+  if (settings) take_settings(read_text(*settings));
+}
+
+void Builder::take_settings(const std::string& text) {
+  try {
+    settings_and_arguments_from(text, catalog_.settings, catalog_.arguments);
+  } catch (const Error& e) {
+    catalog_.warnings.push_back(cat("its settings are not read: ", e.message()));
+  }
 }
 
 // A program without a layout, its own or imported, says nothing: every tensor was whole.

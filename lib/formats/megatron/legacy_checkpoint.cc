@@ -263,13 +263,25 @@ void check_chunks(const ModelFile& reference, const Parallelism& p, LegacyCheckp
           .in_file(reference.source.bytes()->name()));
 }
 
-void add_old_layout(const Listing& listing, LegacyCheckpoint& out) {
-  const bool shares_beside = listing.model_file == kOldModelFile;
-  if (!shares_beside && listing.old_shares.empty()) return;
-  out.warnings.push_back(
-      "the optimizer's states lie in optim.pt files, one for each data parallel rank, as before 2023: they "
-      "are "
-      "not read, only the model's weights are");
+// What is in the folders and not read.
+void warn_unread(const Listing& listing, LegacyCheckpoint& out) {
+  if (listing.model_file == kOldModelFile || !listing.old_shares.empty()) {
+    out.warnings.push_back(
+        "the optimizer's states lie in optim.pt files, one for each data parallel rank, as before 2023: they "
+        "are "
+        "not read, only the model's weights are");
+  }
+  const std::string& name = out.first().name;
+  if (out.folder.files.has_file(cat(name, "/layer_wise_optimizer_0.pt"))) {
+    out.warnings.push_back(
+        "the optimizer's states lie in layer_wise_optimizer_*.pt files, which are not read: only the model's "
+        "weights are");
+  }
+  const auto iteration = out.first().model->iteration;
+  if (iteration && out.folder.iteration && *iteration != *out.folder.iteration) {
+    out.warnings.push_back(cat("the files are of iteration ", *iteration, ", the folder's name is ",
+                               escape(out.folder.name, 60)));
+  }
 }
 
 }  // namespace
@@ -304,7 +316,7 @@ LegacyCheckpoint load_legacy(Folder folder, const OpenOptions& options) {
   if (!any && !out.problems.empty()) throw out.problems.front();
   check_consistency(out, *out.first().model);
   check_version(out, *out.first().model);
-  add_old_layout(listing, out);
+  warn_unread(listing, out);
   return out;
 }
 

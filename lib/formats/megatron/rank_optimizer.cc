@@ -124,7 +124,7 @@ FlatBuffer read_buffer(const torch::TorchFile& file, Source& source, const Value
       auto& places = out.states.emplace_back(std::string(*name.text()), std::vector<Place>()).second;
       for (size_t b = 0; b < array.size(); ++b)
         places.push_back(flat_array(file, source, array.at(b), *name.text()));
-    } else if (file.tensor(array)) {
+    } else if (!array.integer()) {
       out.is_coalesced = true;
       out.states.push_back({std::string(*name.text()), {flat_array(file, source, array, *name.text())}});
     }

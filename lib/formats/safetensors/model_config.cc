@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lib/base/text.h"
+#include "lib/formats/settings_json.h"
 #include "lib/formats/strict_json.h"
 
 namespace uckpt::safetensors {
@@ -66,7 +67,11 @@ void add_file(const ModelFolder& folder, const std::string& name, Catalog& catal
     const std::string text(bytes.begin(), bytes.end());
     AcceptAll accept;
     parse_strict_json(text, kMaxConfigDepth, accept);
-    if (name == "config.json") add_facts(text, catalog);
+    if (name == kConfigName) {
+      add_facts(text, catalog);
+      catalog.settings = settings_from_json(text);
+      add_arguments(catalog.settings, catalog.arguments);
+    }
     object.json = text;  // the view is the file itself: no bytes need be kept beside it
   } catch (const Error& e) {
     catalog.warnings.push_back(cat(name, " is kept as bytes only: ", e.message()));
@@ -79,8 +84,8 @@ void add_file(const ModelFolder& folder, const std::string& name, Catalog& catal
 }  // namespace
 
 void add_model_config(const ModelFolder& folder, Catalog& catalog) {
-  add_file(folder, "config.json", catalog);
-  add_file(folder, "generation_config.json", catalog);
+  add_file(folder, std::string(kConfigName), catalog);
+  add_file(folder, std::string(kGenerationConfigName), catalog);
 }
 
 }  // namespace uckpt::safetensors

@@ -6,8 +6,11 @@
 
 namespace uckpt::safetensors {
 
+inline constexpr std::string_view kConfigName = "config.json",
+                                  kGenerationConfigName = "generation_config.json";
+
 // Adds `config.json` and `generation_config.json`, where they are there, as objects, and what the model says
-// of itself as facts. One that is no valid JSON is kept as bytes, with a warning.
+// of itself as facts, settings and arguments. One that is no valid JSON is kept as bytes, with a warning.
 void add_model_config(const ModelFolder& folder, Catalog& catalog);
 
 }  // namespace uckpt::safetensors

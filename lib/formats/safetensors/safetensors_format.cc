@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <unordered_map>
 
 #include "lib/base/text.h"
@@ -56,22 +57,27 @@ class Reader {
  private:
   void add_tensor(FileId file, const Header& header, Entry&& entry);
   void add_metadata(const Header& header, const std::string& origin);
+  void sort_by_name();
 
   const OpenOptions& options_;
   Catalog catalog_;
   int64_t file_count_ = 0;
-  std::unordered_map<std::string, std::string> origins_;  // tensor name -> file name
+  std::vector<std::string> origins_;                   // names of the files
+  std::unordered_map<std::string, size_t> origin_of_;  // of each tensor, by name: index of its file
 };
 
 void Reader::add_file(std::shared_ptr<ByteSource> file, const std::string& origin) {
   Header header = read_header(*file);
   const FileId id = catalog_.add_file(std::move(file));
   ++file_count_;
+  origins_.push_back(origin);
+  origin_of_.reserve(origin_of_.size() + header.entries.size());
+  catalog_.tensors.reserve(catalog_.tensors.size() + header.entries.size());
   for (Entry& entry : header.entries) {
-    const auto [at, fresh] = origins_.emplace(entry.name, origin);
+    const auto [at, fresh] = origin_of_.emplace(entry.name, origins_.size() - 1);
     if (!fresh) {
       throw refused("safetensors.duplicate",
-                    cat("the tensor is in two files: ", escape(at->second), " and ", origin))
+                    cat("the tensor is in two files: ", escape(origins_[at->second]), " and ", origin))
           .in_file(catalog_.files[id]->name())
           .in_tensor(entry.name);
     }
@@ -111,11 +117,12 @@ void Reader::add_metadata(const Header& header, const std::string& origin) {
 
 void Reader::check_index(const Index& index) {
   for (const auto& [name, shard] : index.shard_of) {
-    const auto at = origins_.find(name);
-    if (at != origins_.end() && at->second == shard) continue;
+    const auto at = origin_of_.find(name);
+    const bool is_there = at != origin_of_.end();
+    if (is_there && origins_[at->second] == shard) continue;
     throw refused("safetensors.missing_tensor",
                   cat("the index promises this tensor in ", escape(shard), ": expected it there, found it ",
-                      at == origins_.end() ? std::string("nowhere") : cat("in ", escape(at->second))))
+                      is_there ? cat("in ", escape(origins_[at->second])) : std::string("nowhere")))
         .in_tensor(name);
   }
   std::vector<std::string> extra;
@@ -128,11 +135,23 @@ void Reader::check_index(const Index& index) {
   }
 }
 
+// Tensors are large: their numbers are sorted, and each moves once.
+void Reader::sort_by_name() {
+  std::vector<Tensor>& tensors = catalog_.tensors;
+  std::vector<size_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(
+      order, [&](size_t a, size_t b) { return natural_less(tensors[a].name, tensors[b].name); });
+  std::vector<Tensor> sorted;
+  sorted.reserve(tensors.size());
+  for (const size_t i : order) sorted.push_back(std::move(tensors[i]));
+  tensors = std::move(sorted);
+}
+
 Catalog Reader::finish(std::string path) {
-  std::ranges::stable_sort(catalog_.tensors,
-                           [](const Tensor& a, const Tensor& b) { return natural_less(a.name, b.name); });
+  sort_by_name();
   const bool is_model =
-      std::ranges::any_of(catalog_.objects, [](const Object& o) { return o.origin == "config.json"; });
+      std::ranges::any_of(catalog_.objects, [](const Object& o) { return o.origin == kConfigName; });
   catalog_.description = is_model           ? "Hugging Face model"
                          : file_count_ == 1 ? "safetensors file"
                                             : "safetensors folder";

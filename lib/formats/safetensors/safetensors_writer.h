@@ -6,6 +6,9 @@
 
 namespace uckpt::safetensors {
 
+// A folder gets the `config.json` and `generation_config.json` that the input has, or, where maps renamed the
+// tensors and know the settings of the new names, a `config.json` made of those.
+//
 // Tied names are written once, under the first one; the others stand in the header's metadata as
 // `alias: name`, where safetensors' `load_model` looks for them. Refuses (`safetensors.dtype`) types that the
 // format has no name for, and headers above its limit of 100 MB (`safetensors.header`).

@@ -68,6 +68,22 @@ TEST_CASE("hdf5 consolidated: datasets, objects and attributes of a catalog") {
         back.facts.end());
 }
 
+TEST_CASE("hdf5 consolidated: settings and arguments come back, but not those of other names") {
+  Catalog catalog = small_catalog();
+  catalog.settings = {{"num_layers", int64_t{4}}, {"eps", 1e-05}, {"swiglu", true}};
+  catalog.arguments = {{"num_layers", 4}, {"num_experts", 8}};
+  const std::vector<uint32_t> chosen = {0};
+  const TempFolder folder;
+  hdf5::create_skeleton(folder.file("c.h5"), hdf5::consolidated_skeleton(catalog, chosen, "", "").skeleton);
+  const Catalog back = open_hdf5(folder.file("c.h5"));
+  CHECK(back.settings == catalog.settings);
+  CHECK(back.arguments == catalog.arguments);
+  catalog.settings_are = SettingsAre::kOfOldNames;
+  hdf5::create_skeleton(folder.file("o.h5"), hdf5::consolidated_skeleton(catalog, chosen, "", "").skeleton);
+  CHECK(open_hdf5(folder.file("o.h5")).settings.empty());
+  CHECK(open_hdf5(folder.file("o.h5")).arguments == catalog.arguments);
+}
+
 TEST_CASE("hdf5 consolidated: an alias without its source is refused") {
   const Catalog catalog = small_catalog();
   const std::vector<uint32_t> only_alias = {4}, alias_first = {4, 0};
@@ -79,12 +95,12 @@ TEST_CASE("hdf5 consolidated: states from strangers cannot take the place of our
   Catalog catalog = small_catalog();
   catalog.objects.clear();
   catalog.tensors = {tensor("layout", "w", {1}), tensor("objects", "x", {1}), tensor("digest", "w", {1}),
-                     tensor("a/b", "w", {1}), tensor("", "w", {1})};
-  const std::vector<uint32_t> all = {0, 1, 2, 3, 4};
+                     tensor("a/b", "w", {1}),    tensor("", "w", {1}),        tensor("settings", "w", {1})};
+  const std::vector<uint32_t> all = {0, 1, 2, 3, 4, 5};
   const TempFolder folder;
   hdf5::create_skeleton(folder.file("s.h5"), hdf5::consolidated_skeleton(catalog, all, "", "").skeleton);
   const Catalog back = open_hdf5(folder.file("s.h5"));
-  REQUIRE(back.tensors.size() == 5);
+  REQUIRE(back.tensors.size() == 6);
   for (const Tensor& stored : catalog.tensors) CHECK(find(back, stored.path()) != nullptr);
 }
 

@@ -67,6 +67,14 @@ bool leads_to(const Spec& spec, const std::string& from, const std::string& to) 
   return std::ranges::find(reached, to) != reached.end();
 }
 
+// Is there a `config` between the naming, or one that a map without shapes makes of it, and another?
+bool says_settings(const Spec& spec, const std::string& naming) {
+  return std::ranges::any_of(spec.namings(), [&](const std::string& other) {
+    return spec.config(other, naming) ||
+           (spec.map(other, naming) && other.starts_with("hf_") && says_settings(spec, other));
+  });
+}
+
 }  // namespace
 
 TEST_CASE("every shipped spec is right, canonical, and the file of its name") {
@@ -100,6 +108,7 @@ TEST_CASE("every shipped layout has a way to the names of Hugging Face") {
     const Spec spec = open_spec(row.spec, diagnostics);
     CHECK(spec.layout(row.layout));
     CHECK(leads_to(spec, row.layout, row.naming));
+    if (std::string_view(row.spec).starts_with("megatron/")) CHECK(says_settings(spec, row.naming));
   }
 }
 

@@ -108,8 +108,8 @@ class ArgsWriter {
     number("world_size", m.world());
     number("data_parallel_size", m.dp);
     if (target_.padded_vocab) number("padded_vocab_size", *target_.padded_vocab);
-    text("ckpt_format", "torch");
-    flag("use_dist_ckpt", false, false);
+    text("ckpt_format", target_.format);
+    flag("use_dist_ckpt", target_.format != "torch", false);
     if (target_.has_optimizer) flag("use_distributed_optimizer", target_.is_distributed, true);
     if (target_.iteration) number("iteration", *target_.iteration);
   }
@@ -160,7 +160,7 @@ class ArgsWriter {
     flag("bf16", params == DType::kBF16, true);
     flag("fp16", params == DType::kF16, true);
     for (const auto& [name, setting] : target_.catalog.settings) {
-      if (set_.contains(name)) continue;
+      if (set_.contains(name) || std::holds_alternative<std::vector<std::string>>(setting)) continue;
       written_.insert(name);
       out_.text(name);
       std::visit(

@@ -5,8 +5,6 @@
 
 #include "lib/base/text.h"
 #include "lib/formats/megatron/write/target.h"
-#include "lib/formats/torch/name_walk.h"
-#include "lib/formats/torch/tensor_path.h"
 
 namespace uckpt::megatron {
 

@@ -48,6 +48,8 @@ class OptimizerWriter {
     out_.end_list();
   }
 
+  void groups_alone(bool of_experts) { param_groups(groups_of(of_experts), {}); }
+
  private:
   void optimizer(bool of_experts) {
     const std::vector<Group> groups = groups_of(of_experts);
@@ -277,6 +279,11 @@ OptimizerNumbers optimizer_numbers(const Catalog& catalog) {
 
 void write_optimizer(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier, size_t file) {
   OptimizerWriter(out, target, copier, file).write();
+}
+
+void write_param_groups(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier,
+                        bool of_experts) {
+  OptimizerWriter(out, target, copier, 0).groups_alone(of_experts);
 }
 
 void write_scheduler(OutputFile& out, const TargetCheckpoint& target) {

@@ -62,8 +62,8 @@ double value_of(DType dtype, const Bytes& bytes) {
 }  // namespace
 
 RankParts::RankParts(const Catalog& catalog, const WriteRequest& request, const SourceState& source,
-                     int64_t ep, TargetLayout& layout)
-    : catalog_(catalog), layout_(layout) {
+                     int64_t ep, TargetLayout& layout, bool needs_order)
+    : catalog_(catalog), layout_(layout), has_order_(!needs_order) {
   make_shards(request);
   held_.resize(shards_->size());
   for (size_t rank = 0; rank < held_.size(); ++rank) {
@@ -84,7 +84,7 @@ void RankParts::make_shards(const WriteRequest& request) {
     const Tensor& t = catalog_.tensors[index];
     if (t.state == state::kOther) loose_.emplace(t.name, t.alias.value_or(index));
   }
-  has_order_ = request.shards != nullptr || catalog_.kind == "torch";
+  has_order_ |= request.shards != nullptr || catalog_.kind == "torch";
   cut_ = request.shards ? request.shards : one_rank(catalog_, request);
   shards_ = &cut_->ranks;
 }

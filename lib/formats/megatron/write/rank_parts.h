@@ -36,9 +36,10 @@ struct Held {
 class RankParts {
  public:
   // Throws refused `megatron.no_layout` where nothing says what the ranks hold, `megatron.no_weight` for
-  // states without a weight, `megatron.order` where nothing tells the order of registration.
+  // states without a weight, `megatron.order` where nothing tells the order of registration and it
+  // `needs_order`.
   RankParts(const Catalog& catalog, const WriteRequest& request, const SourceState& source, int64_t ep,
-            TargetLayout& layout);
+            TargetLayout& layout, bool needs_order = true);
 
   const Catalog& catalog() const { return catalog_; }
   TargetLayout& layout() { return layout_; }

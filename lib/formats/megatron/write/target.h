@@ -32,6 +32,7 @@ struct TargetCheckpoint {
   bool has_experts = false;    // of an optimizer of their own
   std::optional<double> step;
   OptimizerNumbers numbers;
+  std::string format = "torch";  // as args call it
 
   // Facts of all ranks.
   std::vector<std::vector<int64_t>> layers;  // of each stage, of each of its chunks
@@ -63,6 +64,9 @@ OptimizerNumbers optimizer_numbers(const Catalog& catalog);
 // Values of model_optim_rng.pt.
 void write_args(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier);
 void write_optimizer(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier, size_t file);
+// The entry `param_groups` of one optimizer, without its parameters.
+void write_param_groups(OutputFile& out, const TargetCheckpoint& target, StateCopier& copier,
+                        bool of_experts);
 // The learning rate's schedule where the source has none: a loader wants one beside an optimizer.
 void write_scheduler(OutputFile& out, const TargetCheckpoint& target);
 

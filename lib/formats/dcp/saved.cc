@@ -1,0 +1,245 @@
+#include "lib/formats/dcp/saved.h"
+
+#include <algorithm>
+
+#include "lib/base/text.h"
+#include "lib/formats/dcp/merge.h"
+#include "lib/formats/dcp/metadata.h"
+#include "lib/formats/dcp/placement.h"
+#include "lib/formats/dcp/tiling.h"
+#include "lib/formats/torch/guards.h"
+#include "lib/formats/torch/name_walk.h"
+
+namespace uckpt::dcp {
+
+namespace {
+
+using pickle::Value;
+
+constexpr std::string_view kMetadata = ".metadata";
+
+bool has(const std::vector<std::string>& entries, std::string_view name) {
+  return std::ranges::find(entries, name) != entries.end();
+}
+
+}  // namespace
+
+std::vector<std::string> metadata_files(const std::vector<std::string>& entries) {
+  if (has(entries, kMetadata)) return {std::string(kMetadata)};
+  std::vector<std::string> out;
+  while (has(entries, cat("__", out.size(), kMetadata))) out.push_back(cat("__", out.size(), kMetadata));
+  return out;
+}
+
+void check_all_tiled(const Stored& stored, const std::string& path) {
+  for (const StoredTensor& tensor : stored.tensors) {
+    try {
+      check_tiling(tensor.shape, tensor.chunks);
+    } catch (Error& e) {
+      throw e.in_file(path).in_tensor(tensor.key);
+    }
+  }
+}
+
+Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entries,
+                 const OpenOptions& options) {
+  Saved out;
+  Merger merger;
+  const std::vector<std::string> names = metadata_files(entries);
+  if (names.empty())
+    throw refused("dcp.unfinished", "the folder has no `.metadata`: the save was never finished")
+        .in_file(folder.path());
+  for (size_t rank = 0; rank < names.size(); ++rank) {
+    const std::shared_ptr<InputFile> file = folder.open(names[rank]);
+    Metadata metadata = read_metadata(*file, options.limits, options.want_objects);
+    out.is_megatron |= metadata.is_megatron;
+    for (const auto& [name, trust] : metadata.globals) {
+      GlobalClass& known = out.globals.try_emplace(name, trust).first->second;
+      known = std::max(known, trust);
+    }
+    if (metadata.refusal && !out.refusal) out.refusal = metadata.refusal;
+    if (rank == 0) out.version = metadata.version;
+    merger.add(std::move(metadata.stored));
+    out.views.emplace_back(names[rank], std::move(metadata.json));
+  }
+  out.stored = std::move(merger).finish();
+  check_all_tiled(out.stored, folder.join(names.front()));
+  out.files = std::make_unique<DataFiles>(folder, out.stored);
+  out.items = open_chunks(*out.files, out.stored, options);
+  drop_same_objects(out.stored, *out.files);
+  return out;
+}
+
+void CatalogBuilder::add_saved(const Saved& saved) {
+  merge(saved.globals);
+  if (saved.refusal) refuse(*saved.refusal);
+  for (uint32_t f = 0; f < saved.stored.files.size(); ++f) add_file(saved.files->at(f));
+}
+
+void CatalogBuilder::add_views(const InputFolder& folder, Saved& saved) {
+  for (auto& [name, json] : saved.views) {
+    const std::shared_ptr<InputFile> file = folder.open(name);
+    const int64_t size = file->size();
+    catalog_.objects.push_back({name, std::move(json), catalog_.add_file(file), 0, size, kNoRecord});
+  }
+}
+
+void CatalogBuilder::add_object(const StoredBytes& stored, const ItemObject& item, bool tensors_inside) {
+  Object object{stored.key, "", files_[stored.item.file], stored.item.offset, stored.item.length, kNoRecord};
+  if (!item.file) {
+    if (!stored.transforms.empty()) {
+      refuse(
+          refused("dcp.transforms", cat("its bytes went through ", stored.transforms, ", which is not read"))
+              .in_file(item.source->name())
+              .in_tensor(stored.key));
+    }
+    if (options_.want_objects) object.json = cat("{\"__raw_bytes__\": ", stored.item.length, "}");
+    catalog_.objects.push_back(std::move(object));
+    return;
+  }
+  merge(item.file->globals());
+  if (item.file->refusal()) refuse(Error(*item.file->refusal()).in_tensor(stored.key));
+  if (tensors_inside) add_tensors_inside(stored, *item.file);
+  const torch::FileRecord pickle = item.file->pickle_record();
+  object.offset = stored.item.offset + pickle.offset;
+  object.size = pickle.size;
+  if (pickle.crc)
+    object.record = add_record(object.file, object.offset, pickle.size, *pickle.crc, pickle.name);
+  try {
+    if (options_.want_objects) object.json = item.file->json();
+  } catch (Error& e) {
+    refuse(e.in_file(item.source->name()).in_tensor(stored.key));
+  }
+  catalog_.objects.push_back(std::move(object));
+}
+
+void CatalogBuilder::merge(const std::map<std::string, GlobalClass>& globals) {
+  for (const auto& [name, trust] : globals) {
+    GlobalClass& known = catalog_.globals.try_emplace(name, trust).first->second;
+    known = std::max(known, trust);
+  }
+}
+
+void CatalogBuilder::warn_of_unknown_classes() {
+  for (const auto& [name, trust] : catalog_.globals)
+    if (trust == GlobalClass::kUnknown)
+      catalog_.warnings.push_back(cat("class ", escape(name), " is not known: kept as plain data"));
+}
+
+uint32_t CatalogBuilder::add_record(FileId file, int64_t offset, int64_t size, uint32_t crc,
+                                    std::string name) {
+  catalog_.records.push_back({offset, size, file, crc, std::move(name)});
+  return static_cast<uint32_t>(catalog_.records.size() - 1);
+}
+
+Tensor& CatalogBuilder::enter(std::string_view state, const std::string& name, DType dtype,
+                              const Shape& shape) {
+  Tensor& tensor = catalog_.tensors.emplace_back();
+  tensor.state = state;
+  tensor.name = name;
+  tensor.dtype = dtype;
+  tensor.shape = shape;
+  tensor.pieces.first = catalog_.piece_mark();
+  return tensor;
+}
+
+CatalogBuilder::Place CatalogBuilder::place(const Chunk& chunk, ItemTensor& item) {
+  const FileId file = files_[chunk.item.file];
+  uint32_t record = kNoRecord;
+  if (item.record) {
+    const auto [at, fresh] = records_.try_emplace({file, item.record->offset}, kNoRecord);
+    if (fresh)
+      at->second =
+          add_record(file, item.record->offset, item.record->size, *item.record->crc, item.record->name);
+    record = at->second;
+  }
+  return {file, record, item.offset, item.flags};
+}
+
+std::string CatalogBuilder::refusal_of(const StoredTensor& stored, const std::vector<ItemTensor>& items) {
+  std::string out = stored.refusal;
+  for (const ItemTensor& item : items) {
+    merge(item.globals);
+    if (item.danger) refuse(*item.danger);
+    if (out.empty()) out = item.refusal;
+  }
+  for (size_t c = 0; c < items.size() && out.empty(); ++c) {
+    torch::TensorInfo as_view;
+    as_view.dtype = stored.dtype;
+    as_view.shape = stored.item(c).sizes;
+    as_view.stride = items[c].stride;
+    out = torch::expansion_refusal(as_view, options_.allow_expand);
+  }
+  return out;
+}
+
+void CatalogBuilder::add_tensor(const StoredTensor& stored, std::vector<ItemTensor>& items,
+                                const std::string& state, const std::string& name) {
+  std::string refusal = refusal_of(stored, items);
+  Tensor& tensor = enter(state, name, stored.dtype, stored.shape);
+  tensor.layout = layout_text(stored);
+  tensor.refusal = std::move(refusal);
+  if (!tensor.refusal.empty() || add_number(tensor, stored, items)) return;
+  for (size_t c = 0; c < items.size(); ++c) {
+    const Chunk& chunk = stored.item(c);
+    std::vector<Axis> box;
+    for (size_t d = 0; d < stored.shape.size(); ++d)
+      box.push_back({stored.shape[d], chunk.offsets[d], chunk.sizes[d], items[c].stride[d]});
+    const Place at = place(chunk, items[c]);
+    catalog_.add_piece(at.file, at.record, at.offset, box, at.flags);
+  }
+  const PieceRange all = catalog_.pieces_since(tensor.pieces.first);
+  const auto own = static_cast<uint32_t>(stored.chunks.size());
+  tensor.pieces = {all.first, std::min(own, all.count)};
+  if (all.count > own)
+    tensor.copies.push_back(
+        {{all.first + own, all.count - own}, tensor.dtype, false, "replica on another rank"});
+}
+
+// One value a parameter, a step count: it is read now, as other formats keep it in their pickles.
+bool CatalogBuilder::add_number(Tensor& tensor, const StoredTensor& stored,
+                                const std::vector<ItemTensor>& items) {
+  constexpr int64_t kSmall = 4096;
+  const bool is_state = !is_weight(tensor.state) && tensor.state != state::kOther;
+  if (!is_state || !stored.shape.empty() || items.size() != 1 || items[0].flags != kPlain) return false;
+  const ItemTensor& item = items[0];
+  if (item.record && item.record->size > kSmall) return false;
+  const ByteSource& file = *catalog_.files[files_[stored.chunks[0].item.file]];
+  if (item.record && options_.check_crc) torch::check_crc(file, *item.record);
+  catalog_.add_literal(file.read_range(item.offset, item_size(stored.dtype)), 1);
+  tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
+  return true;
+}
+
+// An object may hold tensors of its own: a data loader's state, say.
+void CatalogBuilder::add_tensors_inside(const StoredBytes& stored, const torch::TorchFile& file) {
+  const auto is_leaf = [&](const Value& value) { return file.tensor(value).has_value(); };
+  std::map<uint32_t, uint32_t> records;
+  torch::walk_names(file.root(), is_leaf, [&](const torch::NamedLeaf& leaf) {
+    const torch::TensorInfo info = *file.tensor(leaf.value);
+    Tensor& tensor = enter(state::kOther, cat(stored.key, ".", leaf.name), info.dtype, info.shape);
+    tensor.layout = "inside an object";
+    tensor.refusal =
+        info.refusal.empty() ? torch::expansion_refusal(info, options_.allow_expand) : info.refusal;
+    if (tensor.refusal.empty()) {
+      uint32_t number = kNoRecord;
+      if (info.record != kNoRecord) {
+        const auto [at, fresh] = records.try_emplace(info.record, kNoRecord);
+        const torch::FileRecord& r = file.records()[info.record];
+        if (fresh && r.crc)
+          at->second =
+              add_record(files_[stored.item.file], stored.item.offset + r.offset, r.size, *r.crc, r.name);
+        number = at->second;
+      }
+      catalog_.add_whole(files_[stored.item.file], number, stored.item.offset + info.offset, info.shape,
+                         info.stride, info.flags);
+      tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
+    }
+    return ++inside_ < kMostInside;
+  });
+  if (inside_ >= kMostInside)
+    refuse(refused("limit.tensors", "shared parts of the objects show their tensors far too often")
+               .in_file(catalog_.path));
+}
+
+}  // namespace uckpt::dcp

@@ -1,0 +1,91 @@
+// A distributed checkpoint opened: what `.metadata` says, the data files, and where each chunk's elements
+// lie.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lib/formats/dcp/items.h"
+#include "lib/formats/dcp/stored.h"
+#include "lib/formats/format.h"
+
+namespace uckpt::dcp {
+
+struct Saved {
+  Stored stored;
+  std::unique_ptr<DataFiles> files;
+  std::vector<std::vector<ItemTensor>> items;              // parallel to stored.tensors and their items
+  std::vector<std::pair<std::string, std::string>> views;  // of `.metadata`, or of each rank's: name, JSON
+  std::string version;                                     // "1.0.0"; empty in old files
+  bool is_megatron = false;                                // written by Megatron-core's own classes
+  std::map<std::string, GlobalClass> globals;              // of `.metadata`
+  std::optional<Error> refusal;                            // it may be looked at and not converted
+};
+
+// `.metadata`; else what each rank kept for itself: `__0.metadata`, `__1.metadata`, ….
+std::vector<std::string> metadata_files(const std::vector<std::string>& entries);
+
+// Reads `.metadata`, checks that chunks tile their tensors, and opens every chunk. Throws refused
+// `dcp.unfinished` where there is no `.metadata`, and what the readers of its parts throw.
+Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entries,
+                 const OpenOptions& options);
+
+// Throws what `check_tiling` does, naming the file at `path` and the tensor.
+void check_all_tiled(const Stored& stored, const std::string& path);
+
+// Puts what was read into a catalog.
+class CatalogBuilder {
+ public:
+  CatalogBuilder(const OpenOptions& options, Catalog& catalog) : options_(options), catalog_(catalog) {}
+
+  void add_file(std::shared_ptr<ByteSource> file) { files_.push_back(catalog_.add_file(std::move(file))); }
+  // The data files, and what was met in `.metadata`.
+  void add_saved(const Saved& saved);
+
+  // Under one name and state each, with all of its chunks.
+  void add_tensor(const StoredTensor& stored, std::vector<ItemTensor>& items, const std::string& state,
+                  const std::string& name);
+  // An item, its view, and tensors inside it, of state "other" under the object's key.
+  // Without `tensors_inside` those are for the caller to put somewhere.
+  void add_object(const StoredBytes& stored, const ItemObject& item, bool tensors_inside = true);
+  // `.metadata` itself, to be kept.
+  void add_views(const InputFolder& folder, Saved& saved);
+
+  // For readers that put chunks together in their own way: where a chunk's elements lie in the catalog. Its
+  // checksum is registered at the first call.
+  struct Place {
+    FileId file;
+    uint32_t record;
+    int64_t offset;  // bytes in the file, of the chunk's first element
+    uint8_t flags;
+  };
+  Place place(const Chunk& chunk, ItemTensor& item);
+  // Why the tensor can be listed and not converted; empty if it can. Notes what its items call.
+  std::string refusal_of(const StoredTensor& stored, const std::vector<ItemTensor>& items);
+
+  void merge(const std::map<std::string, GlobalClass>& globals);
+  // Keeps the first one.
+  void refuse(Error error) {
+    if (!catalog_.refusal) catalog_.refusal = std::move(error);
+  }
+  // One warning for each class that is not known.
+  void warn_of_unknown_classes();
+
+ private:
+  uint32_t add_record(FileId file, int64_t offset, int64_t size, uint32_t crc, std::string name);
+  Tensor& enter(std::string_view state, const std::string& name, DType dtype, const Shape& shape);
+  bool add_number(Tensor& tensor, const StoredTensor& stored, const std::vector<ItemTensor>& items);
+  void add_tensors_inside(const StoredBytes& stored, const torch::TorchFile& file);
+
+  static constexpr size_t kMostInside = 1 << 20;
+  const OpenOptions& options_;
+  Catalog& catalog_;
+  std::vector<FileId> files_;
+  size_t inside_ = 0;
+  std::map<std::pair<FileId, int64_t>, uint32_t> records_;  // of places, by where they begin
+};
+
+}  // namespace uckpt::dcp

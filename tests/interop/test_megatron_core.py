@@ -1,0 +1,195 @@
+"""Megatron-core's distributed checkpoints: the fixtures, what Megatron-core itself saves here in all kinds, and that it
+loads what `--to megatron-core` makes, in other meshes."""
+import functools
+import glob
+import json
+import os
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+
+import megatron_run
+from common import DATA, Consolidated, convert, differences, expected_tensors, refused, uckpt
+from test_megatron_legacy_writer import ITERATION, Mesh, fixture, same, truth
+
+FIXTURES = sorted(os.path.relpath(p, os.path.join(DATA, "torch"))
+                  for p in glob.glob(os.path.join(DATA, "torch", "megatron_*", "torch_dist_*")))
+STATE_OF = {"model": "param", "fp32_param": "fp32", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+
+
+def oracle(name):
+    return expected_tensors(os.path.join(DATA, "torch", name, "expected.safetensors"))
+
+
+def check(out, tensors, step=120):
+    """Every tensor of the oracle: masters and moments bit for bit, module weights as what the masters round to."""
+    with Consolidated(out) as file:
+        pairs = []
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, state, name = key.split(".", 2)
+                pairs.append((key, file.dataset(STATE_OF[state], name), value, {}))
+                assert float(file.dataset("step", name)[()]) == step, name
+            elif "optimizer.fp32_param." + key[6:] not in tensors:
+                pairs.append((key, file.dataset("param", key[6:]), value, {}))
+            else:  # kept apart only where it is not its master rounded
+                assert file.dataset("param", key[6:]) is None, key
+        assert pairs and not differences(pairs)
+        return set(file.paths())
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_fixtures(name, out):
+    convert(os.path.join(DATA, "torch", name), out)
+    check(out, oracle(name.split("/")[0]))
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_inspect_tells_the_run(name):
+    text = uckpt("inspect", os.path.join(DATA, "torch", name)).output
+    assert "Megatron-core" in text and "optimizer sharding" in text or "plain" in name, text
+
+
+def load(folder, name, mesh, **more):
+    """What every rank of Megatron-core has after it loaded `folder`, checked against the oracle."""
+    whole, said = truth(name)
+    config = dict(said["config"], vocab=mesh.config["vocab"])
+    job = {"core": True, "config": config, "folder": folder, "iteration": ITERATION, "tp": mesh.tp, "pp": mesh.pp,
+           "vp": mesh.vp, "ep": mesh.ep, "etp": mesh.etp, "world": mesh.tp * mesh.pp * more.get("dp", mesh.ep),
+           "gpt2": said["parallel"].get("gpt2", False), "moe": name == "moe_ep"} | more
+    if len(set(mesh.stages)) > 1:
+        job["first"] = mesh.stages[0]
+    for rank in megatron_run.load(job):
+        assert rank["found"]
+        for where, held in rank["found"].items():
+            vp, local = where.split("/", 1)
+            expected = {s: mesh.held(whole, s, local, rank["tp"], rank["pp"], int(vp), rank["ep"], rank["etp"])
+                        for s in ("model",) + megatron_run.STATES}
+            same(held["model"], expected["model"])
+            begin, end = held["range"]
+            for state in megatron_run.STATES:
+                same(held[state], expected[state].reshape(-1)[begin:end])
+            assert held["steps"] == {120.0}
+
+
+def mesh_of(name, **sizes):
+    _, said = truth(name)
+    return Mesh(said["config"], vocab=said["padded_vocab"], tied=said["parallel"].get("gpt2", False), **sizes)
+
+
+JOBS = [("llama_tp_pp", dict(tp=2, pp=2)), ("llama_tp_pp", dict(tp=1, pp=4)), ("llama_tp_pp", dict(tp=4)),
+        ("llama_vpp_plain_adam", dict(pp=2, vp=2)), ("gpt2_tied", dict(tp=2)), ("gpt2_tied", dict(pp=2)),
+        ("moe_ep", dict(ep=2)), ("moe_ep", dict(ep=4)), ("moe_ep", dict(tp=2, ep=2)), ("llama_uneven_stages", dict(pp=1, tp=2))]
+
+
+def source_of(name, kind="torch_dist"):
+    return sorted(glob.glob(os.path.join(fixture(name), kind + "*")))[-1]
+
+
+@pytest.mark.parametrize("name, sizes", [j for j in JOBS if "plain" not in j[0]], ids=str)
+def test_megatron_loads_it(name, sizes, tmp_path):
+    mesh = mesh_of(name, **sizes)
+    made = convert(source_of(name), str(tmp_path / "made"), "--to", "megatron-core", "--layout", mesh.layout())
+    load(made, name, mesh)
+
+
+SAVES = [("llama_tp_pp", dict(tp=2, pp=2), dict(sharding="dp_reshardable")),
+         ("llama_tp_pp", dict(tp=2), dict(sharding="dp_reshardable", parallel=True)),
+         ("llama_tp_pp", dict(pp=2, vp=2), dict(sharding="dp_reshardable")),
+         ("llama_tp_pp", dict(tp=2), dict(sharding="fully_reshardable", singleton=True)),
+         ("gpt2_tied", dict(pp=2), dict(sharding="dp_reshardable")),
+         ("gpt2_tied", dict(tp=2), dict(sharding="dp_reshardable")),
+         ("moe_ep", dict(ep=2), dict(sharding="dp_reshardable")),
+         ("moe_ep", dict(tp=2, ep=2), dict(sharding="dp_reshardable")),
+         ("moe_ep", dict(ep=2), dict(sharding="fully_reshardable", singleton=True)),
+         ("moe_ep", dict(ep=1), dict(sharding="dp_reshardable")),
+         ("moe_ep", dict(pp=2), dict(sharding="dp_zero_gather_scatter")),
+         ("llama_vpp_plain_adam", dict(pp=2, vp=2), dict(sharding=None)),
+         ("llama_vpp_plain_adam", dict(tp=2), dict(sharding=None))]
+
+
+@pytest.mark.parametrize("name, sizes, save", SAVES, ids=str)
+def test_what_megatron_saves_is_read(name, sizes, save, tmp_path, out):
+    """Every sharding of the optimizer that it can write here, more ranks than data parallel ones."""
+    mesh = mesh_of(name, **sizes)
+    made = convert(source_of(name), str(tmp_path / "made"), "--to", "megatron-core", "--layout", mesh.layout())
+    saved = str(tmp_path / "saved")
+    load(made, name, mesh, dp=max(2, mesh.ep), save=save | {"folder": saved}, distributed=save["sharding"] is not None)
+    convert(saved, out)
+    check(out, oracle("megatron_" + name))
+
+
+def test_there_and_back(tmp_path, out):
+    at = source_of("llama_tp_pp")
+    for n, layout in enumerate(("tp=1,pp=4", "tp=4,pp=1", "tp=2,pp=2")):
+        at = convert(at, str(tmp_path / f"{n}"), "--to", "megatron-core", "--layout", layout)
+        args = torch.load(os.path.join(at, ITERATION, "common.pt"), weights_only=False)["args"]
+        sizes = dict(p.split("=") for p in layout.split(","))
+        assert args.tensor_model_parallel_size == int(sizes["tp"]) and args.ckpt_format == "torch_dist"
+        assert args.pipeline_model_parallel_size == int(sizes["pp"])
+    convert(at, out)
+    check(out, oracle("megatron_llama_tp_pp"))
+
+
+@pytest.mark.parametrize("name", ["llama_tp_pp", "gpt2_tied", "moe_ep", "llama_vpp_plain_adam", "llama_uneven_stages"])
+def test_legacy_to_core(name, tmp_path, out):
+    made = convert(os.path.join(fixture(name), "legacy"), str(tmp_path / "made"), "--to", "megatron-core")
+    convert(made, out)
+    check(out, oracle("megatron_" + name))
+
+
+@pytest.mark.parametrize("name", ["llama_tp_pp", "moe_ep"])
+def test_core_to_dcp(name, tmp_path, out):
+    made = convert(source_of(name), str(tmp_path / "made"), "--to", "dcp")
+    convert(made, out)
+    with Consolidated(out) as file:
+        pairs = [(k, file.dataset("exp_avg", k[18:]), v, {}) for k, v in oracle("megatron_" + name).items()
+                 if k.startswith("optimizer.exp_avg.")]
+        assert pairs and not differences(pairs)
+
+
+def test_zarr_is_refused_by_name(tmp_path):
+    folder = tmp_path / "ckpt" / ITERATION
+    folder.mkdir(parents=True)
+    (folder.parent / "latest_checkpointed_iteration.txt").write_text("120")
+    (folder / "metadata.json").write_text('{"sharded_backend": "zarr", "sharded_backend_version": 1}')
+    assert "zarr" in refused(str(folder.parent), str(tmp_path / "out.h5"))
+
+
+def test_flattened_states_of_old_versions(tmp_path, out):
+    """`fully_sharded_model_space`: a tensor cut into blocks, each flattened, its pieces anew cut; by the notes, as no
+    version here writes it."""
+    folder = tmp_path / ITERATION
+    weight = torch.randn(3, 8, 6).bfloat16()
+    key, name = "decoder.layers.mlp.linear_fc2.weight", "decoder.layers.{}.mlp.linear_fc2.weight"
+    master, moment = weight.float(), torch.randn(3, 8, 6)
+    # Blocks [1, 4, 3]: two along each of the last dims.
+    flat = lambda t: t.reshape(3, 1, 2, 4, 2, 3).permute(0, 2, 4, 1, 3, 5).reshape(3, 2, 2, 12)
+    state = {key: weight, f"optimizer.state.fp32_param.{key}": flat(master).clone(),
+             f"optimizer.state.exp_avg.{key}": flat(moment).clone(), "decoder.final_layernorm.weight": torch.ones(6).bfloat16(),
+             "optimizer.state.fp32_param.decoder.final_layernorm.weight": torch.ones(6)}
+    dcp.save(state, storage_writer=dcp.FileSystemWriter(str(folder)), no_dist=True,
+             planner=dcp.DefaultSavePlanner(flatten_state_dict=False))
+    (folder / "metadata.json").write_text('{"sharded_backend": "torch_dist", "sharded_backend_version": 1}')
+    convert(str(folder), out)
+    with Consolidated(out) as file:
+        assert not differences(
+            [(f"{i}", file.dataset("fp32", name.format(i)), master[i], {}) for i in range(3)]
+            + [(f"{i}", file.dataset("exp_avg", name.format(i)), moment[i], {}) for i in range(3)])
+
+
+def test_fsdp_dtensor(tmp_path, out):
+    """Plain DCP with wrappers' prefixes and gated layers in halves."""
+    folder = tmp_path / ITERATION
+    name = "decoder.layers.0.mlp.linear_fc1.weight"
+    gate, up, moment = torch.randn(4, 3), torch.randn(4, 3), torch.randn(2, 4, 3)
+    state = {f"model.module.{name}_w": gate, f"model.module.{name}_v": up,
+             f"optimizer.state.module.{name}_w.exp_avg": moment[0].clone(),
+             f"optimizer.state.module.{name}_v.exp_avg": moment[1].clone()}
+    dcp.save(state, storage_writer=dcp.FileSystemWriter(str(folder)), no_dist=True,
+             planner=dcp.DefaultSavePlanner(flatten_state_dict=False))
+    convert(str(folder), out)
+    with Consolidated(out) as file:
+        assert not differences([("w", file.dataset("fp32", name), torch.cat([gate, up]), {}),
+                                ("m", file.dataset("exp_avg", name), moment.reshape(8, 3), {})])

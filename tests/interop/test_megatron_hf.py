@@ -1,0 +1,336 @@
+"""Models by transformers as Megatron's names and files, and back: the same bits, and a model that loads and computes the same."""
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from common import DATA, Consolidated, convert, expected_tensors, refused, uckpt
+
+HIDDEN, HEADS, GROUPS, HEAD, FFN, LAYERS, VOCAB, POSITIONS, EXPERTS, DIVISOR = 32, 4, 2, 8, 48, 4, 101, 64, 4, 16
+# The fixtures lie outside of the repository where they are too large for it.
+FIXTURES = os.environ.get("UCKPT_FIXTURES", os.path.join(DATA, "torch"))
+
+
+def llama(tie, groups=GROUPS, kind="Llama", head=HEAD):
+    import transformers
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=VOCAB, hidden_size=HIDDEN, intermediate_size=FFN, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+        num_key_value_heads=groups, head_dim=head, max_position_embeddings=POSITIONS, tie_word_embeddings=tie,
+        rms_norm_eps=2e-6, rope_parameters={"rope_type": "default", "rope_theta": 5000.0})
+    return getattr(transformers, f"{kind}ForCausalLM")(config)
+
+
+def llama3():
+    from transformers import LlamaConfig, LlamaForCausalLM
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=VOCAB, hidden_size=HIDDEN, intermediate_size=FFN, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+        num_key_value_heads=GROUPS, max_position_embeddings=POSITIONS,
+        rope_parameters={"rope_type": "llama3", "rope_theta": 5000.0, "factor": 4.0, "low_freq_factor": 1.0,
+                         "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}))
+
+
+def gpt2(tie):
+    from transformers import GPT2Config, GPT2LMHeadModel
+    return GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_positions=POSITIONS, n_embd=HIDDEN, n_layer=LAYERS, n_head=HEADS,
+                                      tie_word_embeddings=tie, layer_norm_epsilon=2e-5))
+
+
+def mixtral():
+    from transformers import MixtralConfig, MixtralForCausalLM
+    return MixtralForCausalLM(MixtralConfig(
+        vocab_size=VOCAB, hidden_size=HIDDEN, intermediate_size=FFN, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+        num_key_value_heads=GROUPS, max_position_embeddings=POSITIONS, num_local_experts=EXPERTS, num_experts_per_tok=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 5000.0}))
+
+
+# name → (model, spec, its layout, the naming of the published files)
+MODELS = {
+    "llama": (lambda: llama(False), "megatron/llama", "megatron_llama", "hf_llama"),
+    "llama-tied": (lambda: llama(True), "megatron/llama", "megatron_llama", "hf_llama"),
+    "llama-mha-wide-heads": (lambda: llama(False, HEADS, head=16), "megatron/llama", "megatron_llama", "hf_llama"),
+    "llama3": (llama3, "megatron/llama", "megatron_llama", "hf_llama"),
+    "qwen2": (lambda: llama(False, kind="Qwen2"), "megatron/llama", "megatron_llama", "hf_llama"),
+    "qwen3": (lambda: llama(True, kind="Qwen3"), "megatron/llama", "megatron_llama", "hf_llama"),
+    "gpt2": (lambda: gpt2(True), "megatron/gpt2", "megatron_gpt2", "hf_gpt2_lm"),
+    "gpt2-untied": (lambda: gpt2(False), "megatron/gpt2", "megatron_gpt2", "hf_gpt2_lm"),
+    "mixtral": (mixtral, "megatron/mixtral", "megatron_mixtral", "hf_mixtral"),
+}
+
+
+def seeded(name):
+    torch.manual_seed(11)
+    model = MODELS[name][0]().eval()
+    with torch.no_grad():  # what is 0 or 1 everywhere shows no mistake
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) / 8)
+    return model
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """name → (the folder that transformers wrote, the model); each made once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp("published") / name
+            model = seeded(name)
+            model.save_pretrained(str(folder))
+            made[name] = str(folder), model
+        return made[name]
+    return get
+
+
+def tensors_in(folder):
+    found = {}
+    for file in sorted(os.listdir(folder)):
+        if file.endswith(".safetensors"):
+            found |= expected_tensors(os.path.join(folder, file))
+    return found
+
+
+def assert_same(found, expected):
+    assert sorted(found) == sorted(expected)
+    wrong = [n for n in expected if found[n].dtype != expected[n].dtype or not torch.equal(found[n], expected[n])]
+    assert not wrong
+
+
+def assert_loads_and_computes(folder, model):
+    """From the folder alone: every weight is found, and logits are the same to the last bit."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+    assert AutoConfig.from_pretrained(folder).model_type == model.config.model_type
+    loaded, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert type(loaded) is type(model)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    ids = torch.arange(24).reshape(2, 12) * 7 % VOCAB
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(ids).logits, model(ids).logits)
+
+
+def to_megatron(name, folder, out):
+    _, spec, ours, theirs = MODELS[name]
+    return convert(folder, out, "--verify", "--spec", spec, "--naming", theirs, "--as", ours)
+
+
+def from_megatron(name, source, out, *flags):
+    _, spec, ours, theirs = MODELS[name]
+    return convert(source, out, "--verify", "--to", "safetensors", "--spec", spec, "--naming", ours, "--as", theirs, *flags)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_there_and_back(name, published, tmp_path):
+    folder, model = published(name)
+    middle = to_megatron(name, folder, str(tmp_path / "megatron.h5"))
+    back = from_megatron(name, middle, str(tmp_path / "back"))
+    assert_same(tensors_in(back), tensors_in(folder))
+    assert_loads_and_computes(back, model)
+
+
+def ours_in(path):
+    with Consolidated(path) as file:
+        return {name: data[()] for name, data in file.file["param"].items()}
+
+
+def qkv_by_group(q, k, v, groups, head):
+    """Per group its heads' queries, then its key, then its value."""
+    rest = q.shape[1:]
+    parts = [part.reshape(groups, -1, head, *rest) for part in (q, k, v)]
+    return np.concatenate(parts, 1).reshape(-1, *rest)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-tied", "llama-mha-wide-heads", "qwen2", "mixtral"])
+def test_fused_tensors_against_numpy(name, published, tmp_path):
+    folder, model = published(name)
+    found = ours_in(to_megatron(name, folder, str(tmp_path / "megatron.h5")))
+    theirs = {n: t.numpy() for n, t in tensors_in(folder).items()}
+    config = model.config
+    for i in range(LAYERS):
+        hf, ours = f"model.layers.{i}.", f"decoder.layers.{i}."
+        for p in ("weight", "bias") if name == "qwen2" else ("weight",):
+            qkv = qkv_by_group(*(theirs[f"{hf}self_attn.{x}_proj.{p}"] for x in "qkv"), config.num_key_value_heads, config.head_dim or HEAD)
+            assert np.array_equal(found[f"{ours}self_attention.linear_qkv.{p}"], qkv)
+        if name == "mixtral":
+            for e in range(EXPERTS):
+                expert = f"{hf}block_sparse_moe.experts.{e}."
+                fc1 = np.concatenate([theirs[expert + "w1.weight"], theirs[expert + "w3.weight"]])
+                assert np.array_equal(found[f"{ours}mlp.experts.local_experts.{e}.linear_fc1.weight"], fc1)
+        else:
+            fc1 = np.concatenate([theirs[hf + "mlp.gate_proj.weight"], theirs[hf + "mlp.up_proj.weight"]])
+            assert np.array_equal(found[ours + "mlp.linear_fc1.weight"], fc1)
+    assert ("output_layer.weight" in found) == (name != "llama-tied")
+
+
+def test_gpt2_fused_against_numpy(published, tmp_path):
+    folder, _ = published("gpt2")
+    found = ours_in(to_megatron("gpt2", folder, str(tmp_path / "megatron.h5")))
+    theirs = {n: t.numpy() for n, t in tensors_in(folder).items()}
+    for i in range(LAYERS):
+        for p in ("weight", "bias"):
+            c_attn = theirs[f"transformer.h.{i}.attn.c_attn.{p}"].T
+            fused = c_attn.reshape(3, HEADS, HEAD, *c_attn.shape[1:]).swapaxes(0, 1).reshape(c_attn.shape)
+            assert np.array_equal(found[f"decoder.layers.{i}.self_attention.linear_qkv.{p}"], fused)
+
+
+def kept_settings(path):
+    with Consolidated(path) as file:
+        return json.loads(file.file["settings"].asstr()[()])["settings"]
+
+
+def test_settings_that_megatron_gets(published, tmp_path):
+    """Read off the names of Megatron-LM's arguments."""
+    folder, _ = published("llama")
+    kept = kept_settings(to_megatron("llama", folder, str(tmp_path / "llama.h5")))
+    expected = {"num_layers": LAYERS, "hidden_size": HIDDEN, "ffn_hidden_size": FFN, "num_attention_heads": HEADS,
+                "num_query_groups": GROUPS, "group_query_attention": True, "kv_channels": HEAD, "vocab_size": VOCAB,
+                "max_position_embeddings": POSITIONS, "norm_epsilon": 2e-6, "rotary_base": 5000.0, "swiglu": True,
+                "normalization": "RMSNorm", "position_embedding_type": "rope", "add_bias_linear": False,
+                "add_qkv_bias": False, "qk_layernorm": False, "untie_embeddings_and_output_weights": True}
+    assert {k: kept.get(k) for k in expected} == expected
+    kept = kept_settings(to_megatron("qwen2", published("qwen2")[0], str(tmp_path / "qwen2.h5")))
+    assert kept["add_qkv_bias"] is True
+    kept = kept_settings(to_megatron("qwen3", published("qwen3")[0], str(tmp_path / "qwen3.h5")))
+    assert kept["qk_layernorm"] is True and kept["untie_embeddings_and_output_weights"] is False
+    kept = kept_settings(to_megatron("llama3", published("llama3")[0], str(tmp_path / "llama3.h5")))
+    assert kept["use_rope_scaling"] is True and kept["rope_scaling_factor"] == 4.0
+    kept = kept_settings(to_megatron("gpt2", published("gpt2")[0], str(tmp_path / "gpt2.h5")))
+    expected = {"num_layers": LAYERS, "ffn_hidden_size": 4 * HIDDEN, "normalization": "LayerNorm", "swiglu": False,
+                "position_embedding_type": "learned_absolute", "add_bias_linear": True, "norm_epsilon": 2e-5,
+                "untie_embeddings_and_output_weights": False}
+    assert {k: kept.get(k) for k in expected} == expected
+    kept = kept_settings(to_megatron("mixtral", published("mixtral")[0], str(tmp_path / "mixtral.h5")))
+    assert kept["num_experts"] == EXPERTS and kept["moe_router_topk"] == 2 and kept["moe_ffn_hidden_size"] == FFN
+
+
+def test_another_type_is_named_in_the_config(published, tmp_path):
+    folder, _ = published("llama")
+    middle = to_megatron("llama", folder, str(tmp_path / "megatron.h5"))
+    renamed = from_megatron("llama", middle, str(tmp_path / "renamed"), "--dtype", "bf16")
+    same_names = convert(folder, str(tmp_path / "same"), "--to", "safetensors", "--dtype", "bf16")
+    from transformers import AutoModelForCausalLM
+    for out in (renamed, same_names):
+        assert AutoModelForCausalLM.from_pretrained(out, dtype="auto").dtype == torch.bfloat16
+
+
+def test_own_config_is_kept(published, tmp_path):
+    folder, model = published("gpt2")
+    out = convert(folder, str(tmp_path / "out"), "--to", "safetensors")
+    for file in ("config.json", "generation_config.json"):
+        with open(os.path.join(folder, file), "rb") as a, open(os.path.join(out, file), "rb") as b:
+            assert a.read() == b.read()
+    assert_loads_and_computes(out, model)
+    single = convert(folder, str(tmp_path / "one.safetensors"))
+    assert os.path.isfile(single)
+
+
+def test_a_model_of_another_kind_is_refused_by_name(published, tmp_path, out):
+    folder, _ = published("llama")
+    copy = tmp_path / "other"
+    os.mkdir(copy)
+    for file in os.listdir(folder):
+        with open(os.path.join(folder, file), "rb") as a, open(copy / file, "wb") as b:
+            b.write(a.read())
+    with open(copy / "config.json", encoding="utf-8") as file:
+        config = json.load(file)
+    config["hidden_act"] = "relu"
+    with open(copy / "config.json", "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    message = refused(str(copy), out, "--spec", "megatron/llama", "--as", "megatron_llama")
+    assert 'the input\'s setting `hidden_act` is "relu": expected "silu"' in message
+
+
+def test_no_config_where_too_little_is_known(published, tmp_path):
+    folder, _ = published("llama")
+    weights = os.path.join(folder, "model.safetensors")
+    sizes = [f"--set={k}={v}" for k, v in {"heads": HEADS, "groups": GROUPS, "vocab": VOCAB}.items()]
+    middle = convert(weights, str(tmp_path / "m.h5"), "--spec", "megatron/llama", "--as", "megatron_llama", *sizes)
+    result = uckpt("convert", middle, str(tmp_path / "out"), "--to", "safetensors", "--spec", "megatron/llama", "--as", "hf_llama")
+    assert result.code == 0
+    assert "config.json is written, since nothing tells" in result.error and "`num_hidden_layers`" in result.error
+    assert not os.path.exists(tmp_path / "out" / "config.json")
+    assert_same(tensors_in(str(tmp_path / "out")), tensors_in(folder))
+
+
+# ---- through Megatron's own files
+
+MESHES = {"llama": "tp=2,pp=2", "llama-tied": "tp=2,pp=2", "qwen3": "tp=2,pp=4", "gpt2": "tp=2,pp=2", "mixtral": "tp=2,pp=2,ep=2"}
+
+
+def padded(vocab, tp, divisor=128):
+    return -(-vocab // (divisor * tp)) * divisor * tp
+
+
+@pytest.mark.parametrize("kind", ["megatron", "megatron-core"])
+@pytest.mark.parametrize("name", MESHES)
+def test_over_files_of_megatron(kind, name, published, tmp_path):
+    folder, model = published(name)
+    _, spec, ours, theirs = MODELS[name]
+    middle = convert(folder, str(tmp_path / "megatron"), "--to", kind, "--layout", MESHES[name], "--spec", spec,
+                     "--naming", theirs, "--as", ours)
+    back = convert(middle, str(tmp_path / "back"), "--to", "safetensors", "--as", theirs)
+    assert_same(tensors_in(back), tensors_in(folder))
+    assert_loads_and_computes(back, model)
+
+
+@pytest.mark.parametrize("tp", [4, 3])
+@pytest.mark.parametrize("tie", [False, True])
+def test_vocabulary_is_padded(tp, tie, tmp_path):
+    """For tp 3 all that is cut must divide by 3."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    torch.manual_seed(12)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, hidden_size=24, intermediate_size=48, num_hidden_layers=2,
+                                         num_attention_heads=12, num_key_value_heads=12, tie_word_embeddings=tie)).eval()
+    folder = str(tmp_path / "hf")
+    model.save_pretrained(folder)
+    middle = convert(folder, str(tmp_path / "megatron"), "--to", "megatron", "--layout", f"tp={tp}",
+                     "--spec", "megatron/llama", "--naming", "hf_llama", "--as", "megatron_llama")
+    whole = model.get_input_embeddings().weight.detach()
+    rows = padded(VOCAB, tp) // tp
+    parts = []
+    for rank in range(tp):
+        [file] = [os.path.join(root, f) for root, _, files in os.walk(middle) for f in files
+                  if f == "model_optim_rng.pt" and f"mp_rank_{rank:02d}" in root]
+        saved = torch.load(file, weights_only=False)
+        parts.append(saved["model"]["embedding.word_embeddings.weight"])
+        assert parts[-1].shape == (rows, 24)
+        assert saved["args"].padded_vocab_size == padded(VOCAB, tp)
+        assert saved["args"].untie_embeddings_and_output_weights is not tie
+    joined = torch.cat(parts)
+    assert torch.equal(joined[:VOCAB], whole) and not joined[VOCAB:].any()
+    back = convert(middle, str(tmp_path / "back"), "--to", "safetensors", "--as", "hf_llama")
+    assert_same(tensors_in(back), tensors_in(folder))
+    assert_loads_and_computes(back, model)
+
+
+FIXTURE_NAMES = {"megatron_llama_tp_pp": ("megatron/llama", "hf_llama"), "megatron_gpt2_tied": ("megatron/gpt2", "hf_gpt2"),
+                 "megatron_moe_ep": ("megatron/mixtral", "hf_mixtral"),
+                 "megatron_llama_uneven_stages": ("megatron/llama", "hf_llama"),
+                 "megatron_llama_vpp_plain_adam": ("megatron/llama", "hf_llama"),
+                 "megatron_llama_buckets": ("megatron/llama", "hf_llama")}
+
+
+def fixture_inputs():
+    for fixture in FIXTURE_NAMES:
+        folder = os.path.join(FIXTURES, fixture)
+        if os.path.exists(os.path.join(folder, "expected_hf.safetensors")):
+            for inside in sorted(os.listdir(folder)):
+                if os.path.isdir(os.path.join(folder, inside)):
+                    yield fixture, inside
+
+
+@pytest.mark.parametrize("fixture,inside", list(fixture_inputs()))
+def test_fixtures(fixture, inside, tmp_path):
+    _, naming = FIXTURE_NAMES[fixture]
+    folder = os.path.join(FIXTURES, fixture)
+    out = convert(os.path.join(folder, inside), str(tmp_path / "hf"), "--to", "safetensors", "--states", "fp32,param",
+                  "--dtype", "bf16", "--as", naming, "--set", "vocab=101")
+    expected = expected_tensors(os.path.join(folder, "expected_hf.safetensors"))
+    found = tensors_in(out)
+    wrong = [n for n in expected if n not in found or not torch.equal(found[n], expected[n])]
+    assert not wrong and sorted(found) == sorted(expected)
+    with open(os.path.join(out, "config.json"), encoding="utf-8") as file:
+        assert json.load(file)["vocab_size"] == 101
+    from transformers import AutoModelForCausalLM
+    _, info = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    assert not info["missing_keys"] and not info["mismatched_keys"]
