@@ -76,7 +76,7 @@ class Candidate {
   void add_fits(std::string_view as, std::vector<Fit>& out) const {
     for (const std::string& naming : layouts_)
       if (const auto unused = unused_rules(naming); unused && leads_to(naming, as))
-        out.push_back({{name_, naming, naming}, 0, *unused});
+        out.push_back({{name_, naming, naming, leads_to(naming, "hf")}, 0, *unused});
     if (!catalog_.ranks.empty()) return;
     for (const std::string& naming : namings_of(spec_)) {
       if (spec_.layout(naming) || !leads_to(naming, as)) continue;

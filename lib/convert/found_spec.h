@@ -12,9 +12,10 @@
 namespace uckpt {
 
 struct FoundSpec {
-  std::string spec;    // "megatron/llama"
-  std::string naming;  // that the checkpoint has: "hf_llama"
-  std::string layout;  // the nearest naming with a layout, which may be the same: "megatron_llama"
+  std::string spec;          // "megatron/llama"
+  std::string naming;        // that the checkpoint has: "hf_llama"
+  std::string layout;        // the nearest naming with a layout, which may be the same: "megatron_llama"
+  bool leads_to_hf = false;  // another naming, which maps lead to, begins with `hf_`
 };
 
 // The spec of a folder ("megatron"; empty: any) with a naming that takes every name of the checkpoint, and of

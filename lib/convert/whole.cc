@@ -164,6 +164,13 @@ std::shared_ptr<const ucl::Spec> spec_of(const Catalog& catalog, const RuleOptio
 
 namespace {
 
+layout::Settings settings_with_mesh(const Catalog& catalog, const RuleOptions& rules) {
+  layout::Settings out = settings_of(catalog, rules);
+  const Mesh& m = catalog.mesh;
+  out.mesh = {{"tp", m.tp}, {"pp", m.pp}, {"vp", m.vp}, {"dp", m.dp}, {"ep", m.ep}, {"etp", m.etp}};
+  return out;
+}
+
 constexpr std::string_view kNoSpec = "--spec gives rules: a UCL file, or a spec of `uckpt check --list`";
 
 // Where nothing gives rules, those of a shipped spec that fits the names become the input's own. False where
@@ -181,10 +188,13 @@ bool find_rules(Catalog& catalog, RuleOptions& rules) {
         .hint("--spec FILE gives them; `uckpt infer` drafts them");
   }
   const std::string& folder = catalog.spec_folder.empty() ? rules.target_folder : catalog.spec_folder;
-  const auto found = find_spec(catalog, folder, rules.as, settings_of(catalog, rules));
+  const auto found = find_spec(catalog, folder, rules.as, settings_with_mesh(catalog, rules));
   if (found) {
     catalog.rules = program_of(found->spec, found->naming);
     catalog.facts.emplace_back("spec", cat(found->spec, ", naming ", found->naming));
+    if (found->leads_to_hf)
+      catalog.facts.emplace_back(
+          "to Hugging Face", cat("uckpt convert ", escape(catalog.path), " OUT --to safetensors --as hf"));
     return true;
   }
   if (catalog.ranks.empty() && !is_asked) return false;  // the output says what it needs
@@ -201,7 +211,7 @@ bool find_rules(Catalog& catalog, RuleOptions& rules) {
 std::string naming_of(const Catalog& catalog, const ucl::Spec& spec, const RuleOptions& rules) {
   const bool is_said = !rules.naming.empty() || !named_by_convert(spec, true).empty();
   if (!is_said && (spec.layout_names().size() > 1 || !rules.target_folder.empty()))
-    if (const auto found = find_naming(catalog, spec, rules.as, settings_of(catalog, rules)))
+    if (const auto found = find_naming(catalog, spec, rules.as, settings_with_mesh(catalog, rules)))
       return found->naming;
   return choose_naming(spec, rules);
 }
@@ -241,13 +251,6 @@ layout::Assembled assemble_all(Catalog& catalog, const ucl::Spec& spec, ucl::Lay
   // The stages' own copies, of a tied table say, are joined, too.
   settings.mesh["pp"] = settings.mesh["vp"] = 1;
   out = layout::assemble(catalog, spec, layout, settings, diagnostics);
-  return out;
-}
-
-layout::Settings settings_with_mesh(const Catalog& catalog, const RuleOptions& rules) {
-  layout::Settings out = settings_of(catalog, rules);
-  const Mesh& m = catalog.mesh;
-  out.mesh = {{"tp", m.tp}, {"pp", m.pp}, {"vp", m.vp}, {"dp", m.dp}, {"ep", m.ep}, {"etp", m.etp}};
   return out;
 }
 
