@@ -84,7 +84,7 @@ def _models(job):
     from megatron.core.transformer import TransformerConfig
     c, vp = job["config"], job.get("vp", 1)
     moe = dict(num_moe_experts=c["experts"], moe_router_topk=2, moe_ffn_hidden_size=c["ffn"],
-               moe_token_dispatcher_type="alltoall") if job.get("moe") else {}
+               moe_token_dispatcher_type="allgather") if job.get("moe") else {}
     gpt2 = job.get("gpt2", False)
     config = TransformerConfig(
         num_layers=c["layers"], hidden_size=c["hid"], ffn_hidden_size=c["ffn"], num_attention_heads=c["heads"],

@@ -319,8 +319,7 @@ def plain_model(tmp_path, heads=6, groups=3, layers=6):
 def test_weights_alone(tmp_path, mesh):
     path, whole, config, facts = plain_model(tmp_path)
     mesh = Mesh(config, **mesh)
-    out = to_megatron(path, str(tmp_path / "out"), mesh.layout(), "--spec", "megatron/llama", "--naming", "megatron_llama",
-                      *facts)
+    out = to_megatron(path, str(tmp_path / "out"), mesh.layout(), *facts)
     with open(os.path.join(out, "latest_checkpointed_iteration.txt")) as file:
         assert file.read() == "release"
     check(os.path.join(out, "release"), whole, mesh, distributed=False)

@@ -13,6 +13,8 @@ namespace {
 
 using pickle::Value;
 
+constexpr std::string_view kKind = "is_expert_parallel";
+
 // Megatron's usual two groups: matrices, and what has one dim, which no weight decay shrinks.
 bool decays(const Held& h) { return h.shape.size() != 1; }
 
@@ -22,7 +24,7 @@ bool is_decayed(const Value& group) {
   return true;
 }
 bool is_expert_group(const Value& group) {
-  const Value v = entry(group, "is_expert_parallel");
+  const Value v = entry(group, kKind);
   return v && v.boolean().value_or(false);
 }
 
@@ -189,18 +191,28 @@ class OptimizerWriter {
     out_.end_list();
   }
 
+  // The source's, in their order; which parameters a group has, and the step, are the target's.
   void options(const Group& group) {
     const Value& from = group.options.value;
-    const Value step = entry(from, "step");
-    if (from) {
-      out_.copy_entries(from, {"params", "step", "is_expert_parallel"},
-                        copier_.replace(from, *group.options.file));
-    } else {
-      defaults(group);
+    if (!from) defaults(group);
+    bool has_kind = false, has_step = false;
+    for (size_t i = 0; from && i < from.size(); ++i) {
+      const auto [key, value] = from.entry(i);
+      const std::string_view name = key.text().value_or("");
+      if (name == "params") continue;
+      has_kind |= name == kKind;
+      has_step |= name == "step";
+      if (name == kKind) {
+        file_.flag(kKind, group.is_expert);
+      } else if (name == "step") {
+        write_step(value.real().has_value());
+      } else {
+        out_.copy(key);
+        copier_.copy(value, *group.options.file);
+      }
     }
-    if (entry(from, "is_expert_parallel") || !from || group.is_expert)
-      file_.flag("is_expert_parallel", group.is_expert);
-    if (step || target_.is_distributed || !keeps_parameter_steps()) write_step(step && step.real());
+    if (!has_kind && (!from || group.is_expert)) file_.flag(kKind, group.is_expert);
+    if (!has_step && (target_.is_distributed || !keeps_parameter_steps())) write_step(false);
   }
 
   // Apex and Transformer Engine count in whole numbers; torch's step was a float.
