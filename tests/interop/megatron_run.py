@@ -144,7 +144,26 @@ def _load(job, folder):
         for kept in part.optimizer.state.values():   # torch's own Adam keeps a step there, which this loader does not know
             steps.add(float(kept.pop("step")))
     optimizer.load_parameter_state(os.path.join(files, "distrib_optim.pt"))
+    if job.get("again"):
+        _save_again(job, state, chunks, optimizer, steps, rank)
     _tell(chunks, optimizer, steps, folder)
+
+
+def _save_again(job, state, chunks, optimizer, steps, rank):
+    """Saves what was loaded as Megatron-LM does, in the folder `again` of the job; `arguments` change `args`."""
+    from megatron.core import parallel_state
+    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+        for kept in part.optimizer.state.values():
+            kept["step"] = torch.tensor(*steps)
+    for v, chunk in enumerate(chunks):
+        state["model" if len(chunks) == 1 else f"model{v}"] = chunk.module.state_dict()
+    state["optimizer"] = optimizer.state_dict()
+    vars(state["args"]).update(job.get("arguments", {}))
+    files = os.path.join(job["again"], job["iteration"], rank)
+    os.makedirs(files, exist_ok=True)
+    optimizer.save_parameter_state(os.path.join(files, "distrib_optim.pt"))
+    if parallel_state.get_expert_data_parallel_rank() == 0:
+        torch.save(state, os.path.join(files, "model_optim_rng.pt"))
 
 
 def _sharded(job, chunks, optimizer, metadata, is_loading):
