@@ -99,10 +99,14 @@ class Candidate {
   // Nothing if the names do not fit.
   std::optional<size_t> unused_rules(const std::string& naming) const {
     Catalog copy = catalog_;
-    if (copy.ranks.empty()) as_one_rank(copy);
+    layout::Settings settings = settings_;
+    if (copy.ranks.empty()) {
+      as_one_rank(copy);
+      settings = joined(std::move(settings));
+    }
     ucl::Diagnostics said;
     const layout::RuleBook book(spec_, spec_.layout(naming));
-    layout::Facts facts(spec_, book.layouts(), settings_, said);
+    layout::Facts facts(spec_, book.layouts(), settings, said);
     facts.take_defaults();
     const layout::Sorted sorted = layout::sort_fragments(copy, book, facts, said);
     if (is_about_names(said)) return std::nullopt;
@@ -182,6 +186,12 @@ std::string resolve_naming(const ucl::Spec& spec, std::string_view from, const s
     throw trouble("usage.as", cat("--as ", escape(as, 60), " may be ", nearest[0], " or ", nearest[1],
                                   ": expected to be told which"));
   return nearest.empty() ? as : nearest.front();
+}
+
+layout::Settings joined(layout::Settings settings) {
+  settings.is_joined = true;
+  settings.mesh["pp"] = settings.mesh["vp"] = 1;
+  return settings;
 }
 
 void as_one_rank(Catalog& catalog) {

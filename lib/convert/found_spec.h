@@ -44,5 +44,8 @@ std::string nearest_layout(const ucl::Spec& spec, std::string_view naming);
 
 // Whole tensors, of a catalog that has no fragments, as those of one rank: so rules of a layout take them.
 void as_one_rank(Catalog& catalog);
+// Of such tensors: the mesh that cut them still tells their padding, but stages hold no copies of their own,
+// of a tied table say.
+layout::Settings joined(layout::Settings settings);
 
 }  // namespace uckpt

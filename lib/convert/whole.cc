@@ -25,7 +25,7 @@ ucl::Spec own_spec(const Catalog& catalog, ucl::Diagnostics& diagnostics) {
   return spec;
 }
 
-std::string joined(const std::vector<std::string>& names) {
+std::string list_of(const std::vector<std::string>& names) {
   std::string out;
   for (const std::string& n : names) out += cat(out.empty() ? "" : ", ", n);
   return out;
@@ -62,7 +62,8 @@ std::string choose_naming(const ucl::Spec& spec, const RuleOptions& rules) {
     others.erase(std::unique(others.begin(), others.end()), others.end());
     if (name == rules.as && others.size() == 1) name = others.front();
   }
-  if (spec.layout(name) || (!rules.as.empty() && spec.is_naming(name))) return name;
+  const bool may_lack_layout = !rules.as.empty() || !rules.target_folder.empty();
+  if (spec.layout(name) || (may_lack_layout && spec.is_naming(name))) return name;
   if (all.empty() && rules.as.empty()) throw trouble("usage.naming", cat(rules.spec, " has no layout"));
   std::vector<std::string> known = rules.as.empty() ? all : spec.namings();
   std::sort(known.begin(), known.end());
@@ -71,7 +72,7 @@ std::string choose_naming(const ucl::Spec& spec, const RuleOptions& rules) {
   throw trouble("usage.naming", name.empty() ? cat(rules.spec, " has ", known.size(), " ", what,
                                                    "s: expected to be told which")
                                              : cat(rules.spec, " has no ", what, " ", escape(name, 80)))
-      .hint(cat("--naming NAME takes one of: ", joined(known)));
+      .hint(cat("--naming NAME takes one of: ", list_of(known)));
 }
 
 layout::Settings settings_of(const Catalog& catalog, const RuleOptions& rules) {
@@ -247,11 +248,7 @@ layout::Assembled assemble_all(Catalog& catalog, const ucl::Spec& spec, ucl::Lay
   if (!catalog.ranks.empty()) out = layout::assemble(catalog, spec, layout, settings, diagnostics);
   if (whole.tensors.empty() || diagnostics.has_errors()) return out;
   catalog.ranks.push_back(std::move(whole));
-  settings.is_joined = true;
-  // The stages' own copies, of a tied table say, are joined, too.
-  settings.mesh["pp"] = settings.mesh["vp"] = 1;
-  out = layout::assemble(catalog, spec, layout, settings, diagnostics);
-  return out;
+  return layout::assemble(catalog, spec, layout, joined(std::move(settings)), diagnostics);
 }
 
 // What the catalog's tensors are called now, and the rules that say so, where they can be kept.
