@@ -101,6 +101,12 @@ Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path
   std::string text = cat(first.source.name(), ":", at.line, ":", at.column, ": ", first.message);
   if (diagnostics.errors() > 1) text += cat(" (and ", diagnostics.errors() - 1, " more)");
   Error e = refused(first.code, std::move(text)).in_file(path);
+  const std::string name(first.source.name());
+  const bool is_shipped = std::ranges::any_of(ucl::shipped_specs(), [&](const auto& s) { return s.name == name; });
+  if (first.code == "ucl.uneven" && is_shipped)
+    return e.hint("another size with --layout, or the layers of each pipeline stage with --stages, will do");
+  if (rules.spec.empty() && is_shipped)
+    return e.hint(cat("`uckpt check ", name, " ", path, flags_text(rules), "` shows all of it"));
   return rules.spec.empty()
              ? e.hint(
                    cat("`uckpt infer ", path, "` prints the rules: correct them, and give them with --spec"))

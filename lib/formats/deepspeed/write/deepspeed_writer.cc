@@ -41,7 +41,7 @@ void check(const TargetCheckpoint& target, int64_t ep) {
   if (!is_pipeline && target.pp > 1)
     refuse_layout(
         cat("--layout pp: expected 1, as the input is no pipeline with files of layers, found ", target.pp));
-  if (!is_pipeline && catalog.mesh.pp > 1)
+  if (!is_pipeline && !target.source.empty() && catalog.mesh.pp > 1)
     throw refused("deepspeed.stages",
                   "it is a pipeline whose layer files are not there, and nothing else says "
                   "which layers it has")
@@ -161,10 +161,12 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   refuse_unknown_order(catalog, making.parameters);
   TargetCheckpoint& target = making.target;
   target.stage = static_cast<int>(asked(request, "zero", std::max(1, catalog.zero_stage.value_or(1))));
-  target.dp = asked(request, "dp", catalog.mesh.dp);
+  // Stages and ranks of experts of another framework's run say nothing of DeepSpeed's.
+  const Mesh mesh = making.source.empty() ? Mesh{.dp = catalog.mesh.dp} : catalog.mesh;
+  target.dp = asked(request, "dp", mesh.dp);
   target.tp = request.shards ? static_cast<int64_t>(request.shards->ranks.size()) : 1;
-  target.pp = asked(request, "pp", catalog.mesh.pp);
-  const int64_t ep = asked(request, "ep", catalog.mesh.ep);
+  target.pp = asked(request, "pp", mesh.pp);
+  const int64_t ep = asked(request, "ep", mesh.ep);
   check(target, ep);
   making.place(ep, request.stage_sizes);
   add_text_file(making.layout, "latest", tag);
