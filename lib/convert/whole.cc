@@ -164,6 +164,15 @@ std::shared_ptr<const ucl::Spec> spec_of(const Catalog& catalog, const RuleOptio
 
 namespace {
 
+layout::Settings settings_with_mesh(const Catalog& catalog, const RuleOptions& rules) {
+  layout::Settings out = settings_of(catalog, rules);
+  const Mesh& m = catalog.mesh;
+  out.mesh = {{"tp", m.tp}, {"pp", m.pp}, {"vp", m.vp}, {"dp", m.dp}, {"ep", m.ep}, {"etp", m.etp}};
+  // The stages' own copies, of a tied table say, are joined where the tensors are whole.
+  if (catalog.ranks.empty()) out.mesh["pp"] = out.mesh["vp"] = 1;
+  return out;
+}
+
 constexpr std::string_view kNoSpec = "--spec gives rules: a UCL file, or a spec of `uckpt check --list`";
 
 // Where nothing gives rules, those of a shipped spec that fits the names become the input's own. False where
@@ -181,7 +190,7 @@ bool find_rules(Catalog& catalog, RuleOptions& rules) {
         .hint("--spec FILE gives them; `uckpt infer` drafts them");
   }
   const std::string& folder = catalog.spec_folder.empty() ? rules.target_folder : catalog.spec_folder;
-  const auto found = find_spec(catalog, folder, rules.as, settings_of(catalog, rules));
+  const auto found = find_spec(catalog, folder, rules.as, settings_with_mesh(catalog, rules));
   if (found) {
     catalog.rules = program_of(found->spec, found->naming);
     catalog.facts.emplace_back("spec", cat(found->spec, ", naming ", found->naming));
@@ -241,13 +250,6 @@ layout::Assembled assemble_all(Catalog& catalog, const ucl::Spec& spec, ucl::Lay
   // The stages' own copies, of a tied table say, are joined, too.
   settings.mesh["pp"] = settings.mesh["vp"] = 1;
   out = layout::assemble(catalog, spec, layout, settings, diagnostics);
-  return out;
-}
-
-layout::Settings settings_with_mesh(const Catalog& catalog, const RuleOptions& rules) {
-  layout::Settings out = settings_of(catalog, rules);
-  const Mesh& m = catalog.mesh;
-  out.mesh = {{"tp", m.tp}, {"pp", m.pp}, {"vp", m.vp}, {"dp", m.dp}, {"ep", m.ep}, {"etp", m.etp}};
   return out;
 }
 
