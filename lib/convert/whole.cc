@@ -102,7 +102,8 @@ Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path
   if (diagnostics.errors() > 1) text += cat(" (and ", diagnostics.errors() - 1, " more)");
   Error e = refused(first.code, std::move(text)).in_file(path);
   const std::string name(first.source.name());
-  const bool is_shipped = std::ranges::any_of(ucl::shipped_specs(), [&](const auto& s) { return s.name == name; });
+  const bool is_shipped =
+      std::ranges::any_of(ucl::shipped_specs(), [&](const auto& s) { return s.name == name; });
   if (first.code == "ucl.uneven" && is_shipped)
     return e.hint("another size with --layout, or the layers of each pipeline stage with --stages, will do");
   if (rules.spec.empty() && is_shipped)
@@ -179,6 +180,10 @@ layout::Settings settings_with_mesh(const Catalog& catalog, const RuleOptions& r
 }
 
 constexpr std::string_view kNoSpec = "--spec gives rules: a UCL file, or a spec of `uckpt check --list`";
+
+bool asks_for_more(const RuleOptions& rules) {
+  return !rules.as.empty() || !rules.naming.empty() || !rules.set.empty() || !rules.target_folder.empty();
+}
 
 // Where nothing gives rules, those of a shipped spec that fits the names become the input's own. False where
 // no rules are needed.
@@ -304,7 +309,9 @@ bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics
     note_naming(catalog, rules, spec, naming);
     return true;
   }
-  if (!is_whole) catalog = before;
+  if (is_whole) return false;
+  catalog = before;
+  if (catalog.ranks.empty()) as_one_rank(catalog);
   return false;
 }
 
@@ -319,6 +326,21 @@ std::string input_kind(const RuleOptions& rules) {
   return out;
 }
 
+namespace {
+
+// The input's own rules join it, and know no other naming: what is asked for beyond that, a shipped spec
+// tells of the whole tensors.
+bool join_in_turn(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& diagnostics,
+                  Trusted& trusted) {
+  const bool has_own = rules.spec.empty() && !catalog.rules.empty() && !is_program_of(catalog.rules);
+  if (!has_own || !asks_for_more(rules)) return join_fragments(catalog, rules, diagnostics, trusted);
+  if (!join_fragments(catalog, RuleOptions(), diagnostics, trusted)) return false;
+  catalog.rules.clear();
+  return join_fragments(catalog, rules, diagnostics, trusted);
+}
+
+}  // namespace
+
 Catalog open_whole(const std::string& path, const OpenOptions& asked, const RuleOptions& rules, bool listed) {
   OpenOptions options = asked;
   if (options.from.empty()) options.from = input_kind(rules);
@@ -331,7 +353,7 @@ Catalog open_whole(const std::string& path, const OpenOptions& asked, const Rule
   try {
     ucl::Diagnostics diagnostics;
     Trusted trusted;
-    if (!join_fragments(catalog, rules, diagnostics, trusted)) throw first_problem(diagnostics, path, rules);
+    if (!join_in_turn(catalog, rules, diagnostics, trusted)) throw first_problem(diagnostics, path, rules);
   } catch (const Error& e) {
     if (!listed || e.kind() != ErrorKind::kRefused) throw;
     list_fragments(catalog, e);
