@@ -326,5 +326,25 @@ TEST_CASE("assemble: fragments that the input describes box by box need no rule"
   }
 }
 
+TEST_CASE("assemble: what the input has joined itself is whole, and its padding goes") {
+  World w;
+  const Array whole = made_up("v", {10, 2}), gated = made_up("g", {8, 1});
+  std::vector<int64_t> padded = range(0, 10);
+  padded.resize(16, -1);
+  w.put({}, "v", rows_of(whole, padded));
+  w.put({}, "g", gated);
+  Settings settings = two_ranks();
+  settings.is_joined = true;
+  CHECK(w.join("ucl 1\nwhere v = 10\nlayout l over tp { \"v\" [v pad(4*tp) @tp, h]  "
+               "\"g\" [(gate: f@tp | up: f@tp), 1] }\n",
+               "l", settings) == "");
+  CHECK(w.holds("v", whole));
+  CHECK(w.holds("g", gated));
+  World other;  // of a format that undoes no such cut, the mark is an error
+  other.put({}, "g", gated);
+  CHECK(other.join(layout_of("\"g\" [f@tp, 1]"), "l", two_ranks()).find("[ucl.axis_undone]") !=
+        std::string::npos);
+}
+
 }  // namespace
 }  // namespace uckpt::layout

@@ -488,5 +488,36 @@ TEST_CASE("distribute: random shapes hold what the reference holds, and are join
   CHECK(padded > 500);
 }
 
+TEST_CASE("distribute: layers of each stage as they are asked for, in every virtual chunk alike") {
+  const std::string text = "ucl 1\nlayout l over pp, vp { index i @(vp, pp) local  \"l.{i}\" [h] }\n";
+  const auto cut = [&](Coordinate mesh, std::vector<int64_t> stages, int64_t layers, Target& target) {
+    for (int64_t i = 0; i < layers; ++i) target.put_numbered(cat("l.", i), {2});
+    Settings settings = on_mesh(std::move(mesh));
+    settings.shares["pp"] = std::move(stages);
+    return target.cut(text, settings);
+  };
+  const auto held = [](const Target& target, const Coordinate& at) {
+    std::vector<std::string> out;
+    for (const RankShards& rank : target.shards.ranks)
+      if (rank.at == at)
+        for (const Shard& s : rank.shards) out.push_back(s.logical_name);
+    return out;
+  };
+  using Names = std::vector<std::string>;
+  Target uneven;
+  REQUIRE(cut({{"pp", 2}, {"vp", 1}}, {1, 3}, 4, uneven) == "");
+  CHECK(held(uneven, {{"pp", 0}, {"vp", 0}}) == Names{"l.0"});
+  CHECK(held(uneven, {{"pp", 1}, {"vp", 0}}) == Names{"l.1", "l.2", "l.3"});
+  CHECK(uneven.names({{"pp", 1}, {"vp", 0}}) == Names{"l.0", "l.1", "l.2"});
+  Target chunks;  // 2 and 4 layers, in two chunks each
+  REQUIRE(cut({{"pp", 2}, {"vp", 2}}, {2, 4}, 6, chunks) == "");
+  CHECK(held(chunks, {{"pp", 0}, {"vp", 1}}) == Names{"l.3"});
+  CHECK(held(chunks, {{"pp", 1}, {"vp", 1}}) == Names{"l.4", "l.5"});
+  for (const std::vector<int64_t>& wrong : {std::vector<int64_t>{1, 2}, {4}, {-1, 5}, {0, 0}}) {
+    Target target;
+    CHECK(cut({{"pp", 2}, {"vp", 1}}, wrong, 4, target).find("[ucl.shares]") != std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace uckpt::layout
