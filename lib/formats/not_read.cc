@@ -97,7 +97,7 @@ std::optional<Error> unsupported_folder(const Target& target) {
 
 std::string looked_for() {
   std::string out;
-  for (const Format& f : formats()) out += cat(out.empty() ? "" : ", ", f.name, " (", f.what, ")");
+  for (const Format& f : formats()) out += cat(out.empty() ? "" : ", ", f.name);
   return out;
 }
 

@@ -1,4 +1,5 @@
-// Which shipped spec the names of a checkpoint belong to. Names as Megatron-core 0.16 and transformers give them.
+// Which shipped spec the names of a checkpoint belong to. Names as Megatron-core 0.16 and transformers give
+// them.
 #include "lib/convert/found_spec.h"
 
 #include <doctest/doctest.h>
@@ -32,10 +33,10 @@ const Names kMegatronEnds = {"embedding.word_embeddings.weight", "decoder.final_
                              "output_layer.weight"};
 
 Catalog megatron_llama() {
-  return catalog_of(kMegatronEnds, "decoder.layers.",
-                    {"input_layernorm.weight", "self_attention.linear_proj.weight",
-                     "self_attention.linear_qkv.weight", "pre_mlp_layernorm.weight", "mlp.linear_fc1.weight",
-                     "mlp.linear_fc2.weight"});
+  return catalog_of(
+      kMegatronEnds, "decoder.layers.",
+      {"input_layernorm.weight", "self_attention.linear_proj.weight", "self_attention.linear_qkv.weight",
+       "pre_mlp_layernorm.weight", "mlp.linear_fc1.weight", "mlp.linear_fc2.weight"});
 }
 
 Catalog hf_llama() {
