@@ -10,7 +10,7 @@ from common import DATA, Consolidated, convert, expected_tensors, refused, uckpt
 
 HIDDEN, HEADS, GROUPS, HEAD, FFN, LAYERS, VOCAB, POSITIONS, EXPERTS, DIVISOR = 32, 4, 2, 8, 48, 4, 101, 64, 4, 16
 # The fixtures lie outside of the repository where they are too large for it.
-FIXTURES = os.environ.get("UCKPT_FIXTURES", os.path.join(DATA, "torch"))
+FIXTURES = os.path.join(DATA, "torch")
 
 
 def llama(tie, groups=GROUPS, kind="Llama", head=HEAD):
