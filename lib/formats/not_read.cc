@@ -65,10 +65,6 @@ Error unfinished(const Target& target) {
 }
 
 std::optional<Error> unsupported_folder(const Target& target) {
-  if (has(target, "metadata.json") && (has(target, ".metadata") || any_entry(target, "", ".distcp")))
-    return unsupported("a Megatron distributed checkpoint (torch_dist)")
-        .hint(has(target, ".metadata") ? "--from dcp reads its tensors as they are stored, by Megatron's keys"
-                                       : "its `.metadata` is missing: the save was never finished");
   if (any_entry(target, "", ".distcp")) return unfinished(target);
   if (const std::vector<std::string> below = checkpoints_below(target); !below.empty()) {
     return refused("format.unknown",
@@ -76,10 +72,6 @@ std::optional<Error> unsupported_folder(const Target& target) {
                        " of PyTorch's distributed format (DCP), and is none itself"))
         .hint(cat("name the one that is meant: ", escape(target.folder->join(below.back()))));
   }
-  if (has(target, "latest_checkpointed_iteration.txt") || any_entry(target, "iter_", "/")) {
-    return unsupported("a Megatron checkpoint folder");
-  }
-  if (has(target, "metadata.json")) return unsupported("a Megatron distributed checkpoint");
   if (any_entry(target, "local_", ".pt") || any_entry(target, "model_", "_rank_0.pt") ||
       any_entry(target, "pytorch_model_fsdp_", "/") || any_entry(target, "", "-rank0.pt")) {
     return unsupported("a folder of FSDP shards, one file a rank")
