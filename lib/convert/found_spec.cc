@@ -197,22 +197,23 @@ layout::Settings joined(layout::Settings settings) {
 void as_one_rank(Catalog& catalog) {
   RankSet all;
   std::vector<Tensor> rest;
-  const auto is_loose = [](const Tensor& t) {
-    return t.state == state::kOther || t.state == state::kObjects;
-  };
+  std::vector<bool> is_loose;  // it belongs to no parameter
   std::vector<uint32_t> moved;
-  for (const Tensor& t : catalog.tensors) {
-    std::vector<Tensor>& list = is_loose(t) ? rest : all.tensors;
+  for (Tensor& t : catalog.tensors) {
+    is_loose.push_back(t.state == state::kOther || t.state == state::kObjects);
+    std::vector<Tensor>& list = is_loose.back() ? rest : all.tensors;
     moved.push_back(static_cast<uint32_t>(list.size()));
-    list.push_back(t);
+    list.push_back(std::move(t));
   }
-  for (auto* list : {&rest, &all.tensors}) {
-    for (Tensor& t : *list) {
-      if (!t.alias) continue;
-      const Tensor& target = catalog.tensors[*t.alias];
-      const bool together = is_loose(target) == is_loose(t);
-      if (!together) t.pieces = target.pieces;
-      t.alias = together ? std::optional(moved[*t.alias]) : std::nullopt;
+  for (size_t i = 0; i < moved.size(); ++i) {
+    Tensor& t = (is_loose[i] ? rest : all.tensors)[moved[i]];
+    if (!t.alias) continue;
+    const uint32_t target = *t.alias;
+    if (is_loose[target] == is_loose[i]) {
+      t.alias = moved[target];
+    } else {
+      t.alias.reset();
+      t.pieces = (is_loose[target] ? rest : all.tensors)[moved[target]].pieces;
     }
   }
   catalog.tensors = std::move(rest);

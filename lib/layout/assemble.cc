@@ -157,7 +157,7 @@ class Assembler {
       if (body.kind == Kind::kTied) {
         ties_.push_back(&parts);
       } else {
-        build_tensor(m, parts, solver, one_owner);
+        build_tensor(m, parts, solver_of_[index], one_owner);
       }
     }
   }
@@ -209,7 +209,19 @@ class Assembler {
     return true;
   }
 
-  void build_tensor(const Match& m, const Parts& parts, const ShapeSolver& solver, bool one_owner) {
+  // The same for all matches that share a solver.
+  const View& view_of(size_t solver, const RankSet* set) {
+    const auto [entry, fresh] = views_.try_emplace({solver, set});
+    if (fresh) entry->second = solvers_[solver]->view(set->at);
+    return entry->second;
+  }
+  const Shape& logical_of(size_t solver) {
+    const auto [entry, fresh] = logical_.try_emplace(solver);
+    if (fresh) entry->second = solvers_[solver]->logical();
+    return entry->second;
+  }
+
+  void build_tensor(const Match& m, const Parts& parts, size_t solver, bool one_owner) {
     const RuleRef& r = rule_of(m);
     const ucl::Body& body = r.rule->body;
     const DType dtype = parts.fragments.front().tensor->dtype;
@@ -219,8 +231,8 @@ class Assembler {
       return;
     }
     Joining joining;
-    joining.shape = solver.logical();
-    joining.view = [&](const Fragment& f) { return solver.view(f.set->at); };
+    joining.shape = logical_of(solver);
+    joining.view = [&](const Fragment& f) { return view_of(solver, f.set); };
     joining.one_owner = one_owner;
     joining.averaged = body.partial.has_value();
     joining.whole = [&](const Fragment& f) {
@@ -386,8 +398,10 @@ class Assembler {
   Facts facts_;
   Sorted sorted_;
   std::vector<std::unique_ptr<ShapeSolver>> solvers_;
-  std::vector<size_t> solver_of_;  // of each match
-  std::vector<bool> fine_;         // of each solver
+  std::vector<size_t> solver_of_;                            // of each match
+  std::vector<bool> fine_;                                   // of each solver
+  std::map<std::pair<size_t, const RankSet*>, View> views_;  // of each solver
+  std::map<size_t, Shape> logical_;                          // of each solver
   std::vector<const Parts*> ties_;
   std::set<std::pair<uint32_t, std::string>> told_;
 };
