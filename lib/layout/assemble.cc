@@ -45,6 +45,7 @@ class Assembler {
     if (!diagnostics_.has_errors()) add_aliases();
     Assembled out{trusted(), facts_.solved_givens()};
     catalog_.ranks.clear();
+    catalog_.scattered.clear();  // their names are those of whole tensors now
     return out;
   }
 

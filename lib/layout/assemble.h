@@ -18,8 +18,8 @@ struct Assembled {
 };
 
 // Joins `catalog.ranks` by the rules of the layout into `catalog.tensors` (added to those that are there) and
-// empties `catalog.ranks`. What does not fit goes to `diagnostics`, all of it; then the catalog is not whole
-// and must not be converted. Copies of one fragment are added to be compared.
+// empties `catalog.ranks` and `catalog.scattered`. What does not fit goes to `diagnostics`, all of it; then
+// the catalog is not whole and must not be converted. Copies of one fragment are added to be compared.
 Assembled assemble(Catalog& catalog, const ucl::Spec& spec, ucl::LayoutRef layout, const Settings& settings,
                    ucl::Diagnostics& diagnostics);
 
