@@ -181,16 +181,16 @@ layout::Settings settings_with_mesh(const Catalog& catalog, const RuleOptions& r
 
 constexpr std::string_view kNoSpec = "--spec gives rules: a UCL file, or a spec of `uckpt check --list`";
 
-bool asks_for_more(const RuleOptions& rules) {
-  return !rules.as.empty() || !rules.naming.empty() || !rules.set.empty() || !rules.target_folder.empty();
+bool says_something(const RuleOptions& rules) {
+  return !rules.as.empty() || !rules.naming.empty() || !rules.set.empty();
 }
+bool asks_for_more(const RuleOptions& rules) { return says_something(rules) || !rules.target_folder.empty(); }
 
 // Where nothing gives rules, those of a shipped spec that fits the names become the input's own. False where
 // no rules are needed.
 bool find_rules(Catalog& catalog, RuleOptions& rules) {
   if (!rules.spec.empty()) return true;
-  const bool is_asked = !rules.as.empty() || !rules.naming.empty() || !rules.set.empty();
-  const bool is_wanted = is_asked || !rules.target_folder.empty();
+  const bool is_wanted = asks_for_more(rules);
   if (!catalog.rules.empty()) return !catalog.ranks.empty() || is_wanted;
   if (catalog.spec_folder.empty() && (!is_wanted || !catalog.ranks.empty())) {
     if (catalog.ranks.empty()) return false;
@@ -209,7 +209,7 @@ bool find_rules(Catalog& catalog, RuleOptions& rules) {
           "to Hugging Face", cat("uckpt convert ", escape(catalog.path), " OUT --to safetensors --as hf"));
     return true;
   }
-  if (catalog.ranks.empty() && !is_asked) return false;  // the output says what it needs
+  if (catalog.ranks.empty() && !says_something(rules)) return false;  // the output says what it needs
   const std::string what = folder.empty() ? "spec that ships" : cat("spec in ", folder, " that ships");
   throw refused("layout.no_rules",
                 cat("no ", what, " fits its names",

@@ -16,17 +16,6 @@ using Json = nlohmann::json;
 constexpr int kMaxDepth = 8;
 constexpr char kSettings[] = "settings", kArguments[] = "arguments";
 
-class AcceptAll final : public JsonVisitor {
- public:
-  void open_object() override {}
-  void open_array() override {}
-  void close() override {}
-  void key(const std::string&) override {}
-  void text(const std::string&) override {}
-  void count(uint64_t) override {}
-  void other(std::string_view) override {}
-};
-
 bool is_list_of_texts(const Json& value) {
   for (const Json& item : value)
     if (!item.is_string()) return false;
@@ -110,8 +99,7 @@ std::string settings_and_arguments(const ModelSettings& settings, const Argument
 }
 
 void settings_and_arguments_from(std::string_view text, ModelSettings& settings, Arguments& arguments) {
-  AcceptAll accept;
-  parse_strict_json(text, kMaxDepth, accept);
+  check_strict_json(text, kMaxDepth);
   const Json root = Json::parse(text);
   if (!root.is_object()) throw refused("json.syntax", "expected an object of settings, found something else");
   if (const auto found = root.find(kSettings); found != root.end() && found->is_object())

@@ -24,6 +24,9 @@ class JsonVisitor {
 // `json.duplicate` (a key twice in one object, at any level), `limit.depth`, and what the visitor throws.
 void parse_strict_json(std::string_view text, int max_depth, JsonVisitor& visitor);
 
+// The same, of a value that is read some other way then.
+void check_strict_json(std::string_view text, int max_depth);
+
 // A JSON string literal. What is not UTF-8 is written escaped, as on a terminal.
 std::string json_string(std::string_view text);
 

@@ -14,17 +14,6 @@ using Json = nlohmann::json;
 constexpr int64_t kMaxConfigBytes = 16 << 20;
 constexpr int kMaxConfigDepth = 100;
 
-class AcceptAll final : public JsonVisitor {
- public:
-  void open_object() override {}
-  void open_array() override {}
-  void close() override {}
-  void key(const std::string&) override {}
-  void text(const std::string&) override {}
-  void count(uint64_t) override {}
-  void other(std::string_view) override {}
-};
-
 std::string fact_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (!value.is_array()) return value.dump();
@@ -65,8 +54,7 @@ void add_file(const ModelFolder& folder, const std::string& name, Catalog& catal
     }
     const Bytes bytes = file->read_range(0, file->size());
     const std::string text(bytes.begin(), bytes.end());
-    AcceptAll accept;
-    parse_strict_json(text, kMaxConfigDepth, accept);
+    check_strict_json(text, kMaxConfigDepth);
     if (name == kConfigName) {
       add_facts(text, catalog);
       catalog.settings = settings_from_json(text);

@@ -1,5 +1,7 @@
 #include "lib/formats/deepspeed/write/shard_book.h"
 
+#include "lib/formats/cut_shard.h"
+
 namespace uckpt::deepspeed {
 
 ShardBook::ShardBook(const Catalog& catalog, TargetLayout& layout, const Shards* cut)
@@ -34,21 +36,12 @@ std::optional<ShardBook::Part> ShardBook::find(uint32_t tensor) {
   const auto found = shards_of_[rank_].find(tensor);
   if (found == shards_of_[rank_].end()) return std::nullopt;
   const Shard& s = *found->second;
-  const int64_t numel = numel_of(s.shape);
-  const auto boxes = cut_->boxes_of(s);
-  layout_.shards.push_back({tensor, numel, static_cast<uint32_t>(layout_.pieces.size()),
-                            static_cast<uint32_t>(boxes.size()), s.is_padded, s.factor, s.summand});
-  for (const ShardBox& box : boxes) {
-    layout_.pieces.push_back(
-        {box.offset, static_cast<uint32_t>(layout_.axes.size()), box.rank, !box.is_primary});
-    const auto axes = cut_->axes_of(box);
-    layout_.axes.insert(layout_.axes.end(), axes.begin(), axes.end());
-  }
+  const uint32_t number = add_cut_shard(layout_, *cut_, s, tensor);
   if (item_size(t.dtype) == 0)
     throw refused("deepspeed.sub_byte", "a tensor of a type under a byte cannot be cut over ranks")
         .in_file(catalog_.path)
         .in_tensor(t.path());
-  const Part part{static_cast<uint32_t>(layout_.shards.size() - 1), s.shape, numel};
+  const Part part{number, s.shape, numel_of(s.shape)};
   parts_.emplace(std::pair(rank_, tensor), part);
   return part;
 }

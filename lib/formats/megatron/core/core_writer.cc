@@ -74,7 +74,7 @@ class CoreWriter {
     file.name = target_.folder + ".metadata";
     file.size = static_cast<int64_t>(metadata.size());
     file.fixed.push_back({0, metadata});
-    say();
+    note_what_is_made(target_);
     std::set<std::string> seen;
     for (std::string& note : notes_)
       if (seen.insert(note).second) layout_.notes.push_back(std::move(note));
@@ -441,23 +441,6 @@ class CoreWriter {
     file.flag("chained_optim_avoid_prefix", true);
     if (std::ranges::any_of(stacks_, &Stack::is_apart)) file.flag("non_homogeneous_layers", true);
     out.end_dict();
-  }
-
-  void say() {
-    if (!target_.has_optimizer) notes_.push_back("the input has no optimizer states: none are written");
-    if (target_.has_optimizer && source_.groups().empty())
-      notes_.push_back(
-          "the optimizer's groups and the schedule of the learning rate are made with Megatron's usual "
-          "options: "
-          "load it with --override-opt_param-scheduler");
-    if (source_.empty())
-      notes_.push_back(
-          "args are made from what the input says of its model: load it with your own arguments");
-    const bool has_rng = static_cast<bool>(source_.rng(0, 0, 0).value);
-    if (!has_rng && target_.iteration)
-      notes_.push_back("the input has no random states of Megatron: load it with --no-load-rng");
-    if (has_rng && !mesh_.is_as(catalog_.mesh))
-      notes_.push_back("random states are those of the nearest rank of the input's mesh");
   }
 
   const Catalog& catalog_;

@@ -4,22 +4,13 @@
 #include <charconv>
 
 #include "lib/base/text.h"
+#include "lib/ucl/name_pattern.h"
 
 namespace uckpt::megatron {
 
 namespace {
 
 using Parts = std::vector<std::string_view>;
-
-Parts split(std::string_view name) {
-  Parts out;
-  for (size_t begin = 0;;) {
-    const size_t dot = name.find('.', begin);
-    out.push_back(name.substr(begin, dot - begin));
-    if (dot == std::string_view::npos) return out;
-    begin = dot + 1;
-  }
-}
 
 std::string join(std::span<const std::string_view> parts) {
   std::string out;
@@ -65,7 +56,7 @@ size_t below_layer(const Parts& parts) {
 }
 
 std::string with_norms(std::string_view name, bool to_key) {
-  const Parts parts = split(name);
+  const Parts parts = ucl::split_name(name);
   const size_t below = below_layer(parts);
   if (below >= parts.size()) return std::string(name);
   return cat(join(std::span(parts).first(below)), ".",
@@ -109,7 +100,7 @@ std::string ModuleName::at(std::span<const int64_t> numbers) const {
 
 ModuleName module_name(std::string_view key, const NameStyle& style) {
   const std::string renamed = style.transformer_engine ? std::string(key) : with_norms(key, false);
-  const Parts parts = split(renamed);
+  const Parts parts = ucl::split_name(renamed);
   ModuleName out;
   std::string text, number_at_end;  // the expert's number, where it comes last; "{}" for an open one
   const auto open = [&] {
@@ -148,7 +139,7 @@ ModuleName module_name(std::string_view key, const NameStyle& style) {
 
 CoreKey core_key(std::string_view name, const NameStyle& style, bool stacked) {
   const std::string renamed = style.transformer_engine ? std::string(name) : with_norms(name, true);
-  const Parts parts = split(renamed);
+  const Parts parts = ucl::split_name(renamed);
   CoreKey out;
   std::vector<std::string> kept;
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -220,7 +211,7 @@ std::optional<GroupKey> parse_group_key(std::string_view key) {
 }
 
 bool is_expert(std::string_view name) {
-  const Parts parts = split(name);
+  const Parts parts = ucl::split_name(name);
   return std::ranges::find(parts, "experts") != parts.end();
 }
 

@@ -204,20 +204,7 @@ class Layouter {
   }
 
   void say(const TargetCheckpoint& target) {
-    if (!target.has_optimizer) notes_.push_back("the input has no optimizer states: none are written");
-    if (target.has_optimizer && source_.groups().empty())
-      notes_.push_back(
-          "the optimizer's groups and the schedule of the learning rate are made with Megatron's usual "
-          "options: "
-          "load it with --override-opt_param-scheduler");
-    if (source_.empty())
-      notes_.push_back(
-          "args are made from what the input says of its model: load it with your own arguments");
-    const bool has_rng = static_cast<bool>(source_.rng(0, 0, 0).value);
-    if (!has_rng && target.iteration)
-      notes_.push_back("the input has no random states of Megatron: load it with --no-load-rng");
-    if (has_rng && !mesh_.is_as(catalog_.mesh))
-      notes_.push_back("random states are those of the nearest rank of the input's mesh");
+    note_what_is_made(target);
     if (!target.is_distributed || !target.has_optimizer || mesh_.is_as(catalog_.mesh)) return;
     if (target.bucket_size(0) > 0)
       notes_.push_back(cat("gradient buckets are of ", target.bucket_size(0),
@@ -233,6 +220,23 @@ class Layouter {
 };
 
 }  // namespace
+
+void note_what_is_made(const TargetCheckpoint& target) {
+  if (!target.has_optimizer) target.notes.push_back("the input has no optimizer states: none are written");
+  if (target.has_optimizer && target.source.groups().empty())
+    target.notes.push_back(
+        "the optimizer's groups and the schedule of the learning rate are made with Megatron's usual "
+        "options: "
+        "load it with --override-opt_param-scheduler");
+  if (target.source.empty())
+    target.notes.push_back(
+        "args are made from what the input says of its model: load it with your own arguments");
+  const bool has_rng = static_cast<bool>(target.source.rng(0, 0, 0).value);
+  if (!has_rng && target.iteration)
+    target.notes.push_back("the input has no random states of Megatron: load it with --no-load-rng");
+  if (has_rng && !target.mesh.is_as(target.catalog.mesh))
+    target.notes.push_back("random states are those of the nearest rank of the input's mesh");
+}
 
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   return Layouter(catalog, request).run();

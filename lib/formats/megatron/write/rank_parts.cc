@@ -5,6 +5,7 @@
 #include <set>
 
 #include "lib/base/text.h"
+#include "lib/formats/cut_shard.h"
 #include "lib/formats/read_number.h"
 
 namespace uckpt::megatron {
@@ -188,19 +189,8 @@ void RankParts::sort(const SourceState& source) {
 Hole RankParts::hole(size_t rank, size_t index, DType dtype, bool is_copy) {
   const Shard& s = shard(rank, index);
   const auto [at, is_new] = made_.try_emplace({rank, index}, static_cast<uint32_t>(layout_.shards.size()));
-  const int64_t numel = numel_of(s.shape);
-  if (is_new) {
-    const auto boxes = cut_->boxes_of(s);
-    layout_.shards.push_back({s.tensor, numel, static_cast<uint32_t>(layout_.pieces.size()),
-                              static_cast<uint32_t>(boxes.size()), s.is_padded, s.factor, s.summand});
-    for (const ShardBox& box : boxes) {
-      layout_.pieces.push_back(
-          {box.offset, static_cast<uint32_t>(layout_.axes.size()), box.rank, !box.is_primary});
-      const auto axes = cut_->axes_of(box);
-      layout_.axes.insert(layout_.axes.end(), axes.begin(), axes.end());
-    }
-  }
-  return {at->second, 0, 0, 0, numel, dtype, is_copy};
+  if (is_new) add_cut_shard(layout_, *cut_, s, s.tensor);
+  return {at->second, 0, 0, 0, numel_of(s.shape), dtype, is_copy};
 }
 
 Hole RankParts::whole(uint32_t tensor) {

@@ -59,6 +59,9 @@ struct TargetCheckpoint {
 void add_model_file(const TargetCheckpoint& target, size_t file);
 void add_distributed_states(const TargetCheckpoint& target, size_t file);
 
+// Says in the notes what the source has nothing of, and what stands in its place.
+void note_what_is_made(const TargetCheckpoint& target);
+
 OptimizerNumbers optimizer_numbers(const Catalog& catalog);
 
 // Values of model_optim_rng.pt.
