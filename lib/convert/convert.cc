@@ -190,12 +190,11 @@ void refuse_output_among_inputs(const Catalog& catalog, const std::string& out) 
 }
 
 std::string difference_text(const Catalog& catalog, const plan::Compared& compared,
-                            const exec::Comparison& found) {
+                            const exec::Difference& found) {
   const Tensor& t = catalog.tensors[compared.tensor];
-  return cat(t.copies[compared.copy].what, " differs in ",
-             human_count(static_cast<uint64_t>(found.different.load())), " of ",
-             human_count(static_cast<uint64_t>(numel_of(t.shape))), " elements, first at element ",
-             found.first.load());
+  return cat(t.copies[compared.copy].what, " differs in ", human_count(static_cast<uint64_t>(found.count)),
+             " of ", human_count(static_cast<uint64_t>(numel_of(t.shape))), " elements, first at element ",
+             found.first);
 }
 
 // Does the module weight that a compared copy is a replica of differ from its master? The copies of a tensor
@@ -203,7 +202,7 @@ std::string difference_text(const Catalog& catalog, const plan::Compared& compar
 bool module_differs(const Catalog& catalog, const plan::Plan& plan, const exec::Outcome& outcome, size_t at) {
   const auto& copies = catalog.tensors[plan.compared[at].tensor].copies;
   for (uint32_t copy = plan.compared[at].copy; copies[copy].is_replica; --copy) --at;
-  return outcome.comparisons[at].different > 0;
+  return outcome.differences[at].count > 0;
 }
 
 // Judges what was compared: replicas must agree (buffers may drift apart, that is said); tells which module
@@ -212,8 +211,8 @@ std::vector<plan::Compared> judge_copies(const Catalog& catalog, const plan::Pla
                                          const exec::Outcome& outcome, Progress& progress) {
   std::vector<plan::Compared> differing;
   for (size_t i = plan.compared.size(); i-- > 0;) {
-    const exec::Comparison& found = outcome.comparisons[i];
-    if (found.different == 0) continue;
+    const exec::Difference& found = outcome.differences[i];
+    if (found.count == 0) continue;
     const plan::Compared& compared = plan.compared[i];
     const Tensor& t = catalog.tensors[compared.tensor];
     const std::string text = difference_text(catalog, compared, found);

@@ -2,48 +2,30 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
-#include "lib/exec/gather.h"
 #include "lib/exec/progress.h"
+#include "lib/exec/tasks.h"
+#include "lib/exec/tensor_digests.h"
 #include "lib/io/output.h"
 #include "lib/plan/plan.h"
 #include "lib/tensor/target.h"
 
 namespace uckpt::exec {
 
-// Part of one large hole, or several small holes of one file whole.
-struct Task {
-  uint32_t first_hole, last_hole;  // inclusive
-  int64_t begin, end;              // units of the hole if it is one
-};
-
-struct Buffers {
-  int threads;
-  int64_t task_bytes;     // of output a task
-  int64_t strided_bytes;  // the same where the source is strided: wide enough to read more than elements
-  int64_t staging_bytes;
-  int64_t total() const;  // of all threads
-};
-
-// Sizes from the budget; throws trouble (`limit.max_mem`) if it is too small to work in.
-Buffers size_buffers(int threads, int64_t max_mem);
-
-std::vector<Task> cut_tasks(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
-                            const Buffers& buffers);
-
 struct RunOptions {
   bool start_writeback = false;  // the output will be synced
   bool digests = true;           // of every hole; else only what the layout's late fields need
+  bool tensor_digests = false;   // of every logical tensor, however scattered; needs `digests`
 };
 
 struct Outcome {
-  std::vector<uint64_t> digests;              // CRC-64 of each hole; empty where not asked for
-  std::vector<uint32_t> checksums;            // CRC-32 of each TargetLayout::checksums
-  std::unique_ptr<Comparison[]> comparisons;  // one for each Plan::compared
-  int64_t checksums_checked = 0;              // records of the input
+  std::vector<uint64_t> digests;             // CRC-64 of each hole; empty where not asked for
+  std::vector<uint32_t> checksums;           // CRC-32 of each TargetLayout::checksums
+  std::vector<TensorDigest> tensor_digests;  // empty where not asked for
+  std::vector<Difference> differences;       // one for each Plan::compared
+  int64_t checksums_checked = 0;             // records of the input
 };
 
 // Makes the files of the layout at their full size, with all but the holes' bytes. Tells the places of the

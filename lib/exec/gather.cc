@@ -17,43 +17,15 @@ using kernels::Crc32;
 using plan::Loop;
 using plan::Move;
 
-ChecksumLedger::ChecksumLedger(const Catalog& catalog, const plan::Plan& plan)
-    : catalog_(catalog),
-      plan_(plan),
-      shares_(std::make_unique<std::atomic<uint32_t>[]>(plan.checks.size())) {}
+Gatherer::Gatherer(const Catalog& catalog, const plan::Plan& plan, Findings& findings, int64_t staging)
+    : catalog_(catalog), plan_(plan), findings_(findings), staging_(static_cast<size_t>(staging)) {}
 
-void ChecksumLedger::add(uint32_t check, int64_t offset, ByteSpan bytes) {
+void Gatherer::add_to_record(uint32_t check, int64_t offset, ByteSpan bytes) {
   const Record& record = catalog_.records[plan_.checks[check].record];
   const int64_t after = record.offset + record.size - offset - static_cast<int64_t>(bytes.size());
-  shares_[check].fetch_xor(Crc32::shift(kernels::crc32_raw(bytes), static_cast<uint64_t>(after)),
-                           std::memory_order_relaxed);
+  findings_.add(FindingOf::kRecordChecksum, check,
+                Crc32::shift(kernels::crc32_raw(bytes), static_cast<uint64_t>(after)));
 }
-
-void ChecksumLedger::add_from_move(uint32_t record, int64_t offset, ByteSpan bytes) {
-  if (record == kNoRecord) return;
-  const uint32_t check = plan_.check_of_record[record];
-  if (!plan_.checks[check].own_pass) add(check, offset, bytes);
-}
-
-void ChecksumLedger::add_from_check(uint32_t check, int64_t offset, ByteSpan bytes) {
-  add(check, offset, bytes);
-}
-
-int64_t ChecksumLedger::verify() const {
-  for (size_t i = 0; i < plan_.checks.size(); ++i) {
-    const Record& record = catalog_.records[plan_.checks[i].record];
-    const uint32_t found = Crc32::finish(shares_[i].load(), static_cast<uint64_t>(record.size));
-    if (found == record.crc) continue;
-    throw refused("zip.crc", cat("expected checksum ", hex(record.crc, 8), ", found ", hex(found, 8),
-                                 ": the file was changed after it was written"))
-        .in_member(record.name)
-        .in_file(catalog_.files[record.file]->name());
-  }
-  return static_cast<int64_t>(plan_.checks.size());
-}
-
-Gatherer::Gatherer(const Catalog& catalog, const plan::Plan& plan, ChecksumLedger* ledger, int64_t staging)
-    : catalog_(catalog), plan_(plan), ledger_(ledger), staging_(static_cast<size_t>(staging)) {}
 
 void Gatherer::read(FileId file, int64_t offset, std::span<uint8_t> out) const {
   if (file == kLiteral) {
@@ -109,7 +81,9 @@ void Gatherer::gather(const Move& move, Box box, uint8_t* out) {
     const int64_t bytes = item * (box.loops.empty() ? 1 : box.loops[0].count);
     const std::span<uint8_t> range(out + box.dst, static_cast<size_t>(bytes));
     read(move.file, box.src, range);
-    if (ledger_ != nullptr && checked_ && !move.is_copy) ledger_->add_from_move(move.record, box.src, range);
+    if (!checked_ || move.is_copy || move.record == kNoRecord || plan_.checks.empty()) return;
+    const uint32_t check = plan_.check_of_record[move.record];
+    if (!plan_.checks[check].own_pass) add_to_record(check, box.src, range);
     return;
   }
   // Strided: as few reads as their density allows, so the loops go by falling source stride.
@@ -176,21 +150,19 @@ void Gatherer::finish(const TargetShard& target, uint32_t shard, int64_t begin, 
     kernels::scale(filled.data(), target.factor, target.summand, dtype, count);
 }
 
-void Gatherer::compare(uint32_t shard, int64_t begin, ByteSpan filled, DType dtype,
-                       std::span<Comparison> results) {
+void Gatherer::compare(uint32_t shard, int64_t begin, ByteSpan filled, DType dtype) {
   checked_ = true;
   const int64_t end = begin + static_cast<int64_t>(filled.size());
   for (const Move& move : moves_from(plan_.compares, plan_.first_compare, false, shard, begin)) {
     if (move.dst_offset >= end) break;
     plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
-      compare_box(move, box_of(move, src, dst - begin, counts), filled, dtype, begin, results[move.compare]);
+      compare_box(move, box_of(move, src, dst - begin, counts), filled, dtype, begin);
     });
   }
 }
 
 // The box is made dense on both sides, then compared; a plain run is compared where it lies.
-void Gatherer::compare_box(const Move& move, const Box& box, ByteSpan filled, DType dtype, int64_t begin,
-                           Comparison& result) {
+void Gatherer::compare_box(const Move& move, const Box& box, ByteSpan filled, DType dtype, int64_t begin) {
   const int64_t dst_item = move.dst_item;
   int64_t count = 1;
   Box dense = box;
@@ -213,10 +185,9 @@ void Gatherer::compare_box(const Move& move, const Box& box, ByteSpan filled, DT
   const kernels::Differences found =
       kernels::compare_rounded(wide, dtype, narrow_.data(), move.src_dtype, count);
   if (found.count == 0) return;
-  result.different += found.count;
   const int64_t first = (begin + box.dst) / dst_item + (run ? found.first : 0);
-  for (int64_t seen = result.first; first < seen && !result.first.compare_exchange_weak(seen, first);) {
-  }
+  findings_.add(FindingOf::kDifferent, move.compare, static_cast<uint64_t>(found.count));
+  findings_.add(FindingOf::kFirstDifferent, move.compare, static_cast<uint64_t>(first));
 }
 
 void Gatherer::check(const plan::CheckRead& read_range) {
@@ -225,7 +196,7 @@ void Gatherer::check(const plan::CheckRead& read_range) {
     const int64_t n = std::min<int64_t>(static_cast<int64_t>(staging_.size()), read_range.size - done);
     const std::span<uint8_t> range(staging_.data(), static_cast<size_t>(n));
     read(record.file, read_range.offset + done, range);
-    ledger_->add_from_check(read_range.check, read_range.offset + done, range);
+    add_to_record(read_range.check, read_range.offset + done, range);
     done += n;
   }
 }

@@ -21,8 +21,9 @@ void read_tensor(const Catalog& catalog, const Tensor& tensor, const std::functi
   // A small tensor in a large storage is not worth reading the storage for: then its checksum is left alone.
   if (plan.bytes_in > 2 * total + kStep)
     plan = plan::make_plan(catalog, layout, {.check_crc = false, .compare_copies = false});
-  exec::ChecksumLedger ledger(catalog, plan);
-  exec::Gatherer gatherer(catalog, plan, plan.checks.empty() ? nullptr : &ledger, kStaging);
+  exec::Totals totals(catalog, layout, plan, {.hole_digests = false});
+  exec::Findings findings;
+  exec::Gatherer gatherer(catalog, plan, findings, kStaging);
   const int64_t step = round_up(kStep, std::max(1, item_size(source.dtype)));
   Bytes buffer;
   for (int64_t at = 0; at < total; at += step) {
@@ -32,7 +33,9 @@ void read_tensor(const Catalog& catalog, const Tensor& tensor, const std::functi
     sink(buffer);
   }
   for (const plan::CheckRead& read : plan.check_reads) gatherer.check(read);
-  ledger.verify();
+  totals.add(findings.all());
+  const std::vector<Error> damaged = totals.damaged_records();
+  if (!damaged.empty()) throw damaged.front();
 }
 
 }  // namespace uckpt

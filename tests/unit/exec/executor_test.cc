@@ -238,8 +238,8 @@ TEST_CASE("copies are compared, whatever their pieces") {
   exec::preallocate(layout, *output);
   const auto outcome =
       exec::run(c, layout, plan, *output, exec::size_buffers(2, 64 << 20), {}, progress, stop);
-  CHECK(outcome.comparisons[0].different == 1);
-  CHECK(outcome.comparisons[0].first == 1234);
+  CHECK(outcome.differences[0].count == 1);
+  CHECK(outcome.differences[0].first == 1234);
 }
 
 TEST_CASE("a stop leaves nothing and says it can be resumed") {
