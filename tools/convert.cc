@@ -25,11 +25,15 @@ std::string seconds_text(double seconds) {
 void print_report(const ConvertReport& r, const std::string& path, Out& out) {
   const PlanSummary& p = r.plan;
   constexpr double kShortest = 0.2;  // seconds; the rate of less tells nothing
-  const auto rate = static_cast<uint64_t>(static_cast<double>(p.bytes_out) / std::max(r.seconds, kShortest));
+  const auto rate =
+      static_cast<uint64_t>(static_cast<double>(p.bytes_out - r.continued) / std::max(r.seconds, kShortest));
   out.line(cat("wrote ", escape(path), ": ", counted(p.tensors, "tensor"),
                p.links > 0 ? cat(" and ", counted(p.links, "link")) : std::string(), ", ",
                human_bytes(static_cast<uint64_t>(r.file_size)), " in ", seconds_text(r.seconds),
-               r.seconds > kShortest ? cat(" (", human_bytes(rate), "/s)") : std::string()));
+               r.seconds > kShortest ? cat(" (", human_bytes(rate), "/s)") : std::string(),
+               r.continued > 0 ? cat(", ", human_bytes(static_cast<uint64_t>(r.continued)),
+                                     " of it by an earlier run that was interrupted")
+                               : std::string()));
 }
 
 void print_report_json(const ConvertReport& r, const std::string& path, Out& out) {
@@ -42,7 +46,8 @@ void print_report_json(const ConvertReport& r, const std::string& path, Out& out
                R"(, "objects": )", p.objects, R"(, "bytes_in": )", p.bytes_in, R"(, "bytes_out": )",
                p.bytes_out, R"(, "bytes_compared": )", p.bytes_compared, R"(, "file_size": )", r.file_size,
                R"(, "seconds": )", r.seconds, R"(, "checksums_checked": )", r.checksums_checked,
-               R"(, "kept_module_weights": [)", kept, R"(], "warnings": )", json_strings(p.warnings), "}"));
+               R"(, "continued": )", r.continued, R"(, "kept_module_weights": [)", kept, R"(], "warnings": )",
+               json_strings(p.warnings), "}"));
 }
 
 class Convert final : public Verb {
@@ -67,6 +72,9 @@ class Convert final : public Verb {
     progress_.add(app);
     app.add_flag("-n,--dry-run", dry_run_, "Write nothing, show the plan (as `uckpt plan`)");
     app.add_flag("--json", json_, "Answer in JSON");
+    app.add_option("--max-duration", max_duration_,
+                   "Stop after so long with exit code 3; the same command goes on from there")
+        ->type_name("TIME");
     app.add_option("--plan", plan_,
                    "Do what this file of `uckpt plan -o` says, or nothing; IN and OUT are in it, and may be "
                    "given anew")
@@ -85,7 +93,9 @@ class Convert final : public Verb {
       return 0;
     }
     const std::unique_ptr<Progress> progress = make_progress(mode, progress_.quiet);
-    const ConvertReport report = convert(flags_.in, flags_.out, options, *progress, stop_on_signals());
+    const StopFlag& stop = stop_on_signals();
+    if (!max_duration_.empty()) stop_after(parse_duration("--max-duration", max_duration_));
+    const ConvertReport report = convert(flags_.in, flags_.out, options, *progress, stop);
     if (json_) {
       print_report_json(report, flags_.out, out);
     } else if (!progress_.quiet) {
@@ -115,7 +125,7 @@ class Convert final : public Verb {
 
   ConvertFlags flags_;
   ProgressFlags progress_;
-  std::string plan_;
+  std::string plan_, max_duration_;
   std::shared_ptr<const KeptPlan> kept_;
   bool dry_run_ = false, json_ = false;
 };

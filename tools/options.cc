@@ -44,6 +44,19 @@ int64_t parse_size(std::string_view flag, std::string_view text) {
   return *size;
 }
 
+int64_t parse_duration(std::string_view flag, std::string_view text) {
+  std::string_view rest = text;
+  const std::optional<int64_t> number = take_number(rest);
+  const std::map<std::string_view, int64_t> units = {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}};
+  const auto unit = units.find(rest);
+  const auto seconds =
+      number && unit != units.end() ? checked_mul(*number, unit->second) : std::optional<int64_t>();
+  if (!seconds || *seconds == 0)
+    throw trouble("usage.duration",
+                  cat(flag, ": expected a time such as 90s, 30m or 8h, found `", escape(text, 60), "`"));
+  return *seconds;
+}
+
 int64_t parse_count(std::string_view flag, std::string_view text, int64_t least) {
   std::string_view rest = text;
   const std::optional<int64_t> number = take_number(rest);
@@ -177,6 +190,16 @@ std::string kinds_text() {
   return cat("Kind of output: ", kinds, " (by default from OUT's extension: ", by_name, ")");
 }
 
+void add_resources(CLI::App& app, std::string& threads, std::string& max_mem) {
+  app.add_option("-j,--threads", threads, "Threads that copy (default: one a core)")->type_name("N");
+  app.add_option("--max-mem", max_mem, "Memory to use at most, such as 512M or 16G")->type_name("SIZE");
+}
+
+int parse_threads(std::string_view text) {
+  constexpr int64_t kMost = 4096;
+  return text.empty() ? 0 : static_cast<int>(std::min(kMost, parse_count("-j", text, 1)));
+}
+
 }  // namespace
 
 void PlanFlags::add(CLI::App& app) {
@@ -254,10 +277,16 @@ PlanFlags PlanFlags::from_request(const std::vector<std::string>& request) {
 
 void ConvertFlags::add(CLI::App& app) {
   PlanFlags::add(app);
-  app.add_option("-j,--threads", threads, "Threads that copy (default: one a core)")->type_name("N");
-  app.add_option("--max-mem", max_mem, "Memory to use at most, such as 512M or 16G")->type_name("SIZE");
+  add_resources(app, threads, max_mem);
   app.add_flag("-f,--force", force, "Replace OUT if it exists");
+  app.add_flag("--restart", restart, "Begin anew where an interrupted run could be continued");
+  app.add_option("--manifest", manifest,
+                 "Also write the digest of every tensor, as `uckpt sum` of the output would")
+      ->type_name("FILE");
   app.add_flag("--verify", verify, "Read the output back and compare its digests");
+  app.add_flag(
+      "--no-verify", no_verify,
+      "Neither check the checksums of the input nor digest what is written, where the output holds none");
   app.add_flag("--no-sync", no_sync, "Do not wait until the output is on the disk");
 }
 
@@ -273,15 +302,16 @@ ConvertOptions ConvertFlags::checked() const {
   options.layout = parse_layout("--layout", layout);
   options.stage_sizes = parse_counts("--stages", stages);
   if (!shard_size.empty()) options.shard_size = parse_size("--shard-size", shard_size);
-  if (!threads.empty()) {
-    constexpr int64_t kMost = 4096;
-    options.threads = static_cast<int>(std::min(kMost, parse_count("-j", threads, 1)));
-  }
+  options.threads = parse_threads(threads);
   if (!max_mem.empty()) options.max_mem = parse_size("--max-mem", max_mem);
   if (!missing.empty() && missing != "zero")
     throw trouble("usage.missing", cat("--missing: expected zero, found `", escape(missing, 60), "`"));
   options.missing_zero = !missing.empty();
-  options.check_crc = !no_crc;
+  if (verify && no_verify) throw trouble("usage.verify", "--verify and --no-verify exclude each other");
+  options.check_crc = !no_crc && !no_verify;
+  options.digests = !no_verify;
+  options.restart = restart;
+  options.manifest = manifest;
   options.trust_copies = trust_copies;
   options.sync = !no_sync;
   options.force = force;
@@ -289,6 +319,27 @@ ConvertOptions ConvertFlags::checked() const {
   options.allow_expand = allow_expand;
   options.created_by = cat("uckpt ", UCKPT_VERSION);
   options.request = request();
+  return options;
+}
+
+void ReadFlags::add(CLI::App& app) {
+  select.add(app);
+  rules.add(app);
+  open.add(app);
+  add_resources(app, threads, max_mem);
+  app.add_flag("--allow-expand", allow_expand, "Read views far larger than their bytes in the input");
+  progress.add(app);
+}
+
+ReadOptions ReadFlags::checked() const {
+  ReadOptions options;
+  options.open = open.checked();
+  options.open.want_objects = false;
+  options.open.allow_expand = allow_expand;
+  options.rules = rules.checked();
+  options.selection = select.selection;
+  options.threads = parse_threads(threads);
+  if (!max_mem.empty()) options.max_mem = parse_size("--max-mem", max_mem);
   return options;
 }
 

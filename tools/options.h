@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/convert/options.h"
+#include "lib/examine/opened.h"
 #include "tools/progress.h"
 
 namespace CLI {
@@ -19,6 +20,8 @@ namespace uckpt::cli {
 
 // "16G", "512M", "4096": K, M, G, T are powers of 1024, an `iB` behind them changes nothing.
 int64_t parse_size(std::string_view flag, std::string_view text);
+// "90", "90s", "30m", "8h", "2d": seconds.
+int64_t parse_duration(std::string_view flag, std::string_view text);
 // A whole number >= `least`.
 int64_t parse_count(std::string_view flag, std::string_view text, int64_t least);
 
@@ -71,10 +74,22 @@ struct PlanFlags {
 
 // What `convert` and `plan` have in common: the plan, and how it is carried out.
 struct ConvertFlags : PlanFlags {
-  std::string threads, max_mem;
-  bool no_sync = false, force = false, verify = false;
+  std::string threads, max_mem, manifest;
+  bool no_sync = false, force = false, verify = false, no_verify = false, restart = false;
   void add(CLI::App& app);
   ConvertOptions checked() const;
+};
+
+// What verbs that read a checkpoint whole have in common.
+struct ReadFlags {
+  OpenFlags open;
+  RuleFlags rules;
+  SelectFlags select;
+  ProgressFlags progress;
+  std::string threads, max_mem;
+  bool allow_expand = false;
+  void add(CLI::App& app);
+  ReadOptions checked() const;
 };
 
 // Positional arguments are optional to the parser, so that a misspelt flag is reported first.

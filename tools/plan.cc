@@ -33,19 +33,12 @@ class Plan final : public Verb {
     std::string document;
     const PlanSummary summary = plan_conversion(flags_.in, flags_.out, flags_.checked(),
                                                 json_ || !output_.empty() ? &document : nullptr);
-    if (!output_.empty()) keep(document);
+    if (!output_.empty()) write_text_file(output_, document, flags_.force, !flags_.no_sync);
     json_ ? out.print(document) : print_plan(summary, all_, out);
     return 0;
   }
 
  private:
-  void keep(std::string_view document) const {
-    OutputFile file(output_, flags_.force);
-    const auto* bytes = reinterpret_cast<const uint8_t*>(document.data());
-    file.write_at(0, {bytes, document.size()});
-    file.commit(!flags_.no_sync);
-  }
-
   ConvertFlags flags_;
   std::string output_;
   bool all_ = false, json_ = false;

@@ -1,5 +1,7 @@
 #include "tools/signals.h"
 
+#include <sys/time.h>
+
 #include <csignal>
 
 namespace uckpt::cli {
@@ -20,6 +22,17 @@ const StopFlag& stop_on_signals() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   return stop;
+}
+
+void stop_after(int64_t seconds) {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGALRM, &action, nullptr);
+  itimerval time{};
+  time.it_value.tv_sec = static_cast<time_t>(seconds);
+  setitimer(ITIMER_REAL, &time, nullptr);
 }
 
 }  // namespace uckpt::cli

@@ -1,4 +1,4 @@
-// SIGINT and SIGTERM as a flag, so that a conversion ends by itself: its temporary file removed, exit code 3.
+// SIGINT, SIGTERM and a time that is up as a flag, so that a conversion ends by itself, with exit code 3.
 #pragma once
 
 #include "lib/exec/progress.h"
@@ -7,5 +7,7 @@ namespace uckpt::cli {
 
 // Installs the handlers. The first signal sets the flag; a second one ends the process as usual.
 const StopFlag& stop_on_signals();
+// Sets the flag after so many seconds.
+void stop_after(int64_t seconds);
 
 }  // namespace uckpt::cli

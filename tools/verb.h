@@ -30,6 +30,8 @@ std::unique_ptr<Verb> make_ls();
 std::unique_ptr<Verb> make_convert();
 std::unique_ptr<Verb> make_plan();
 std::unique_ptr<Verb> make_extract();
+std::unique_ptr<Verb> make_verify();
+std::unique_ptr<Verb> make_sum();
 std::unique_ptr<Verb> make_check();
 std::unique_ptr<Verb> make_infer();
 std::unique_ptr<Verb> make_fmt();

@@ -17,6 +17,7 @@ struct ConvertReport {
   int64_t file_size = 0;
   double seconds = 0;
   int64_t checksums_checked = 0;
+  int64_t continued = 0;                         // bytes of output that an interrupted run had written
   std::vector<std::string> kept_module_weights;  // stored beside their master, because they differ from it
 };
 

@@ -21,6 +21,7 @@ struct Selection {
   std::vector<std::string> select, drop, states;
   std::vector<ucl::NamePattern> drop_names;  // of a spec's `drop`: whole names
   bool takes(const Tensor& tensor) const;
+  bool takes_all() const { return select.empty() && drop.empty() && states.empty() && drop_names.empty(); }
 };
 
 // The types that weights are written in. Names are the target's.
@@ -57,6 +58,9 @@ struct ConvertOptions {
   bool sync = true;                      // the bytes are on the disk before the output gets its name
   bool force = false;                    // replace an existing output
   bool verify = false;                   // read the output back and compare its digests
+  bool digests = true;                   // of all that is written; else only those that the output holds
+  bool restart = false;                  // forget what an interrupted run has done
+  std::string manifest;                  // a file to write the digest of every tensor to; empty: none
   bool allow_expand = false;             // write out views that are far larger than their bytes in the input
   std::string created_by;                // "uckpt 0.1.0"
   std::vector<std::string> request;      // as typed, for a plan that is kept

@@ -1,5 +1,7 @@
 #include "lib/exec/executor.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -12,27 +14,73 @@
 
 namespace uckpt::exec {
 
-std::vector<LateDigest> preallocate(TargetLayout& target, Output& output) {
-  std::vector<LateDigest> digests;
-  size_t next = 0;
+namespace {
+
+// The holes of a file: [first, last).
+std::pair<uint32_t, uint32_t> holes_of(const TargetLayout& target, uint32_t file) {
+  const auto range = std::ranges::equal_range(target.holes, file, {}, &Hole::file);
+  const auto first = static_cast<uint32_t>(range.begin() - target.holes.begin());
+  return {first, first + static_cast<uint32_t>(range.size())};
+}
+
+void place_holes(TargetLayout& target, const Journal::Made& made) {
+  target.files[made.file].size = made.made.size;
+  const auto [first, last] = holes_of(target, made.file);
+  for (uint32_t h = first; h < last; ++h) target.holes[h].offset = made.made.hole_offsets[h - first];
+}
+
+}  // namespace
+
+std::vector<Journal::Made> preallocate(TargetLayout& target, Output& output) {
+  std::vector<Journal::Made> made;
   for (uint32_t f = 0; f < target.files.size(); ++f) {
     TargetFile& file = target.files[f];
     const std::string path = output.add(file.name);
-    const size_t first = next;
-    while (next < target.holes.size() && target.holes[next].file == f) ++next;
     if (file.make) {
-      const MadeFile made = file.make(path);
-      file.size = made.size;
-      for (size_t h = first; h < next; ++h) target.holes[h].offset = made.hole_offsets[h - first];
-      for (LateDigest d : made.digests) {
-        d.hole += static_cast<uint32_t>(first);
-        digests.push_back(d);
-      }
+      made.push_back({f, file.make(path)});
+      place_holes(target, made.back());
     }
     output.preallocate(f, file.size);
     for (const FixedBytes& fixed : file.fixed) output.write_at(f, fixed.offset, fixed.bytes);
   }
-  return digests;
+  return made;
+}
+
+bool can_continue(const TargetLayout& target, const Journal& journal, const std::string& temporary) {
+  if (!journal.has_finished_tasks()) return false;
+  size_t next = 0;
+  for (uint32_t f = 0; f < target.files.size(); ++f) {
+    const TargetFile& file = target.files[f];
+    int64_t size = file.size;
+    if (file.make) {
+      if (next == journal.made().size() || journal.made()[next].file != f) return false;
+      const MadeFile& made = journal.made()[next++].made;
+      const auto [first, last] = holes_of(target, f);
+      if (made.hole_offsets.size() != last - first) return false;
+      size = made.size;
+    }
+    struct stat st {};
+    const std::string path = file.name.empty() ? temporary : cat(temporary, "/", file.name);
+    if (::lstat(path.c_str(), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size != size) return false;
+  }
+  return next == journal.made().size();
+}
+
+void reopen(TargetLayout& target, Output& output, const std::vector<Journal::Made>& made) {
+  for (const Journal::Made& m : made) place_holes(target, m);
+  for (const TargetFile& file : target.files) output.add(file.name);
+}
+
+std::vector<LateDigest> digest_places(const TargetLayout& target, const std::vector<Journal::Made>& made) {
+  std::vector<LateDigest> places;
+  for (const Journal::Made& m : made) {
+    const uint32_t first = holes_of(target, m.file).first;
+    for (LateDigest d : m.made.digests) {
+      d.hole += first;
+      places.push_back(d);
+    }
+  }
+  return places;
 }
 
 namespace {
@@ -47,6 +95,7 @@ struct Run {
   Progress& progress;
   Totals& totals;
   const TensorDigests* digests;  // null: not wanted
+  JournalKeeper* keeper;         // null: nothing is kept
 };
 
 class Worker {
@@ -55,7 +104,7 @@ class Worker {
       : run_(run), filler_(run.catalog, run.target, run.plan, run.totals, run.digests, buffers) {}
 
   // Small holes that lie back to back in the file are written together.
-  void copy(const Task& task) {
+  void copy(uint32_t number, const Task& task) {
     const uint32_t file = run_.target.holes[task.first_hole].file;
     int64_t file_offset = 0;
     buffer_.clear();
@@ -75,13 +124,13 @@ class Worker {
       filler_.fill(h, begin, end - begin, std::span(buffer_).subspan(at));
     }
     if (!buffer_.empty()) write(file, file_offset);
-    finish();
+    finish(number);
   }
 
-  void check(const plan::CheckRead& read) {
+  void check(uint32_t number, const plan::CheckRead& read) {
     filler_.check(read);
     run_.progress.advance(read.size);
-    finish();
+    finish(number);
   }
 
  private:
@@ -90,24 +139,79 @@ class Worker {
     const auto bytes = static_cast<int64_t>(buffer_.size());
     if (run_.options.start_writeback) run_.output.start_writeback(file, offset, bytes);
     run_.progress.advance(bytes);
+    written_ += bytes;
   }
 
   // What a task found counts when its bytes are written.
-  void finish() {
+  void finish(uint32_t number) {
     run_.totals.add(filler_.findings().all());
+    if (run_.keeper != nullptr) run_.keeper->finished(number, written_, filler_.findings().all());
     filler_.findings().clear();
+    written_ = 0;
   }
 
   Run& run_;
   Filler filler_;
   Bytes buffer_;
+  int64_t written_ = 0;  // by the task
 };
 
-int64_t sum_of(const std::vector<plan::CheckRead>& reads) {
+int64_t bytes_of(const TargetLayout& target, const Task& task) {
   int64_t sum = 0;
-  for (const auto& r : reads) sum += r.size;
-  return sum;
+  for (uint32_t h = task.first_hole; h <= task.last_hole; ++h) sum += target.holes[h].bytes();
+  if (task.first_hole != task.last_hole) return sum;
+  return (task.end - task.begin) * unit_size(target.holes[task.first_hole].dtype);
 }
+
+// A sync for each of these; two of them, and what is under way, may have to be done again.
+int64_t journal_interval(int64_t total) {
+  return std::clamp(total / 64, int64_t{64} << 20, int64_t{256} << 20);
+}
+
+// Tasks, and behind them the reads for checksums alone: by number, without those that are done already.
+class WorkList {
+ public:
+  WorkList(const TargetLayout& target, const plan::Plan& plan, std::vector<Task> tasks)
+      : target_(target),
+        plan_(plan),
+        tasks_(std::move(tasks)),
+        done_(tasks_.size() + plan.check_reads.size()) {}
+
+  // Takes over what the journal has, and what it found.
+  void continue_from(const Journal& journal, Totals& totals) {
+    journal.replay([&](uint32_t number, std::span<const Finding> findings) {
+      if (number >= done_.size() || done_[number] || !totals.add(findings)) return;
+      done_[number] = true;
+      if (number < tasks_.size()) continued_ += bytes_of(target_, tasks_[number]);
+    });
+  }
+  std::vector<uint32_t> open() const {
+    std::vector<uint32_t> numbers;
+    for (uint32_t i = 0; i < done_.size(); ++i)
+      if (!done_[i]) numbers.push_back(i);
+    return numbers;
+  }
+  void work(Worker& worker, uint32_t number) const {
+    if (number < tasks_.size()) {
+      worker.copy(number, tasks_[number]);
+    } else {
+      worker.check(number, plan_.check_reads[number - tasks_.size()]);
+    }
+  }
+  int64_t total() const {
+    int64_t sum = plan_.bytes_out;
+    for (const plan::CheckRead& read : plan_.check_reads) sum += read.size;
+    return sum;
+  }
+  int64_t continued() const { return continued_; }
+
+ private:
+  const TargetLayout& target_;
+  const plan::Plan& plan_;
+  std::vector<Task> tasks_;
+  std::vector<bool> done_;
+  int64_t continued_ = 0;  // bytes of output
+};
 
 }  // namespace
 
@@ -118,24 +222,41 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
       {options.digests || options.tensor_digests, !target.checksums.empty(), options.tensor_digests});
   std::optional<TensorDigests> digests;
   if (options.tensor_digests) digests.emplace(catalog, target);
-  Run shared{catalog, target, plan, output, options, progress, totals, digests ? &*digests : nullptr};
+  WorkList list(target, plan, cut_tasks(catalog, target, plan, buffers));
+  if (options.journal != nullptr) list.continue_from(*options.journal, totals);
+  const std::vector<uint32_t> open = list.open();
+  std::optional<JournalKeeper> keeper;
+  const int64_t interval = journal_interval(plan.bytes_out);
+  if (options.journal != nullptr && plan.bytes_out > interval)
+    keeper.emplace(*options.journal, output, interval, options.start_writeback);
+  Run shared{catalog,
+             target,
+             plan,
+             output,
+             options,
+             progress,
+             totals,
+             digests ? &*digests : nullptr,
+             keeper ? &*keeper : nullptr};
 
-  const std::vector<Task> tasks = cut_tasks(catalog, target, plan, buffers);
-  progress.begin("copying", plan.bytes_out + sum_of(plan.check_reads));
-  run_workers(buffers.threads, tasks.size() + plan.check_reads.size(), stop, [&] {
-    return [&tasks, &plan, worker = std::make_shared<Worker>(shared, buffers)](size_t i) {
-      if (i < tasks.size()) {
-        worker->copy(tasks[i]);
-      } else {
-        worker->check(plan.check_reads[i - tasks.size()]);
-      }
-    };
-  });
+  progress.begin("copying", list.total());
+  progress.advance(list.continued());
+  try {
+    run_workers(buffers.threads, open.size(), stop, [&] {
+      return
+          [&, worker = std::make_shared<Worker>(shared, buffers)](size_t i) { list.work(*worker, open[i]); };
+    });
+  } catch (...) {
+    if (keeper) keeper->flush_if_possible();
+    throw;
+  }
+  if (keeper) keeper->flush();
   progress.end();
 
   const std::vector<Error> damaged = totals.damaged_records();
   if (!damaged.empty()) throw damaged.front();
   Outcome outcome;
+  outcome.continued = list.continued();
   outcome.checksums_checked = static_cast<int64_t>(plan.checks.size());
   if (options.digests)
     for (uint32_t h = 0; h < target.holes.size(); ++h) outcome.digests.push_back(totals.hole_digest(h));

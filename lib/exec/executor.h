@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "lib/exec/journal.h"
 #include "lib/exec/progress.h"
 #include "lib/exec/tasks.h"
 #include "lib/exec/tensor_digests.h"
@@ -18,6 +19,7 @@ struct RunOptions {
   bool start_writeback = false;  // the output will be synced
   bool digests = true;           // of every hole; else only what the layout's late fields need
   bool tensor_digests = false;   // of every logical tensor, however scattered; needs `digests`
+  Journal* journal = nullptr;    // what is finished goes there, and what is there counts as finished
 };
 
 struct Outcome {
@@ -26,11 +28,20 @@ struct Outcome {
   std::vector<TensorDigest> tensor_digests;  // empty where not asked for
   std::vector<Difference> differences;       // one for each Plan::compared
   int64_t checksums_checked = 0;             // records of the input
+  int64_t continued = 0;                     // bytes of output that an interrupted run had written
 };
 
-// Makes the files of the layout at their full size, with all but the holes' bytes. Tells the places of the
-// digests, and sets those of the holes in files that a library makes.
-std::vector<LateDigest> preallocate(TargetLayout& target, Output& output);
+// Makes the files of the layout at their full size, with all but the holes' bytes. Tells where everything
+// lies in those that a library makes, and sets the places of their holes.
+std::vector<Journal::Made> preallocate(TargetLayout& target, Output& output);
+
+// Do the files of an interrupted run lie at `temporary` as its journal says?
+bool can_continue(const TargetLayout& target, const Journal& journal, const std::string& temporary);
+// Opens them instead.
+void reopen(TargetLayout& target, Output& output, const std::vector<Journal::Made>& made);
+
+// The places of the digests in files that a library made; holes are those of the whole layout.
+std::vector<LateDigest> digest_places(const TargetLayout& target, const std::vector<Journal::Made>& made);
 
 // Fills every hole. Throws what a read or write throws, `zip.crc`, or a resumable error when stopped.
 Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan, Output& output,

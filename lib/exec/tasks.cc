@@ -1,9 +1,12 @@
 #include "lib/exec/tasks.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/exec/workers.h"
 
 namespace uckpt::exec {
 
@@ -14,6 +17,12 @@ constexpr int64_t kTaskBytes = int64_t{1} << 20, kStridedBytes = int64_t{8} << 2
 constexpr int64_t kSmallest = int64_t{32} << 10;
 constexpr uint32_t kMostHolesInTask = 4096;
 
+int64_t default_max_mem() {
+  const auto pages = static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)),
+             page = static_cast<int64_t>(::sysconf(_SC_PAGE_SIZE));
+  return pages * page / 4;
+}
+
 }  // namespace
 
 int64_t Buffers::total() const {
@@ -23,6 +32,8 @@ int64_t Buffers::total() const {
 }
 
 Buffers size_buffers(int threads, int64_t max_mem) {
+  if (threads == 0) threads = default_threads();
+  if (max_mem == 0) max_mem = default_max_mem();
   Buffers b{threads, kTaskBytes, kStridedBytes, kStagingBytes};
   while (b.total() > max_mem && b.strided_bytes > kSmallest) b.strided_bytes /= 2;
   b.task_bytes = std::min(b.task_bytes, b.strided_bytes);

@@ -23,7 +23,8 @@ struct Buffers {
   int64_t total() const;  // of all threads
 };
 
-// Sizes from the budget; throws trouble (`limit.max_mem`) if it is too small to work in.
+// Sizes from the budget; 0 threads: one a core; 0 bytes: a quarter of the machine's memory. Throws trouble
+// (`limit.max_mem`) if it is too small to work in.
 Buffers size_buffers(int threads, int64_t max_mem);
 
 std::vector<Task> cut_tasks(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,

@@ -10,24 +10,14 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/io/output_folder.h"
-#include "lib/io/staging.h"
 
 namespace uckpt {
 
 namespace {
 
-// An open-file-description lock: it goes with this descriptor alone, whatever other code does to the file
-// (the HDF5 library takes locks of another kind), and with the process however that ends.
-bool lock(int fd) {
-  struct flock whole {};
-  whole.l_type = F_WRLCK;
-  whole.l_whence = SEEK_SET;
-  return ::fcntl(fd, F_OFD_SETLK, &whole) == 0;
-}
-
 class OneFile final : public Output {
  public:
-  OneFile(std::string path, bool replace) : file_(std::move(path), replace) {}
+  OneFile(const Claim& claim, bool replace, LeftOver left) : file_(claim, replace, left) {}
   const std::string& path() const override { return file_.path(); }
   std::string add(std::string_view) override { return file_.temporary(); }
   void preallocate(uint32_t, int64_t size) override { file_.preallocate(size); }
@@ -40,7 +30,9 @@ class OneFile final : public Output {
   void start_writeback(uint32_t, int64_t offset, int64_t size) override {
     file_.start_writeback(offset, size);
   }
+  void sync() const override { file_.sync(); }
   void commit(bool sync) override { file_.commit(sync); }
+  void keep(bool kept) override { file_.keep(kept); }
 
  private:
   OutputFile file_;
@@ -48,77 +40,84 @@ class OneFile final : public Output {
 
 }  // namespace
 
-OutputFile::OutputFile(std::string path, bool replace) : replace_(replace) {
-  StagedPath staged = stage(std::move(path), "file");
-  path_ = std::move(staged.path);
-  folder_ = std::move(staged.folder);
-  temporary_ = std::move(staged.temporary);
-  open_locked();
+OutputFile::OutputFile(std::string path, bool replace)
+    : claim_(std::in_place, path), staged_(stage(std::move(path), "file")), replace_(replace) {
+  open(LeftOver::kDiscarded);
 }
 
-void OutputFile::open_locked() {
+OutputFile::OutputFile(const Claim& claim, bool replace, LeftOver left)
+    : staged_(stage(claim.output(), "file")), replace_(replace) {
+  open(left);
+}
+
+void OutputFile::open(LeftOver left) {
   struct stat st {};
-  if (::stat(path_.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) {
-    throw trouble("output.folder", "expected the name of a file to write, found a folder").in_file(path_);
+  if (::stat(staged_.path.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {
+    throw trouble("output.folder", cat("expected the name of a file to write, found ",
+                                       S_ISDIR(st.st_mode) ? "a folder" : "something else than a file"))
+        .in_file(staged_.path);
   }
-  if (!replace_ && path_exists(path_)) throw exists_error(path_);
-  for (int attempt = 0; attempt < 16; ++attempt) {
-    fd_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
-    if (fd_ < 0) throw system_trouble("cannot create the output", path_);
-    if (!lock(fd_)) {
-      ::close(fd_);
-      fd_ = -1;
-      throw locked_error(path_);
-    }
-    // Between open and lock another process may have renamed or removed the file: then start again.
-    if (same_file(fd_, temporary_)) {
-      if (::ftruncate(fd_, 0) != 0) throw system_trouble("cannot create the output", path_);
-      return;
-    }
-    ::close(fd_);
-    fd_ = -1;
+  if (!replace_ && path_exists(staged_.path)) throw exists_error(staged_.path);
+  int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC;
+  if (left == LeftOver::kDiscarded) {
+    remove_tree(staged_.temporary);
+    flags |= O_CREAT | O_EXCL;
   }
-  throw trouble("output.locked", "other processes keep writing this output").in_file(path_);
+  fd_ = ::open(staged_.temporary.c_str(), flags, 0666);
+  if (fd_ < 0) throw system_trouble("cannot create the output", staged_.path);
 }
 
 OutputFile::~OutputFile() {
   if (fd_ < 0) return;
-  if (!committed_ && same_file(fd_, temporary_)) ::unlink(temporary_.c_str());
+  if (!committed_ && !kept_ && same_file(fd_, staged_.temporary)) ::unlink(staged_.temporary.c_str());
   ::close(fd_);
 }
 
-void OutputFile::preallocate(int64_t size) { reserve_blocks(fd_, size, path_); }
+void OutputFile::preallocate(int64_t size) { reserve_blocks(fd_, size, staged_.path); }
 
 void OutputFile::write_at(int64_t offset, std::span<const uint8_t> bytes) {
-  write_all(fd_, offset, bytes, path_);
+  write_all(fd_, offset, bytes, staged_.path);
 }
 
-void OutputFile::read_at(int64_t offset, std::span<uint8_t> out) const { read_all(fd_, offset, out, path_); }
+void OutputFile::read_at(int64_t offset, std::span<uint8_t> out) const {
+  read_all(fd_, offset, out, staged_.path);
+}
 
 void OutputFile::start_writeback(int64_t offset, int64_t size) {
   ::sync_file_range(fd_, offset, size, SYNC_FILE_RANGE_WRITE);
 }
 
-void OutputFile::commit(bool sync) {
-  if (sync && ::fdatasync(fd_) != 0) throw write_error(path_);
-  if (replace_) {
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0)
-      throw system_trouble("cannot rename the finished output", path_);
-  } else if (!rename_to_free_name({path_, folder_, temporary_})) {
-    // A hard link fails likewise if the name is taken.
-    if (::link(temporary_.c_str(), path_.c_str()) != 0) {
-      if (errno == EEXIST) throw exists_error(path_);
-      throw system_trouble("cannot rename the finished output", path_);
-    }
-    ::unlink(temporary_.c_str());
-  }
-  committed_ = true;
-  if (sync) sync_folder(folder_);
+void OutputFile::sync() const {
+  sync_data(fd_, staged_.path);
+  sync_folder(staged_.folder);
 }
 
-std::unique_ptr<Output> make_output(std::string path, bool is_folder, bool replace) {
-  if (is_folder) return std::make_unique<OutputFolder>(std::move(path), replace);
-  return std::make_unique<OneFile>(std::move(path), replace);
+void OutputFile::commit(bool sync) {
+  if (sync) sync_data(fd_, staged_.path);
+  if (replace_) {
+    if (::rename(staged_.temporary.c_str(), staged_.path.c_str()) != 0)
+      throw system_trouble("cannot rename the finished output", staged_.path);
+  } else if (!rename_to_free_name(staged_)) {
+    // A hard link fails likewise if the name is taken.
+    if (::link(staged_.temporary.c_str(), staged_.path.c_str()) != 0) {
+      if (errno == EEXIST) throw exists_error(staged_.path);
+      throw system_trouble("cannot rename the finished output", staged_.path);
+    }
+    ::unlink(staged_.temporary.c_str());
+  }
+  committed_ = true;
+  if (sync) sync_folder(staged_.folder);
+}
+
+void write_text_file(const std::string& path, std::string_view text, bool replace, bool sync) {
+  OutputFile file(path, replace);
+  file.write_at(0, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+  file.commit(sync);
+}
+
+std::unique_ptr<Output> make_output(const Claim& claim, bool is_folder, bool replace, LeftOver left) {
+  if (is_folder) return std::make_unique<OutputFolder>(claim, replace, left);
+  return std::make_unique<OneFile>(claim, replace, left);
 }
 
 }  // namespace uckpt

@@ -1,7 +1,6 @@
 #include "lib/io/output_folder.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,22 +13,6 @@
 #include "lib/io/descriptors.h"
 
 namespace uckpt {
-
-namespace {
-
-void remove_tree(const std::string& path) {
-  std::error_code ignored;
-  std::filesystem::remove_all(path, ignored);
-}
-
-// What a killed process left.
-void empty_folder(const std::string& folder) {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-    std::filesystem::remove_all(entry.path(), error);
-}
-
-}  // namespace
 
 // The descriptor of a file for as long as one access lasts.
 class OutputFolder::Access {
@@ -51,36 +34,18 @@ class OutputFolder::Access {
   bool transient_;
 };
 
-OutputFolder::OutputFolder(std::string path, bool replace)
-    : staged_(stage(std::move(path), "folder")), replace_(replace) {
-  open_locked();
-}
-
-void OutputFolder::open_locked() {
+OutputFolder::OutputFolder(const Claim& claim, bool replace, LeftOver left)
+    : staged_(stage(claim.output(), "folder")), replace_(replace), left_(left) {
   if (!replace_ && path_exists(staged_.path)) throw exists_error(staged_.path);
-  for (int attempt = 0; attempt < 16; ++attempt) {
-    if (::mkdir(staged_.temporary.c_str(), 0777) != 0 && errno != EEXIST)
-      throw system_trouble("cannot create the output", staged_.path);
-    lock_ = ::open(staged_.temporary.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (lock_ < 0 && errno != ENOENT) throw system_trouble("cannot create the output", staged_.path);
-    if (lock_ < 0) continue;  // another process has just finished with it
-    if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-      ::close(lock_);
-      lock_ = -1;
-      throw locked_error(staged_.path);
-    }
-    if (same_file(lock_, staged_.temporary)) return empty_folder(staged_.temporary);
-    ::close(lock_);
-    lock_ = -1;
-  }
-  throw trouble("output.locked", "other processes keep writing this output").in_file(staged_.path);
+  if (left == LeftOver::kContinued) return;
+  remove_tree(staged_.temporary);
+  if (::mkdir(staged_.temporary.c_str(), 0777) != 0)
+    throw system_trouble("cannot create the output", staged_.path);
 }
 
 OutputFolder::~OutputFolder() {
   close_files();
-  if (lock_ < 0) return;
-  if (!committed_ && same_file(lock_, staged_.temporary)) remove_tree(staged_.temporary);
-  ::close(lock_);
+  if (!committed_ && !kept_) remove_tree(staged_.temporary);
 }
 
 void OutputFolder::close_files() {
@@ -97,7 +62,9 @@ void OutputFolder::make_folders(std::string_view name) {
     const std::string_view folder = name.substr(0, slash);
     if (folders_.contains(folder)) continue;
     const std::string path = cat(staged_.temporary, "/", folder);
-    if (::mkdir(path.c_str(), 0777) != 0) throw system_trouble("cannot create the output", path);
+    const bool may_exist = left_ == LeftOver::kContinued;
+    if (::mkdir(path.c_str(), 0777) != 0 && !(may_exist && errno == EEXIST))
+      throw system_trouble("cannot create the output", path);
     folders_.emplace(folder);
   }
 }
@@ -105,7 +72,8 @@ void OutputFolder::make_folders(std::string_view name) {
 std::string OutputFolder::add(std::string_view name) {
   make_folders(name);
   File file{cat(staged_.temporary, "/", name)};
-  const int fd = ::open(file.path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+  const int made = left_ == LeftOver::kContinued ? 0 : O_CREAT | O_EXCL;
+  const int fd = ::open(file.path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | made, 0666);
   if (fd < 0) throw system_trouble("cannot create the output", cat(staged_.path, "/", name));
   if (reserve_descriptor()) {
     file.fd = fd;
@@ -132,9 +100,8 @@ void OutputFolder::start_writeback(uint32_t file, int64_t offset, int64_t size) 
   ::sync_file_range(Access(files_[file]).fd(), offset, size, SYNC_FILE_RANGE_WRITE);
 }
 
-void OutputFolder::sync_all() const {
-  for (const File& f : files_)
-    if (::fdatasync(Access(f).fd()) != 0) throw write_error(staged_.path);
+void OutputFolder::sync() const {
+  for (const File& f : files_) sync_data(Access(f).fd(), staged_.path);
   for (const std::string& folder : folders_) sync_folder(cat(staged_.temporary, "/", folder));
   sync_folder(staged_.temporary);
 }
@@ -160,7 +127,7 @@ void OutputFolder::take_name() {
 }
 
 void OutputFolder::commit(bool sync) {
-  if (sync) sync_all();
+  if (sync) this->sync();
   take_name();
   committed_ = true;
   if (sync) sync_folder(staged_.folder);

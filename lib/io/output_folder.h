@@ -11,8 +11,8 @@ namespace uckpt {
 
 class OutputFolder final : public Output {
  public:
-  OutputFolder(std::string path, bool replace);
-  ~OutputFolder() override;  // removes what is not committed
+  OutputFolder(const Claim& claim, bool replace, LeftOver left);
+  ~OutputFolder() override;  // removes what is neither committed nor kept
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;
 
@@ -22,7 +22,9 @@ class OutputFolder final : public Output {
   void write_at(uint32_t file, int64_t offset, std::span<const uint8_t> bytes) override;
   void read_at(uint32_t file, int64_t offset, std::span<uint8_t> out) const override;
   void start_writeback(uint32_t file, int64_t offset, int64_t size) override;
+  void sync() const override;
   void commit(bool sync) override;
+  void keep(bool kept) override { kept_ = kept; }
 
  private:
   struct File {
@@ -30,16 +32,14 @@ class OutputFolder final : public Output {
     int fd = -1;  // -1: opened for each access
   };
   class Access;
-  void open_locked();
   void make_folders(std::string_view name);
   void close_files();
-  void sync_all() const;
   void take_name();
 
   StagedPath staged_;
   bool replace_;
-  int lock_ = -1;
-  bool committed_ = false;
+  LeftOver left_;
+  bool committed_ = false, kept_ = false;
   std::vector<File> files_;
   std::set<std::string, std::less<>> folders_;  // below the temporary
 };

@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 
 #include "lib/base/text.h"
 
@@ -18,7 +20,7 @@ StagedPath stage(std::string path, std::string_view what) {
   if (leaf.empty() || leaf == "." || leaf == "..")
     throw trouble("output.name", cat("expected the name of a ", what, " to write")).in_file(path);
   const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-  return {path, folder, cat(folder, "/.", leaf, ".uckpt-tmp")};
+  return {path, folder, cat(folder, "/.", leaf, ".uckpt-tmp"), cat(folder, "/.", leaf, ".uckpt-journal")};
 }
 
 bool path_exists(const std::string& path) {
@@ -37,10 +39,6 @@ Error exists_error(const std::string& path) {
   Error e = trouble("output.exists", "the output exists already");
   e.in_file(path).hint("-f replaces it");
   return e;
-}
-
-Error locked_error(const std::string& path) {
-  return trouble("output.locked", "another uckpt is writing this output").in_file(path);
 }
 
 Error write_error(const std::string& path) {
@@ -74,6 +72,27 @@ void read_all(int fd, int64_t offset, std::span<uint8_t> out, const std::string&
     if (n <= 0) throw system_trouble("cannot read back the output", path);
     done += static_cast<size_t>(n);
   }
+}
+
+void sync_data(int fd, const std::string& path) {
+  while (::fdatasync(fd) != 0)
+    if (errno != EINTR) throw write_error(path);
+}
+
+void remove_tree(const std::string& path) {
+  std::error_code ignored;
+  std::filesystem::remove_all(path, ignored);
+}
+
+void check_free_space(const StagedPath& staged, int64_t bytes) {
+  struct statvfs st {};
+  if (::statvfs(staged.folder.c_str(), &st) != 0 || st.f_blocks == 0) return;  // it does not tell
+  const auto free = static_cast<unsigned __int128>(st.f_bavail) * st.f_frsize;
+  if (free >= static_cast<unsigned __int128>(bytes)) return;
+  throw trouble("io.no_space",
+                cat("no space left for the output: expected ", human_bytes(static_cast<uint64_t>(bytes)),
+                    " free, found ", human_bytes(static_cast<uint64_t>(free)), "; nothing was changed"))
+      .in_file(staged.path);
 }
 
 void sync_folder(const std::string& folder) {

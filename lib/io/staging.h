@@ -11,7 +11,7 @@
 namespace uckpt {
 
 struct StagedPath {
-  std::string path, folder, temporary;
+  std::string path, folder, temporary, journal;
 };
 // Throws trouble (`output.name`) for a path that ends in no name.
 StagedPath stage(std::string path, std::string_view what);  // what: "file", "folder"
@@ -19,13 +19,16 @@ StagedPath stage(std::string path, std::string_view what);  // what: "file", "fo
 bool path_exists(const std::string& path);
 bool same_file(int fd, const std::string& path);
 Error exists_error(const std::string& path);
-Error locked_error(const std::string& path);
 Error write_error(const std::string& path);  // from errno
 
 void reserve_blocks(int fd, int64_t size, const std::string& path);
 void write_all(int fd, int64_t offset, std::span<const uint8_t> bytes, const std::string& path);
 void read_all(int fd, int64_t offset, std::span<uint8_t> out, const std::string& path);
+void sync_data(int fd, const std::string& path);
 void sync_folder(const std::string& folder);
+void remove_tree(const std::string& path);  // whatever lies there; failures are ignored
+// Throws trouble (`io.no_space`) where the disk has no room for that many bytes more in the folder.
+void check_free_space(const StagedPath& staged, int64_t bytes);
 
 // Renames without replacing; false where the file system cannot do that. Throws if the name is taken.
 bool rename_to_free_name(const StagedPath& staged);

@@ -46,6 +46,7 @@ uint32_t Catalog::add_object_tensors() {
     t.dtype = DType::kU8;
     t.shape = {object.size};
     t.pieces = pieces_since(mark);
+    t.digest = object.digest;
     tensors.push_back(std::move(t));
   }
   return first;

@@ -100,6 +100,7 @@ struct Tensor {
   std::vector<PieceRange> averaged_with = {};
   double factor = 1;  // the tensor is what its pieces say, times this, plus `summand`
   double summand = 0;
+  std::optional<uint64_t> digest = {};  // CRC-64 of its row-major bytes, where the input keeps one
 
   std::string path() const { return state + "/" + name; }
 };
@@ -133,6 +134,7 @@ struct Object {
   FileId file = 0;     // the original pickle bytes
   int64_t offset = 0, size = 0;
   uint32_t record = kNoRecord;
+  std::optional<uint64_t> digest = {};  // CRC-64 of these bytes, where the input keeps one
 };
 
 enum class GlobalClass : uint8_t { kKnown, kUnknown, kDangerous };

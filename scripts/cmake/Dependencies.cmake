@@ -20,6 +20,9 @@ pkg_check_modules(DEFLATE REQUIRED IMPORTED_TARGET libdeflate)
 add_library(uckpt_deflate INTERFACE)
 target_link_libraries(uckpt_deflate INTERFACE PkgConfig::DEFLATE)
 
+# OpenSSL's libcrypto: SHA-256.
+pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
+
 # CUDA is optional at build time and at run time.
 if(NOT UCKPT_CUDA STREQUAL "OFF")
   include(CheckLanguage)

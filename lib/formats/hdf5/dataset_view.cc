@@ -117,6 +117,25 @@ Layout read_layout(hid_t dataset, const Shape& shape, int64_t item_bytes) {
   return layout;
 }
 
+// A path in bytes of a fixed number, then the CRC-64: how our /digest is made.
+bool is_digest_row(hid_t type) {
+  if (H5Tget_class(type) != H5T_COMPOUND || H5Tget_nmembers(type) != 2) return false;
+  const size_t width = H5Tget_member_offset(type, 1);
+  const Handle path(H5Tget_member_type(type, 0)), sum(H5Tget_member_type(type, 1));
+  return H5Tget_size(type) == width + sizeof(uint64_t) && H5Tget_member_offset(type, 0) == 0 && path >= 0 &&
+         H5Tget_class(path) == H5T_STRING && H5Tis_variable_str(path) == 0 && H5Tget_size(path) == width &&
+         sum >= 0 && H5Tequal(sum, H5T_STD_U64LE) > 0;
+}
+
+void describe_rows(hid_t dataset, int64_t row_bytes, Entry& entry) {
+  if (entry.shape.size() != 1 || entry.shape[0] == 0) return;
+  const Layout layout = read_layout(dataset, entry.shape, row_bytes);
+  if (!layout.problem.empty() || !layout.offset) return;
+  entry.kind = Entry::Kind::kRows;
+  entry.offset = layout.offset;
+  entry.stored_bytes = layout.stored_bytes;
+}
+
 void read_marks(hid_t dataset, Entry& entry) {
 #if H5_VERSION_GE(1, 12, 0)
   H5O_info2_t info;
@@ -193,8 +212,11 @@ Entry describe_dataset(hid_t dataset, bool with_attributes) {
     entry.kind = Entry::Kind::kText;
   } else {
     ElementType element = recognise_element_type(type);
-    if (!element.refusal.empty())
-      return other(entry, cat("its elements are no plain numbers but ", element.refusal));
+    if (!element.refusal.empty()) {
+      Entry listed = other(entry, cat("its elements are no plain numbers but ", element.refusal));
+      if (is_digest_row(type)) describe_rows(dataset, static_cast<int64_t>(item_bytes), listed);
+      return listed;
+    }
     entry.kind = Entry::Kind::kTensor;
     entry.dtype = element.dtype;
     entry.big_endian = element.big_endian;

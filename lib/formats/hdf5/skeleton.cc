@@ -22,7 +22,6 @@ namespace {
 // MiB: far fewer allocations than the default of 2 KiB, and small files stay small.
 constexpr size_t kMetadataPerDataset = 512, kSmallestBlock = 2048, kLargestBlock = 1 << 20;
 constexpr hsize_t kAlignment = 4096, kAlignFrom = 64 << 10;
-constexpr int64_t kDigestBytes = 8;
 
 std::string path_of(std::string_view group, std::string_view name) {
   return group.empty() ? escape_name(name) : cat(group, "/", escape_name(name));

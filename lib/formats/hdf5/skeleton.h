@@ -13,6 +13,8 @@
 
 namespace uckpt::hdf5 {
 
+inline constexpr int64_t kDigestBytes = 8;  // of a row of /digest, behind its path
+
 struct Dataset {
   std::string group;  // "fp32", "objects/mp_rank_00_model_states.pt"; made as needed
   std::string name;   // the true name: escaped for the link, kept whole in an attribute if escaped

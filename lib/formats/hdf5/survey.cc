@@ -138,7 +138,7 @@ class Listener {
     Entry e;
     count(sizeof e);
     const auto kind = child_.get<uint8_t>();
-    if (kind > static_cast<uint8_t>(Entry::Kind::kLink)) throw nonsense();
+    if (kind > static_cast<uint8_t>(Entry::Kind::kRows)) throw nonsense();
     e.kind = static_cast<Entry::Kind>(kind);
     e.path = text();
     e.note = text();

@@ -21,6 +21,7 @@ struct Entry {
     kOther,  // a dataset that is listed, but not read: `note` says why
     kAlias,  // a further hard link to the dataset `source`
     kLink,   // a link that is not followed: `note` says of what kind
+    kRows,   // rows of a fixed text and 8 bytes, as in /digest: `shape` is {rows}, `note` as of kOther
   };
   Kind kind = Kind::kOther;
   std::string path;  // link names joined by '/', without a leading one

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <numeric>
 #include <unordered_map>
 #include <unordered_set>
@@ -24,7 +25,7 @@ Error damaged(std::string message, const Entry& entry) {
 
 // Where an entry goes in a consolidated file.
 struct Role {
-  enum class Kind { kTensor, kObjectPickle, kObjectJson, kLayout, kSettings, kIgnored };
+  enum class Kind { kTensor, kObjectPickle, kObjectJson, kLayout, kSettings, kDigest, kIgnored };
   Kind kind = Kind::kIgnored;
   std::string state, name;  // of a tensor; `name` is the origin of an object
 };
@@ -35,7 +36,7 @@ Role role_of(const std::string& path, bool is_consolidated) {
   if (slash == std::string::npos) {
     if (path == place::kLayout) return {Role::Kind::kLayout, {}, {}};
     if (path == place::kSettings) return {Role::Kind::kSettings, {}, {}};
-    if (path == place::kDigest) return {};
+    if (path == place::kDigest) return {Role::Kind::kDigest, {}, {}};
     return {Role::Kind::kTensor, std::string(state::kOther), unescape_name(path)};
   }
   const std::string group = path.substr(0, slash), rest = path.substr(slash + 1);
@@ -71,6 +72,7 @@ class Builder {
   Catalog build() {
     describe();
     check_overlaps();
+    read_digests();
     for (const uint32_t index : sorted_entries()) add(index);
     resolve_aliases();
     add_objects();  // last: their texts may need decoding, and a decoded file is complete before it is read
@@ -83,6 +85,8 @@ class Builder {
   void describe_consolidated();
   std::vector<uint32_t> sorted_entries() const;
   void check_overlaps() const;
+  void read_digests();
+  std::optional<uint64_t> digest_of(const Entry& entry) const;
   Place place_of(const Entry& entry);
   void add(uint32_t index);
   void add_tensor(uint32_t index, const Role& role);
@@ -103,6 +107,7 @@ class Builder {
   std::optional<FileId> decoded_id_;
   std::unordered_map<uint32_t, uint32_t> tensor_of_;  // entry -> tensor
   std::unordered_set<std::string> paths_;
+  std::unordered_map<std::string, uint64_t> digests_;           // by the dataset's path
   std::map<std::string, std::array<const Entry*, 2>> objects_;  // origin -> pickle, json
   const Entry *layout_ = nullptr, *settings_ = nullptr;
   std::vector<const Entry*> links_;
@@ -208,9 +213,38 @@ void Builder::add(uint32_t index) {
     case Role::Kind::kSettings:
       if (entry.kind == Entry::Kind::kText) settings_ = &entry;
       return;
+    case Role::Kind::kDigest:  // read already
     case Role::Kind::kIgnored:
       return;
   }
+}
+
+// The rows of /digest, if there are any.
+void Builder::read_digests() {
+  if (!survey_.is_consolidated) return;
+  const auto found = std::ranges::find(survey_.entries, std::string(place::kDigest), &Entry::path);
+  if (found == survey_.entries.end() || found->kind != Entry::Kind::kRows) return;
+  const int64_t rows = found->shape.empty() ? 0 : found->shape[0], bytes = found->stored_bytes;
+  const int64_t row_bytes = rows > 0 ? bytes / rows : 0, width = row_bytes - kDigestBytes;
+  if (width <= 0 || row_bytes * rows != bytes || !found->offset ||
+      !range_inside(*found->offset, bytes, file_size_))
+    throw damaged(cat("expected ", rows, " rows inside the file, found ", bytes, " bytes"), *found);
+  constexpr int64_t kBlock = 1 << 20;
+  const int64_t step = std::max<int64_t>(1, kBlock / row_bytes);
+  for (int64_t first = 0; first < rows; first += step) {
+    const int64_t count = std::min(step, rows - first);
+    const Bytes block = catalog_.files[0]->read_range(*found->offset + first * row_bytes, count * row_bytes);
+    for (int64_t r = 0; r < count; ++r) {
+      const auto* row = reinterpret_cast<const char*>(block.data()) + r * row_bytes;
+      std::string path(row, strnlen(row, static_cast<size_t>(width)));
+      digests_.emplace(std::move(path), load_le<uint64_t>(block.data() + r * row_bytes + width));
+    }
+  }
+}
+
+std::optional<uint64_t> Builder::digest_of(const Entry& entry) const {
+  const auto found = digests_.find(entry.path);
+  return found == digests_.end() ? std::nullopt : std::optional(found->second);
 }
 
 void Builder::add_tensor(uint32_t index, const Role& role) {
@@ -221,13 +255,14 @@ void Builder::add_tensor(uint32_t index, const Role& role) {
   tensor.dtype = entry.dtype;
   tensor.shape = entry.shape;
   if (!paths_.insert(tensor.path()).second) throw damaged("two datasets have this name", entry);
-  if (entry.kind == Entry::Kind::kOther) {
+  if (entry.kind == Entry::Kind::kOther || entry.kind == Entry::Kind::kRows) {
     tensor.refusal = entry.note;
   } else if (entry.kind == Entry::Kind::kText) {
     tensor.refusal = "its elements are no plain numbers but text";
     tensor.shape.clear();
   } else if (entry.kind == Entry::Kind::kTensor) {
     set_type(entry, tensor);
+    tensor.digest = digest_of(entry);
     const Place place = place_of(entry);
     const uint32_t mark = catalog_.piece_mark();
     const int64_t numel = numel_of(tensor.shape);
@@ -293,6 +328,7 @@ void Builder::add_objects() {
       object.file = place.file;
       object.offset = place.offset;
       object.size = place.bytes;
+      object.digest = digest_of(*pickle);
     } else {
       catalog_.warnings.push_back(
           cat("the original bytes of the objects of `", escape(origin), "` are not in the file"));

@@ -39,7 +39,9 @@ class MemoryOutput : public Output {
     std::copy_n(files.at(file).begin() + offset, out.size(), out.begin());
   }
   void start_writeback(uint32_t, int64_t, int64_t) override {}
+  void sync() const override {}
   void commit(bool) override {}
+  void keep(bool) override {}
   std::vector<Bytes> files;
 
  private:
@@ -147,7 +149,7 @@ inline std::vector<Bytes> carry_out(const Catalog& catalog, TargetLayout& layout
   const StopFlag stop{false};
   const exec::Outcome outcome =
       exec::run(catalog, layout, plan, output, {threads, 256, 512, 256}, {}, progress, stop);
-  for (size_t i = 0; i < plan.compared.size(); ++i) CHECK(outcome.comparisons[i].different == 0);
+  for (size_t i = 0; i < plan.compared.size(); ++i) CHECK(outcome.differences[i].count == 0);
   return std::move(output.files);
 }
 

@@ -147,7 +147,8 @@ void check_conversion(const Catalog& c, const fs::path& path, int threads, int64
   CHECK(buffers.total() <= max_mem);
   Quiet progress;
   const StopFlag stop{false};
-  const auto output = make_output(path.string(), false, true);
+  const Claim claim(path.string());
+  const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
   exec::preallocate(layout, *output);
   const exec::Outcome outcome = exec::run(c, layout, plan, *output, buffers, {}, progress, stop);
   exec::verify(c, layout, outcome, *output, buffers, progress, stop);
@@ -234,7 +235,8 @@ TEST_CASE("copies are compared, whatever their pieces") {
   const plan::Plan plan = plan::make_plan(c, layout, {});
   Quiet progress;
   const StopFlag stop{false};
-  const auto output = make_output((s.path / "out").string(), false, true);
+  const Claim claim((s.path / "out").string());
+  const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
   exec::preallocate(layout, *output);
   const auto outcome =
       exec::run(c, layout, plan, *output, exec::size_buffers(2, 64 << 20), {}, progress, stop);
@@ -251,7 +253,8 @@ TEST_CASE("a stop leaves nothing and says it can be resumed") {
   const StopFlag stop{true};
   int code = 0;
   try {
-    const auto output = make_output((s.path / "out").string(), false, true);
+    const Claim claim((s.path / "out").string());
+    const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
     exec::run(c, layout, plan, *output, exec::size_buffers(2, 64 << 20), {}, progress, stop);
   } catch (const Error& e) {
     code = e.exit_code();

@@ -41,7 +41,9 @@ struct Nowhere : Output {
   void write_at(uint32_t, int64_t, std::span<const uint8_t>) override {}
   void read_at(uint32_t, int64_t, std::span<uint8_t>) const override {}
   void start_writeback(uint32_t, int64_t, int64_t) override {}
+  void sync() const override {}
   void commit(bool) override {}
+  void keep(bool) override {}
 };
 
 class ScatteredOutput {

@@ -1,6 +1,7 @@
 #include "lib/io/output.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -80,10 +81,43 @@ TEST_CASE("an output that appears meanwhile is not overwritten") {
   CHECK(text_of(s.at("a")) == "other");
 }
 
-TEST_CASE("two writers of one output: one proceeds") {
+TEST_CASE("two writers of one output: one proceeds, the other says who holds it") {
   Scratch s;
   OutputFile first(s.at("a"), false);
-  CHECK(code_of(s.at("a"), false) == "output.locked");
+  std::string line;
+  try {
+    OutputFile second(s.at("a"), false);
+  } catch (const Error& e) {
+    CHECK(e.code() == "output.locked");
+    line = e.line();
+  }
+  CHECK(line.find("process " + std::to_string(::getpid())) != std::string::npos);
+}
+
+TEST_CASE("what is kept of an output is opened as it is, by whoever claims it next") {
+  Scratch s;
+  for (const bool is_folder : {false, true}) {
+    const std::string path = s.at(is_folder ? "folder" : "file"), name = is_folder ? "sub/part" : "";
+    {
+      Claim claim(path);
+      claim.keep(true);
+      const auto out = make_output(claim, is_folder, false, LeftOver::kDiscarded);
+      out->add(name);
+      out->preallocate(0, 10);
+      out->write_at(0, 0, kHello);
+      out->keep(true);
+    }
+    CHECK(!fs::exists(path));
+    Claim claim(path);
+    CHECK(claim.last_owner().pid == ::getpid());
+    CHECK(!claim.is_after_restart());
+    const auto out = make_output(claim, is_folder, false, LeftOver::kContinued);
+    out->add(name);
+    out->write_at(0, 5, kHello);
+    out->commit(true);
+    CHECK(text_of(is_folder ? path + "/sub/part" : path) == "hellohello");
+  }
+  CHECK(std::distance(fs::directory_iterator(s.path), {}) == 2);
 }
 
 TEST_CASE("the temporary of a dead process is taken over") {
@@ -97,12 +131,22 @@ TEST_CASE("the temporary of a dead process is taken over") {
   CHECK(text_of(s.at("a")) == "hello");
 }
 
-TEST_CASE("a link in the temporary's place is not followed") {
+TEST_CASE("a link in the temporary's or the claim's place is not followed") {
   Scratch s;
   std::ofstream(s.at("victim")) << "precious";
   fs::create_symlink("victim", s.at(".a.uckpt-tmp"));
+  CHECK(code_of(s.at("a"), false) == "");
+  CHECK(text_of(s.at("victim")) == "precious");
+  fs::create_symlink("victim", s.at(".a.uckpt-journal"));
   CHECK(code_of(s.at("a"), false) == "io.system");
   CHECK(text_of(s.at("victim")) == "precious");
+}
+
+TEST_CASE("what is no file is not replaced") {
+  Scratch s;
+  REQUIRE(::mkfifo(s.at("pipe").c_str(), 0600) == 0);
+  CHECK(code_of(s.at("pipe"), true) == "output.folder");
+  CHECK(fs::is_fifo(s.at("pipe")));
 }
 
 TEST_CASE("names that are no file names are refused") {
@@ -115,7 +159,8 @@ TEST_CASE("names that are no file names are refused") {
 TEST_CASE("an output folder appears whole or not at all, and replaces another one in one step") {
   Scratch s;
   const auto fill = [&](bool replace, bool commit) {
-    const auto out = make_output(s.at("ckpt"), true, replace);
+    const Claim claim(s.at("ckpt"));
+    const auto out = make_output(claim, true, replace, LeftOver::kDiscarded);
     out->add("latest");
     out->add("step/a.bin");
     out->preallocate(1, 5);
@@ -145,11 +190,12 @@ TEST_CASE("an output folder appears whole or not at all, and replaces another on
 TEST_CASE("two writers of one output folder: one proceeds; what a dead one left is cleared away") {
   Scratch s;
   fs::create_directories(s.at(".ckpt.uckpt-tmp/left"));
-  const auto first = make_output(s.at("ckpt"), true, false);
+  const Claim claim(s.at("ckpt"));
+  const auto first = make_output(claim, true, false, LeftOver::kDiscarded);
   CHECK(fs::is_empty(s.at(".ckpt.uckpt-tmp")));
   std::string code;
   try {
-    make_output(s.at("ckpt"), true, false);
+    const Claim second(s.at("ckpt"));
   } catch (const Error& e) {
     code = e.code();
   }

@@ -1,0 +1,38 @@
+// The text manifest of a checkpoint: the digest of every logical tensor, whatever the format and the layout.
+//
+//   # uckpt sum 1
+//   crc64:995dc9bbdf1939fa  f32  [2, 3]  fp32/layers.0.weight
+//
+// A digest is over the tensor's row-major little-endian bytes: CRC-64 (the one of xz, ECMA-182), or SHA-256
+// where that was asked for. Lines are sorted by path (state/name); bytes of a name that a terminal would not
+// show as they are, and backslashes, stand as \xHH.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/io/input.h"
+#include "lib/tensor/catalog.h"
+
+namespace uckpt {
+
+struct TensorSum {
+  std::string path;  // state/name
+  DType dtype;
+  Shape shape;
+  std::string digest;  // "crc64:…", "sha256:…", in lower-case hexadecimal
+};
+
+std::string crc64_text(uint64_t crc64);
+
+// Sorts them.
+std::string manifest_text(std::vector<TensorSum> sums);
+// By its first line; never throws.
+bool is_manifest(const std::string& path);
+// Throws refused (`manifest.line`) that names the line. What it returns is sorted by path.
+std::vector<TensorSum> read_manifest(const ByteSource& file);
+
+}  // namespace uckpt

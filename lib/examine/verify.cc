@@ -1,0 +1,205 @@
+#include "lib/examine/verify.h"
+
+#include <algorithm>
+#include <map>
+
+#include "lib/base/text.h"
+#include "lib/examine/sum.h"
+
+namespace uckpt {
+
+namespace {
+
+// A number of [0, 1) that depends on the name and the seed alone.
+double draw(std::string_view name, uint64_t seed) {
+  uint64_t h = 0x9e3779b97f4a7c15u ^ seed;
+  for (const char c : name) h = (h ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
+  h = (h ^ (h >> 31)) * 0xbf58476d1ce4e5b9u;
+  h ^= h >> 29;
+  return static_cast<double>(h >> 11) / 9007199254740992.0;
+}
+
+// Tensors by lot until the share of the bytes is reached; at least one.
+void take_sample(Opened& opened, double share, uint64_t seed) {
+  if (share >= 1 || opened.stored.empty()) return;
+  std::vector<std::pair<double, uint32_t>> order;
+  double total = 0;
+  for (uint32_t s = 0; s < opened.stored.size(); ++s) {
+    const Tensor& t = opened.catalog.tensors[opened.stored[s]];
+    order.emplace_back(draw(t.path(), seed), s);
+    total += static_cast<double>(bytes_of(t));
+  }
+  std::ranges::sort(order);
+  std::vector<bool> taken(opened.stored.size());
+  double sum = 0;
+  for (const auto& [lot, s] : order) {
+    taken[s] = true;
+    sum += static_cast<double>(bytes_of(opened.catalog.tensors[opened.stored[s]]));
+    if (sum >= share * total) break;
+  }
+  Opened kept{{}, {}, {}, {}};
+  std::vector<uint32_t> new_index(opened.stored.size());
+  for (uint32_t s = 0; s < opened.stored.size(); ++s) {
+    new_index[s] = static_cast<uint32_t>(kept.stored.size());
+    if (taken[s]) kept.stored.push_back(opened.stored[s]);
+  }
+  for (size_t i = 0; i < opened.tensors.size(); ++i) {
+    if (!taken[opened.stored_at[i]]) continue;
+    kept.tensors.push_back(opened.tensors[i]);
+    kept.stored_at.push_back(new_index[opened.stored_at[i]]);
+  }
+  opened.tensors = std::move(kept.tensors);
+  opened.stored = std::move(kept.stored);
+  opened.stored_at = std::move(kept.stored_at);
+}
+
+class Verifier {
+ public:
+  Verifier(Opened& opened, const VerifyOptions& options, Progress& progress, const StopFlag& stop)
+      : opened_(opened), options_(options), progress_(progress), stop_(stop) {}
+
+  VerifyReport run() {
+    report_.warnings = opened_.catalog.warnings;
+    report_.of_tensors = static_cast<int64_t>(opened_.tensors.size());
+    take_sample(opened_, options_.sample, options_.seed);
+    report_.tensors = static_cast<int64_t>(opened_.tensors.size());
+    add_objects();
+    const exec::WholeTensors whole = exec::whole_tensors(opened_.catalog, opened_.stored, {});
+    report_.bytes = whole.plan.bytes_out;
+    const exec::Scanned found = exec::scan(whole, buffers_, {"verifying", true}, {}, progress_, stop_);
+    report_.checksums = static_cast<int64_t>(whole.plan.checks.size());
+    report_.problems = found.damaged;
+    judge_copies(whole.plan, found);
+    judge_digests(found);
+    if (!options_.against.empty()) judge_against(found);
+    return std::move(report_);
+  }
+
+ private:
+  // Objects are bytes like others: their checksums and digests count too.
+  void add_objects() {
+    if (options_.sample < 1 || !options_.read.selection.takes_all()) return;
+    for (uint32_t t = opened_.catalog.add_object_tensors(); t < opened_.catalog.tensors.size(); ++t)
+      opened_.stored.push_back(t);
+  }
+
+  Error problem(const Tensor& t, std::string code, std::string message) const {
+    return refused(std::move(code), std::move(message)).in_file(opened_.catalog.path).in_tensor(t.path());
+  }
+
+  void judge_copies(const plan::Plan& plan, const exec::Scanned& found) {
+    report_.copies = static_cast<int64_t>(plan.compared.size());
+    for (size_t i = 0; i < plan.compared.size(); ++i) {
+      const exec::Difference& difference = found.differences[i];
+      if (difference.count == 0) continue;
+      const Tensor& t = opened_.catalog.tensors[plan.compared[i].tensor];
+      const std::string text = cat("its ", t.copies[plan.compared[i].copy].what, " differs from it in ",
+                                   human_count(static_cast<uint64_t>(difference.count)),
+                                   " elements, first at element ", difference.first);
+      if (t.state == state::kBuffer) {  // ranks may drift apart
+        report_.warnings.push_back(cat(escape(t.path()), ": ", text));
+      } else {
+        report_.problems.push_back(problem(t, "copies.differ", text));
+      }
+    }
+  }
+
+  void judge_digests(const exec::Scanned& found) {
+    for (size_t s = 0; s < opened_.stored.size(); ++s) {
+      const Tensor& t = opened_.catalog.tensors[opened_.stored[s]];
+      if (!t.digest) continue;
+      ++report_.digests;
+      if (*t.digest != found.digests[s])
+        report_.problems.push_back(
+            problem(t, "digest.differs",
+                    cat("expected digest ", crc64_text(*t.digest), ", found ", crc64_text(found.digests[s]),
+                        ": its bytes were changed after they were written")));
+    }
+  }
+
+  void judge_against(const exec::Scanned& found) {
+    std::vector<TensorSum> wanted;
+    DigestKind kind = DigestKind::kCrc64;
+    if (is_manifest(options_.against)) {
+      wanted = read_manifest(*InputFile::open(options_.against));
+      if (!wanted.empty() && wanted.front().digest.starts_with("sha256:")) kind = DigestKind::kSha256;
+    } else {
+      ReadOptions other = options_.read;
+      other.open.from.clear();
+      const Opened opened = open_to_read(options_.against, other);
+      wanted = sum_tensors(opened, kind, buffers_, progress_, stop_);
+    }
+    std::vector<TensorSum> have;
+    if (kind == DigestKind::kSha256) {
+      have = sum_tensors(opened_, kind, buffers_, progress_, stop_);
+    } else {
+      std::vector<std::string> digests;
+      for (const uint64_t digest : found.digests) digests.push_back(crc64_text(digest));
+      have = sums_of(opened_, digests);
+    }
+    compare(wanted, have);
+  }
+
+  void compare(const std::vector<TensorSum>& wanted, const std::vector<TensorSum>& have) {
+    std::map<std::string_view, const TensorSum*> by_path, weights;
+    for (const TensorSum& sum : wanted) {
+      by_path.emplace(sum.path, &sum);
+      const auto [state, name] = split(sum.path);
+      if (is_weight(state)) weights.emplace(name, &sum);
+    }
+    for (const TensorSum& sum : have) {
+      const auto [state, name] = split(sum.path);
+      const auto exact = by_path.find(sum.path);
+      const TensorSum* want = exact != by_path.end() ? exact->second : nullptr;
+      // A weight may count as another kind of weight in another format.
+      if (want == nullptr && is_weight(state) && weights.contains(name)) want = weights.at(name);
+      if (want == nullptr) {
+        differs(sum, cat("it is not in ", escape(options_.against)));
+        continue;
+      }
+      ++report_.against;
+      by_path.erase(want->path);
+      if (want->dtype != sum.dtype || want->shape != sum.shape) {
+        differs(sum, cat("expected ", name_of(want->dtype), " ", shape_text(want->shape), ", found ",
+                         name_of(sum.dtype), " ", shape_text(sum.shape)));
+      } else if (want->digest != sum.digest) {
+        differs(sum, cat("expected ", want->digest, ", found ", sum.digest));
+      }
+    }
+    if (options_.sample < 1) return;
+    for (const auto& [path, sum] : by_path) {
+      Tensor t{};
+      const auto [state, name] = split(path);
+      t.state = state, t.name = name;
+      if (options_.read.selection.takes(t))
+        differs(*sum, cat("it is missing; ", escape(options_.against), " has it"));
+    }
+  }
+
+  static std::pair<std::string_view, std::string_view> split(std::string_view path) {
+    const size_t slash = path.find('/');
+    return {path.substr(0, slash), path.substr(slash + 1)};
+  }
+
+  void differs(const TensorSum& sum, std::string message) {
+    report_.problems.push_back(
+        refused("verify.differs", std::move(message)).in_file(opened_.catalog.path).in_tensor(sum.path));
+  }
+
+  Opened& opened_;
+  const VerifyOptions& options_;
+  Progress& progress_;
+  const StopFlag& stop_;
+  const exec::Buffers buffers_ = options_.read.buffers();
+  VerifyReport report_;
+};
+
+}  // namespace
+
+VerifyReport verify_checkpoint(const std::string& path, const VerifyOptions& options, Progress& progress,
+                               const StopFlag& stop) {
+  Opened opened = open_to_read(path, options.read);
+  return Verifier(opened, options, progress, stop).run();
+}
+
+}  // namespace uckpt
