@@ -280,8 +280,7 @@ void ConvertFlags::add(CLI::App& app) {
   add_resources(app, threads, max_mem);
   app.add_flag("-f,--force", force, "Replace OUT if it exists");
   app.add_flag("--restart", restart, "Begin anew where an interrupted run could be continued");
-  app.add_option("--manifest", manifest,
-                 "Also write the digest of every tensor, as `uckpt sum` of the output would")
+  app.add_option("--manifest", manifest, "Also keep the digest of every tensor, as `uckpt sum OUT` tells it")
       ->type_name("FILE");
   app.add_flag("--verify", verify, "Read the output back and compare its digests");
   app.add_flag(
@@ -308,7 +307,7 @@ ConvertOptions ConvertFlags::checked() const {
     throw trouble("usage.missing", cat("--missing: expected zero, found `", escape(missing, 60), "`"));
   options.missing_zero = !missing.empty();
   if (verify && no_verify) throw trouble("usage.verify", "--verify and --no-verify exclude each other");
-  options.check_crc = !no_crc && !no_verify;
+  options.check_crc = !no_crc;
   options.digests = !no_verify;
   options.restart = restart;
   options.manifest = manifest;

@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <chrono>
 #include <iterator>
-#include <map>
+#include <memory>
+#include <optional>
 
 #include "lib/base/text.h"
 #include "lib/convert/manifest.h"
 #include "lib/convert/plan_document.h"
 #include "lib/convert/prepare.h"
 #include "lib/convert/resume.h"
+#include "lib/convert/written_sums.h"
 #include "lib/exec/executor.h"
 #include "lib/io/output.h"
 
@@ -93,21 +95,6 @@ PlanSummary plan_conversion(const std::string& in, const std::string& out, const
 
 namespace {
 
-// What an interrupted run of this output left: taken up, or forgotten and said why.
-std::vector<KeptModuleWeight> take_up(exec::Journal& journal, const Claim& claim,
-                                      const std::vector<std::string>& request, const ConvertOptions& options,
-                                      Progress& progress) {
-  if (journal.run().empty()) return {};
-  std::optional<std::string> changed = what_changed(journal.run(), request);
-  if (!changed && !options.sync && claim.is_after_restart())
-    changed = "the machine was started anew since, and nothing was synced";
-  if (!changed && !options.restart) return kept_in(journal.run());
-  if (!options.restart && journal.has_finished_tasks())
-    progress.warn(cat("an interrupted run of this output is not continued: ", *changed));
-  journal.forget();
-  return {};
-}
-
 // What ended a run, with what the user can do now.
 [[noreturn]] void rethrow_with_way_out(const Error& error, bool is_kept) {
   if (!is_kept) throw error;
@@ -120,114 +107,189 @@ std::vector<KeptModuleWeight> take_up(exec::Journal& journal, const Claim& claim
   throw told.in_file(error.file()).in_tensor(error.tensor()).hint("--restart begins anew");
 }
 
-void write_manifest(const Catalog& catalog, const exec::Outcome& outcome, const ConvertOptions& options,
-                    uint32_t first_object) {
-  std::map<uint32_t, const exec::TensorDigest*> of_tensor;
-  for (const exec::TensorDigest& d : outcome.tensor_digests) of_tensor.emplace(d.tensor, &d);
-  std::vector<TensorSum> sums;
-  for (const auto& [tensor, digest] : of_tensor) {
-    const Tensor& t = catalog.tensors[tensor];
-    const bool is_object = tensor >= first_object && t.state == state::kObjects;
-    if (!is_object) sums.push_back({t.path(), digest->dtype, t.shape, crc64_text(digest->crc64)});
-  }
-  for (const Tensor& t : catalog.tensors)
-    if (const auto source = t.alias ? of_tensor.find(*t.alias) : of_tensor.end(); source != of_tensor.end())
-      sums.push_back({t.path(), source->second->dtype, t.shape, crc64_text(source->second->crc64)});
-  write_text_file(options.manifest, manifest_text(std::move(sums)), true, options.sync);
-}
-
 // A manifest takes the place of another one, and of nothing else.
 void refuse_foreign_manifest(const ConvertOptions& options) {
   if (options.manifest.empty() || options.force || !path_exists(options.manifest)) return;
   if (!is_manifest(options.manifest)) throw exists_error(options.manifest);
 }
 
+// One conversion on its way; each step is a line of `convert` below.
+class Conversion {
+ public:
+  Conversion(const std::string& in, const std::string& out, const ConvertOptions& options, Progress& progress,
+             const StopFlag& stop)
+      : in_(in), out_(out), options_(with_convert_block(options)), progress_(progress), stop_(stop) {}
+
+  void open();
+  void claim_output();
+  void plan();
+  bool was_finished();
+  bool copy_and_commit();
+  ConvertReport report;
+
+ private:
+  void keep(const KeptModuleWeight& kept);
+  void forget_left_over(std::string_view why);
+  std::unique_ptr<Output> preallocate();
+  bool settle_differences(const exec::Outcome& outcome);
+  void commit(Output& output, const exec::Outcome& outcome);
+  bool carry_out(Output& output);
+
+  const std::string in_, out_;
+  const ConvertOptions options_;
+  Progress& progress_;
+  const StopFlag& stop_;
+  Catalog catalog_;
+  uint32_t first_object_ = 0;
+  std::optional<Claim> claim_;
+  std::optional<exec::Journal> journal_;
+  std::vector<std::string> request_, run_;  // the lines that tell what is run: without the plan, and all
+  std::vector<KeptModuleWeight> kept_;
+  Prepared prepared_;
+  StagedPath staged_;
+};
+
+void Conversion::open() {
+  catalog_ = open_for_conversion(in_, out_, options_);
+  if (options_.kept) options_.kept->check_source(source_files(catalog_, in_));
+  for (const std::string& w : catalog_.warnings) progress_.warn(w);
+  request_ = lines_of_request(catalog_, options_);
+  first_object_ = catalog_.add_object_tensors();
+}
+
+// From here on nobody else writes this output. What an interrupted run left of it is taken up, or forgotten
+// and said why.
+void Conversion::claim_output() {
+  refuse_output_among_inputs(catalog_, out_);
+  refuse_foreign_manifest(options_);
+  claim_.emplace(out_);
+  journal_.emplace(*claim_);
+  claim_->keep(journal_->has_finished_tasks());
+  if (journal_->run().empty()) return;
+  if (options_.restart) return journal_->forget();
+  if (const auto changed = what_changed(journal_->run(), request_)) return forget_left_over(*changed);
+  if (!options_.sync && claim_->is_after_restart())
+    return forget_left_over("the machine was started anew since, and nothing was synced");
+  for (const KeptModuleWeight& k : kept_in(journal_->run())) keep(k);
+}
+
+void Conversion::forget_left_over(std::string_view why) {
+  if (journal_->has_finished_tasks())
+    progress_.warn(cat("an interrupted run of this output is not continued: ", why));
+  journal_->forget();
+}
+
+void Conversion::keep(const KeptModuleWeight& k) {
+  if (k.tensor >= catalog_.tensors.size() || k.copy >= catalog_.tensors[k.tensor].copies.size()) return;
+  report.kept_module_weights.push_back(catalog_.tensors[k.tensor].name);
+  keep_module_weight(catalog_, k.tensor, k.copy);
+  kept_.push_back(k);
+}
+
+void Conversion::plan() {
+  prepared_ = prepare(catalog_, first_object_, out_, options_);
+  report.plan = summarise(catalog_, prepared_);
+  if (options_.kept) options_.kept->check_same(document_of(catalog_, prepared_, report.plan, in_, options_));
+  for (const std::string& note : prepared_.layout.notes) progress_.warn(note);
+  staged_ = stage(out_, prepared_.layout.is_folder() ? "folder" : "file");
+  run_ = request_;
+  std::ranges::move(lines_of_plan(catalog_, prepared_.layout, prepared_.plan, prepared_.buffers, kept_),
+                    std::back_inserter(run_));
+}
+
+// By an earlier run that was interrupted after it had given the output its name: only tidying up is left.
+bool Conversion::was_finished() {
+  if (journal_->run() != run_ || !journal_->was_committed_to(staged_.path)) return false;
+  remove_tree(staged_.temporary);
+  claim_->keep(false);
+  report.continued = report.plan.bytes_out;
+  for (const TargetFile& file : prepared_.layout.files) report.file_size += file.size;
+  for (const auto& [file, made] : journal_->made()) report.file_size += made.size;
+  return true;
+}
+
+// The output's files at their full size: new ones, or those that an interrupted run left.
+std::unique_ptr<Output> Conversion::preallocate() {
+  const bool is_folder = prepared_.layout.is_folder(), is_same = journal_->run() == run_;
+  if (is_same && exec::can_continue(prepared_.layout, *journal_, staged_.temporary)) {
+    auto output = make_output(*claim_, is_folder, options_.force, LeftOver::kContinued);
+    exec::reopen(prepared_.layout, *output, journal_->made());
+    return output;
+  }
+  if (!journal_->run().empty())
+    forget_left_over(is_same ? "its files are not as it left them" : "its plan was another one");
+  auto output = make_output(*claim_, is_folder, options_.force, LeftOver::kDiscarded);
+  check_free_space(staged_, prepared_.plan.bytes_out);
+  journal_->begin(run_, exec::preallocate(prepared_.layout, *output));
+  return output;
+}
+
+// False: module weights differ from their masters, so that all has to be laid out again with room for both.
+bool Conversion::copy_and_commit() {
+  const std::unique_ptr<Output> output = preallocate();
+  try {
+    return carry_out(*output);
+  } catch (const Error& error) {
+    const bool is_kept = error.kind() != ErrorKind::kRefused && journal_->has_finished_tasks();
+    output->keep(is_kept);
+    claim_->keep(is_kept);
+    rethrow_with_way_out(error, is_kept);
+  }
+}
+
+bool Conversion::carry_out(Output& output) {
+  const auto digests = exec::digest_places(prepared_.layout, journal_->made());
+  exec::RunOptions how;
+  how.start_writeback = options_.sync;
+  how.digests = options_.digests || options_.verify || !digests.empty();
+  how.tensor_digests = !options_.manifest.empty();
+  how.journal = &*journal_;
+  const exec::Outcome outcome = exec::run(catalog_, prepared_.layout, prepared_.plan, output,
+                                          prepared_.buffers, how, progress_, stop_);  // copy
+  if (!settle_differences(outcome)) return false;                                     // verify
+  exec::write_late_fields(prepared_.layout, digests, outcome, output);
+  if (options_.verify)
+    exec::verify(catalog_, prepared_.layout, outcome, output, prepared_.buffers, progress_, stop_);
+  commit(output, outcome);
+  return true;
+}
+
+bool Conversion::settle_differences(const exec::Outcome& outcome) {
+  const auto differing = judge_copies(catalog_, prepared_.plan, outcome, progress_);
+  if (differing.empty()) return true;
+  if (options_.kept) refuse_another_plan(catalog_, differing.front());
+  for (const plan::Compared& c : differing) keep({c.tensor, c.copy});
+  journal_->forget();
+  return false;
+}
+
+void Conversion::commit(Output& output, const exec::Outcome& outcome) {
+  if (!options_.manifest.empty())
+    write_text_file(options_.manifest, manifest_text(written_sums(catalog_, prepared_, outcome)), true,
+                    options_.sync);
+  journal_->append_commit(exec::identity_of(staged_.temporary));
+  output.commit(options_.sync);
+  claim_->keep(false);
+  report.continued = outcome.continued;
+  report.checksums_checked = outcome.checksums_checked;
+  for (const TargetFile& file : prepared_.layout.files) report.file_size += file.size;
+}
+
 }  // namespace
 
-ConvertReport convert(const std::string& in, const std::string& out, const ConvertOptions& asked,
+ConvertReport convert(const std::string& in, const std::string& out, const ConvertOptions& options,
                       Progress& progress, const StopFlag& stop) {
   const auto started = std::chrono::steady_clock::now();
-  const ConvertOptions options = with_convert_block(asked);
-  Catalog catalog = open_for_conversion(in, out, options);  // open → catalog → check
-  if (options.kept) options.kept->check_source(source_files(catalog, in));
-  for (const std::string& w : catalog.warnings) progress.warn(w);
-  refuse_output_among_inputs(catalog, out);
-  refuse_foreign_manifest(options);
-  Claim claim(out);
-  exec::Journal journal(claim);
-  claim.keep(journal.has_finished_tasks());
-  const std::vector<std::string> request = lines_of_request(catalog, options);
-  std::vector<KeptModuleWeight> kept = take_up(journal, claim, request, options, progress);
-  const uint32_t first_object = catalog.add_object_tensors();
-  ConvertReport report;
-  const auto keep = [&](const KeptModuleWeight& k) {
-    report.kept_module_weights.push_back(catalog.tensors[k.tensor].name);
-    keep_module_weight(catalog, k.tensor, k.copy);
-  };
-  for (const KeptModuleWeight& k : kept) keep(k);
-  for (;;) {
-    Prepared p = prepare(catalog, first_object, out, options);  // layout → plan
-    if (options.kept) options.kept->check_same(document_of(catalog, p, summarise(catalog, p), in, options));
-    for (const std::string& note : p.layout.notes) progress.warn(note);
-    report.plan = summarise(catalog, p);
-    std::vector<std::string> run = request;
-    std::ranges::move(lines_of_plan(catalog, p.layout, p.plan, p.buffers, kept), std::back_inserter(run));
-    const StagedPath staged = stage(out, p.layout.is_folder() ? "folder" : "file");
-    const bool is_same = journal.run() == run;
-    if (is_same && journal.was_committed_to(staged.path)) {  // but for the tidying up
-      remove_tree(staged.temporary);
-      claim.keep(false);
-      report.continued = report.plan.bytes_out;
-      for (const TargetFile& file : p.layout.files) report.file_size += file.size;
-      for (const auto& [file, made] : journal.made()) report.file_size += made.size;
-      break;
-    }
-    const bool continues = is_same && exec::can_continue(p.layout, journal, staged.temporary);
-    const auto output = make_output(claim, p.layout.is_folder(), options.force,
-                                    continues ? LeftOver::kContinued : LeftOver::kDiscarded);
-    try {
-      if (continues) {
-        exec::reopen(p.layout, *output, journal.made());
-      } else {
-        check_free_space(staged, p.plan.bytes_out);
-        journal.begin(run, exec::preallocate(p.layout, *output));  // preallocate
-      }
-      const auto digests = exec::digest_places(p.layout, journal.made());
-      exec::RunOptions how;
-      how.start_writeback = options.sync;
-      how.digests = options.digests || options.verify || !digests.empty();
-      how.tensor_digests = !options.manifest.empty();
-      how.journal = &journal;
-      const exec::Outcome outcome =
-          exec::run(catalog, p.layout, p.plan, *output, p.buffers, how, progress, stop);  // copy
-      report.continued = outcome.continued;
-      const auto differing = judge_copies(catalog, p.plan, outcome, progress);  // verify
-      if (!differing.empty()) {  // rare: lay out again with room for both
-        if (options.kept) refuse_another_plan(catalog, differing.front());
-        for (const plan::Compared& c : differing) {
-          kept.push_back({c.tensor, c.copy});
-          keep(kept.back());
-        }
-        continue;
-      }
-      exec::write_late_fields(p.layout, digests, outcome, *output);
-      if (options.verify) exec::verify(catalog, p.layout, outcome, *output, p.buffers, progress, stop);
-      if (!options.manifest.empty()) write_manifest(catalog, outcome, options, first_object);
-      journal.append_commit(exec::identity_of(staged.temporary));
-      output->commit(options.sync);  // commit
-      claim.keep(false);
-      report.checksums_checked = outcome.checksums_checked;
-      for (const TargetFile& file : p.layout.files) report.file_size += file.size;
-      break;
-    } catch (const Error& error) {
-      const bool is_kept = error.kind() != ErrorKind::kRefused && journal.has_finished_tasks();
-      output->keep(is_kept);
-      claim.keep(is_kept);
-      rethrow_with_way_out(error, is_kept);
-    }
-  }
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  return report;
+  Conversion conversion(in, out, options, progress, stop);
+  conversion.open();          // open → catalog → check
+  conversion.claim_output();  // and take up what an interrupted run left of it
+  do {
+    conversion.plan();  // layout → plan
+  } while (!conversion.was_finished() &&
+           !conversion.copy_and_commit());  // preallocate → copy → verify → commit
+  conversion.report.seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  return conversion.report;
 }
 
 }  // namespace uckpt

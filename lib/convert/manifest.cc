@@ -92,6 +92,16 @@ void sort_by_path(std::vector<TensorSum>& sums) { std::ranges::sort(sums, {}, &T
 
 }  // namespace
 
+SumPaths::SumPaths(const Catalog& catalog, std::span<const uint32_t> chosen) {
+  for (const uint32_t t : chosen)
+    if (catalog.tensors[t].state == state::kMaster) masters_.insert(catalog.tensors[t].name);
+}
+
+std::string SumPaths::of(const Tensor& t) const {
+  const bool is_beside_master = t.state == state::kParam && masters_.contains(t.name);
+  return is_weight(t.state) && !is_beside_master ? cat(kAnyWeight, "/", t.name) : t.path();
+}
+
 std::string crc64_text(uint64_t crc64) { return cat("crc64:", hex(crc64, 16)); }
 
 std::string manifest_text(std::vector<TensorSum> sums) {

@@ -62,9 +62,10 @@ std::vector<std::string> sha256_of(const exec::WholeTensors& whole, const exec::
 
 std::vector<TensorSum> sums_of(const Opened& opened, const std::vector<std::string>& digests) {
   std::vector<TensorSum> out;
+  const SumPaths paths(opened.catalog, opened.tensors);
   for (size_t i = 0; i < opened.tensors.size(); ++i) {
     const Tensor& t = opened.tensor(i);
-    out.push_back({t.path(), t.dtype, t.shape, digests[opened.stored_at[i]]});
+    out.push_back({paths.of(t), t.dtype, t.shape, digests[opened.stored_at[i]]});
   }
   return out;
 }

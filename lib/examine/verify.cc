@@ -141,44 +141,56 @@ class Verifier {
   }
 
   void compare(const std::vector<TensorSum>& wanted, const std::vector<TensorSum>& have) {
-    std::map<std::string_view, const TensorSum*> by_path, weights;
-    for (const TensorSum& sum : wanted) {
-      by_path.emplace(sum.path, &sum);
-      const auto [state, name] = split(sum.path);
-      if (is_weight(state)) weights.emplace(name, &sum);
-    }
+    std::map<std::string_view, const TensorSum*> missing;
+    for (const TensorSum& sum : wanted) missing.emplace(sum.path, &sum);
     for (const TensorSum& sum : have) {
-      const auto [state, name] = split(sum.path);
-      const auto exact = by_path.find(sum.path);
-      const TensorSum* want = exact != by_path.end() ? exact->second : nullptr;
-      // A weight may count as another kind of weight in another format.
-      if (want == nullptr && is_weight(state) && weights.contains(name)) want = weights.at(name);
-      if (want == nullptr) {
+      const auto found = missing.find(sum.path);
+      if (found == missing.end()) {
         differs(sum, cat("it is not in ", escape(options_.against)));
         continue;
       }
+      const TensorSum& want = *found->second;
+      missing.erase(found);
       ++report_.against;
-      by_path.erase(want->path);
-      if (want->dtype != sum.dtype || want->shape != sum.shape) {
-        differs(sum, cat("expected ", name_of(want->dtype), " ", shape_text(want->shape), ", found ",
+      if (want.dtype != sum.dtype || want.shape != sum.shape) {
+        differs(sum, cat("expected ", name_of(want.dtype), " ", shape_text(want.shape), ", found ",
                          name_of(sum.dtype), " ", shape_text(sum.shape)));
-      } else if (want->digest != sum.digest) {
-        differs(sum, cat("expected ", want->digest, ", found ", sum.digest));
+      } else if (want.digest != sum.digest) {
+        differs(sum, cat("expected ", want.digest, ", found ", sum.digest));
       }
     }
     if (options_.sample < 1) return;
-    for (const auto& [path, sum] : by_path) {
-      Tensor t{};
-      const auto [state, name] = split(path);
-      t.state = state, t.name = name;
-      if (options_.read.selection.takes(t))
+    for (const auto& [path, sum] : missing)
+      if (is_chosen(path) && !is_further_name(*sum, have))
         differs(*sum, cat("it is missing; ", escape(options_.against), " has it"));
-    }
   }
 
-  static std::pair<std::string_view, std::string_view> split(std::string_view path) {
+  // Some formats have one name for tied tensors. Nothing of them is lost.
+  bool is_further_name(const TensorSum& missing, const std::vector<TensorSum>& have) {
+    const auto twin = std::ranges::find_if(have, [&](const TensorSum& sum) {
+      return sum.digest == missing.digest && sum.dtype == missing.dtype && sum.shape == missing.shape &&
+             state_of(sum.path) == state_of(missing.path);
+    });
+    if (twin == have.end()) return false;
+    report_.warnings.push_back(
+        cat(escape(missing.path), " is not there; ", escape(twin->path), " has the same bytes"));
+    return true;
+  }
+
+  static std::string_view state_of(std::string_view path) { return path.substr(0, path.find('/')); }
+
+  // Is it among what --select, --drop and --states take?
+  bool is_chosen(std::string_view path) const {
     const size_t slash = path.find('/');
-    return {path.substr(0, slash), path.substr(slash + 1)};
+    Tensor t{};
+    t.state = path.substr(0, slash);
+    t.name = path.substr(slash + 1);
+    if (t.state != kAnyWeight) return options_.read.selection.takes(t);
+    for (const std::string_view state : {state::kMaster, state::kParam, state::kBuffer}) {
+      t.state = state;
+      if (options_.read.selection.takes(t)) return true;
+    }
+    return false;
   }
 
   void differs(const TensorSum& sum, std::string message) {

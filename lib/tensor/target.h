@@ -87,6 +87,7 @@ struct TargetLayout {
   std::vector<Axis> axes;
   std::vector<Hole> holes;
   std::vector<LateChecksum> checksums;
+  std::vector<uint32_t> unnamed;   // further names (tensors of the catalog) that the output does not have
   std::vector<std::string> notes;  // what was chosen where the input leaves a choice, what is left out
 
   bool is_folder() const { return files.size() != 1 || !files.front().name.empty(); }

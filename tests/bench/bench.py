@@ -122,6 +122,20 @@ consolidate_safetensors_files({source!r}, {OUT!r} + "/hf", {mapping!r}, num_thre
     return {"kind": kind, "bytes": size_of(source), "rows": rows}
 
 
+def bench_safety(to, args):
+    """What digests, the journal and syncing cost: the default against `--no-verify --no-sync`, and each alone."""
+    source = large_checkpoint(CACHE, 2, args.gigabytes)
+    plain = [tool.binary(), "convert", "-q", "-j", "2", "--to", to, source, os.path.join(OUT, "out")]
+    table = {"neither": [*plain, "--no-verify", "--no-sync"], "digests": [*plain, "--no-sync"],
+             "sync": [*plain, "--no-verify"], "both (default)": plain}
+    timed(plain)   # brings the input into the page cache
+    seconds = alternate(table, args.rounds, args.warm)
+    base = statistics.median(seconds["neither"])
+    rows = {name: {"median_s": statistics.median(times), "min_s": min(times), "rounds": len(times),
+                   "ratio_to_neither": statistics.median(times) / base} for name, times in seconds.items()}
+    return {"to": to, "bytes": size_of(source), "rows": rows}
+
+
 def bench_plan(stage, args):
     source = many_ranks.make(os.path.join(CACHE, f"ranks1024-zero{stage}"), 1024, 1000, stage)
     command = [tool.binary(), "plan", source, os.path.join(OUT, "out.h5")]
@@ -148,6 +162,13 @@ def print_dcp(entry):
         print(f"  {name:22} {row['median_s']:8.2f}s {row['min_s']:8.2f}s {row['ratio_to_cp']:7.2f} {peaks}")
 
 
+def print_safety(entry):
+    print(f"\nDigests and sync, ZeRO-2 to {entry['to']}, {entry['bytes'] / 1e9:.2f} GB, -j 2, warm cache")
+    print(f"  {'':18} {'median':>9} {'min':>9} {'x neither':>10}")
+    for name, row in entry["rows"].items():
+        print(f"  {name:18} {row['median_s']:8.2f}s {row['min_s']:8.2f}s {row['ratio_to_neither']:10.2f}", flush=True)
+
+
 def print_plan(entry):
     print(f"\nuckpt plan, ZeRO-{entry['stage']}, 1,024 ranks x 1,000 parameters: {entry['median_s']:.2f} s, "
           f"{entry['peak_rss_mib']:.0f} MiB resident", flush=True)
@@ -172,12 +193,15 @@ def main():
     parser.add_argument("--plan-stages", type=int, nargs="*", default=[1, 3])
     parser.add_argument("--dcp", nargs="*", choices=["torch", "hf"], default=["torch", "hf"],
                         help="which distributed checkpoints")
+    parser.add_argument("--safety", nargs="*", choices=["hdf5", "dcp", "torch", "deepspeed-universal"], default=["hdf5", "dcp"],
+                        help="kinds of output to measure the cost of digests and syncing with")
     parser.add_argument("--warm", type=int, default=4, help="GiB of memory touched before each round")
     parser.add_argument("--no-peers", action="store_true", help="leave the converters of DeepSpeed and PyTorch out")
     args = parser.parse_args()
     os.makedirs(CACHE, exist_ok=True)
     report = {"stages": measured(bench_stage, print_stage, args.stages, args),
               "dcp": measured(bench_dcp, print_dcp, args.dcp, args),
+              "safety": measured(bench_safety, print_safety, args.safety, args),
               "plans": measured(bench_plan, print_plan, args.plan_stages, args)}
     clean()
     if args.json:

@@ -1,4 +1,6 @@
 """Conversions that are killed, interrupted, or run out of room; and how much memory they take."""
+import filecmp
+import json
 import os
 import random
 import shutil
@@ -55,16 +57,110 @@ def test_leftovers_do_not_disturb_the_next_run(large, out):
         assert file.dataset("fp32", "layers.0.weight").shape == (1024, 1024)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_stops_cleanly(number, large, out):
-    process = start(large, out)
-    wait_until_writing(process, os.path.dirname(out))
+def journal_of(out):
+    return os.path.join(os.path.dirname(out), f".{os.path.basename(out)}.uckpt-journal")
+
+
+def wait_until_journaled(process, out):
+    """Until finished tasks stand in the journal, behind who writes the output and what is run. False: it ended before."""
+    begun = 512
+    while process.poll() is None:
+        size = os.path.getsize(journal_of(out)) if os.path.exists(journal_of(out)) else 0
+        if begun == 512:
+            begun = max(begun, size)
+        elif size > begun:
+            return True
+        time.sleep(0.001)
+    return False
+
+
+@pytest.fixture(scope="session")
+def undisturbed(large, tmp_path_factory):
+    out = str(tmp_path_factory.mktemp("undisturbed") / "whole.h5")
+    convert(large, out)
+    return out
+
+
+def interrupted(large, out, number, *flags):
+    """Interrupts a conversion by a signal when part of it is in the journal, and returns its exit code and stderr."""
+    process = start(large, out, "-j", "1", *flags)
+    assert wait_until_journaled(process, out), "it was faster than the signal"
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
-    if process.returncode == 0:
-        pytest.skip("it was faster than the signal")
-    assert process.returncode == 3, err
-    assert err.decode().startswith("uckpt: ") and not os.path.exists(out)
+    _, err = process.communicate(timeout=60)
+    assert not os.path.exists(out)
+    return process.returncode, err.decode()
+
+
+def goes_on(large, out, undisturbed, *flags):
+    """The same command again; how many bytes it found done."""
+    result = uckpt("convert", "--json", "--progress", "none", large, out, "-j", "1", *flags)
+    assert result.code == 0, result.error
+    assert filecmp.cmp(out, undisturbed, shallow=False)
+    assert os.listdir(os.path.dirname(out)) == [os.path.basename(out)]
+    return json.loads(result.text)["continued"], result.error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_stops_and_the_same_command_goes_on(number, large, out, undisturbed):
+    code, err = interrupted(large, out, number)
+    assert code == 3 and err.startswith("uckpt: ") and "goes on" in err
+    assert goes_on(large, out, undisturbed)[0] > 64 << 20
+
+
+def test_kill_redoes_little(large, out, undisturbed):
+    code, _ = interrupted(large, out, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert goes_on(large, out, undisturbed)[0] >= 64 << 20
+
+
+def test_time_is_up(large, out, undisturbed):
+    process = start(large, out, "-j", "1", "--max-duration", "1s")
+    assert wait_until_journaled(process, out)
+    process.send_signal(signal.SIGSTOP)  # until its time is up, however fast it is
+    time.sleep(1.1)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(60) == 3
+    assert goes_on(large, out, undisturbed, "--max-duration", "5m")[0] > 0
+
+
+def test_restart_begins_anew(large, out, undisturbed):
+    interrupted(large, out, signal.SIGINT)
+    assert goes_on(large, out, undisturbed, "--restart")[0] == 0
+
+
+def test_changed_input_is_said(large, out, undisturbed, tmp_path):
+    copy = tmp_path / "input"
+    subprocess.run(["cp", "-r", large, copy], check=True)
+    interrupted(str(copy), out, signal.SIGINT)
+    changed = next(copy.rglob("*_optim_states.pt"))
+    os.utime(changed)
+    continued, err = goes_on(str(copy), out, undisturbed)
+    assert continued == 0 and f"{changed.name} was changed since" in err
+
+
+def test_other_flags_are_said(large, out):
+    interrupted(large, out, signal.SIGINT)
+    result = uckpt("convert", large, out, "--states", "fp32")
+    assert result.code == 0 and "other flags" in result.error
+
+
+def test_the_second_says_who_holds_it(large, out, undisturbed):
+    process = start(large, out, "-j", "1")
+    assert wait_until_journaled(process, out)
+    process.send_signal(signal.SIGSTOP)
+    message = refused(large, out, code=2)
+    process.send_signal(signal.SIGCONT)
+    assert f"process {process.pid} on " in message
+    process.communicate(timeout=60)
+    assert process.returncode == 0 and filecmp.cmp(out, undisturbed, shallow=False)
+
+
+def test_a_claim_of_another_host(large, out):
+    """Where the file system has no locks, what the claim says decides; with them the dead hold nothing."""
+    with open(journal_of(out), "wb") as file:
+        file.write(b"uckpt journal 1\npid 1\nhost elsewhere\nboot 0\n".ljust(512, b"\n"))
+    convert(large, out)
+    assert os.listdir(os.path.dirname(out)) == [os.path.basename(out)]
 
 
 def test_existing_output_is_untouched(large, out):

@@ -39,10 +39,10 @@ struct Content {
   std::map<std::string, std::string> aliases;  // alias -> name that is written
 };
 
-Content content_of(const Catalog& catalog, const WriteRequest& request, std::vector<std::string>& notes) {
+Content content_of(const Catalog& catalog, const WriteRequest& request, TargetLayout& layout) {
   Content out;
   std::unordered_map<uint32_t, std::string> written;  // tensor -> its name in the output
-  const std::vector<PlainTensor> taken = plain_tensors(catalog, request, notes);
+  const std::vector<PlainTensor> taken = plain_tensors(catalog, request, layout.notes);
   for (const PlainTensor& p : taken) {
     const uint32_t index = request.tensors[p.index];
     const Tensor& t = catalog.tensors[index];
@@ -50,6 +50,7 @@ Content content_of(const Catalog& catalog, const WriteRequest& request, std::vec
     const auto [at, is_new] = written.try_emplace(source, p.name);
     if (!is_new) {
       out.aliases.emplace(p.name, at->second);
+      layout.unnamed.push_back(index);
       continue;
     }
     const DType dtype = request.dtype_of(catalog, p.index);
@@ -228,7 +229,7 @@ void add_config(const Catalog& catalog, const WriteRequest& request, const Conte
 
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   TargetLayout layout;
-  const Content content = content_of(catalog, request, layout.notes);
+  const Content content = content_of(catalog, request, layout);
   const bool is_file = request.path.ends_with(".safetensors");
   const bool keeps_own = !is_file && catalog.settings_are == SettingsAre::kAsRead;
   if (std::ranges::any_of(catalog.objects, [&](const Object& o) { return !keeps_own || !is_config(o); }))
