@@ -133,13 +133,15 @@ class Listener {
     e.kind = static_cast<Entry::Kind>(kind);
     e.path = text();
     e.note = text();
+    // A dataset without a reason not to be read would be a tensor without bytes.
+    if (e.kind == Entry::Kind::kOther && e.note.empty()) throw nonsense();
     e.source = child_.get<uint32_t>();
     if (e.kind == Entry::Kind::kAlias &&
         (e.source >= earlier.size() || earlier[e.source].kind == Entry::Kind::kAlias ||
          earlier[e.source].kind == Entry::Kind::kLink))
       throw nonsense();
     const auto dtype = child_.get<uint8_t>();
-    if (dtype >= kDTypeCount) throw nonsense();
+    if (dtype >= kDTypeCount || item_size(static_cast<DType>(dtype)) == 0) throw nonsense();
     e.dtype = static_cast<DType>(dtype);
     e.big_endian = flag();
     e.shape = countable_shape();
