@@ -1,13 +1,12 @@
 // HDF5 files of any bytes, read through the real sandbox: the parent neither dies nor hangs, whatever the
 // library does.
-#include <sys/mman.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <cstring>
+#include <string>
 
 #include "lib/base/error.h"
-#include "lib/base/text.h"
 #include "lib/formats/hdf5/hdf5_format.h"
 #include "tests/fuzz/check_catalog.h"
 
@@ -17,11 +16,15 @@ using namespace uckpt;
 
 constexpr int64_t kMostRead = 1 << 20;  // bytes of a tensor, decoded
 
-int memory_file() {
-  static const int fd = ::memfd_create("fuzz", 0);
-  if (fd < 0) std::abort();
-  return fd;
-}
+// In memory, and by a name that the child can open, which keeps none of our descriptors.
+struct TempFile {
+  std::string path = "/dev/shm/uckpt-fuzz-XXXXXX";
+  int fd = ::mkstemp(path.data());
+  TempFile() {
+    if (fd < 0) std::abort();
+  }
+  ~TempFile() { ::unlink(path.c_str()); }
+};
 
 void write_file(int fd, const uint8_t* data, size_t size) {
   if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, data, size, 0) != static_cast<ssize_t>(size)) std::abort();
@@ -43,11 +46,10 @@ void read_ends(const Catalog& catalog, const Tensor& t) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  write_file(memory_file(), data, size);
-  // Of this process by its number, since the child keeps none of its descriptors.
-  const std::string path = cat("/proc/", ::getpid(), "/fd/", memory_file());
+  static const TempFile file;
+  write_file(file.fd, data, size);
   try {
-    const Target target = open_target(path);
+    const Target target = open_target(file.path);
     hdf5::recognises(target);
     const Catalog catalog = hdf5::read(target, {});
     check_catalog(catalog);
