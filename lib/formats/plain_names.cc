@@ -47,7 +47,6 @@ std::vector<PlainTensor> plain_tensors(const Catalog& catalog, const WriteReques
   std::unordered_map<std::string_view, size_t> taken;  // name -> index
   std::map<std::string_view, size_t> left_out;
   size_t masters = 0, both = 0;
-  std::string_view module_dtype;
   for (size_t i = 0; i < request.tensors.size(); ++i) {
     const Tensor& t = tensor_at(catalog, request, i);
     if (!is_weight(t)) {

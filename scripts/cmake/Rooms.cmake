@@ -3,18 +3,36 @@
 
 add_library(uckpt_flags INTERFACE)
 target_include_directories(uckpt_flags INTERFACE ${PROJECT_SOURCE_DIR})
-target_compile_options(uckpt_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wnon-virtual-dtor)
+target_compile_options(uckpt_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wnon-virtual-dtor
+                                             -pthread)
+target_link_libraries(uckpt_flags INTERFACE Threads::Threads)
 if(UCKPT_WERROR)
   target_compile_options(uckpt_flags INTERFACE -Werror)
 endif()
+# Targets with the property UCKPT_IS_TEST are not themselves under test: see tests/CMakeLists.txt.
+set(is_test $<BOOL:$<TARGET_PROPERTY:UCKPT_IS_TEST>>)
 if(UCKPT_SANITIZE)
   target_compile_options(uckpt_flags INTERFACE -fsanitize=${UCKPT_SANITIZE} -fno-omit-frame-pointer
                                                -fno-sanitize-recover=all)
   target_link_options(uckpt_flags INTERFACE -fsanitize=${UCKPT_SANITIZE})
 endif()
-if(UCKPT_FUZZERS)
-  target_compile_options(uckpt_flags INTERFACE -fsanitize=fuzzer-no-link)
+if(UCKPT_SANITIZE MATCHES "address")
+  target_compile_options(uckpt_flags INTERFACE "$<${is_test}:-O0;-fno-sanitize=undefined>")
 endif()
+if(UCKPT_FUZZERS)
+  target_compile_options(uckpt_flags INTERFACE $<$<NOT:${is_test}>:-fsanitize=fuzzer-no-link>)
+endif()
+
+# What nearly every source includes anyway; each still includes what it uses.
+set(UCKPT_COMMON_HEADERS <algorithm> <array> <charconv> <cstdint> <cstring> <functional> <map> <memory> <numeric> <optional>
+                         <set> <span> <string> <string_view> <unordered_map> <unordered_set> <utility> <variant> <vector>)
+
+# uckpt_precompiled(TARGET OWNER): TARGET uses the precompiled headers of OWNER, which has the same flags.
+function(uckpt_precompiled target owner)
+  if(UCKPT_PCH)
+    target_precompile_headers(${target} REUSE_FROM ${owner})
+  endif()
+endfunction()
 
 function(uckpt_check_includes room allowed)
   foreach(source IN LISTS ARGN)
@@ -66,4 +84,9 @@ function(uckpt_room name)
     target_link_libraries(uckpt_${name} PUBLIC uckpt_${used})
   endforeach()
   target_link_libraries(uckpt_${name} PUBLIC ${ARG_LIBRARIES})
+  if(UCKPT_PCH AND name STREQUAL "base")
+    target_precompile_headers(uckpt_base PRIVATE ${UCKPT_COMMON_HEADERS})
+  else()
+    uckpt_precompiled(uckpt_${name} uckpt_base)
+  endif()
 endfunction()

@@ -16,13 +16,7 @@
 #include <cstdlib>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UCKPT_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define UCKPT_SANITIZED 1
-#endif
-#endif
+#include "lib/base/sanitized.h"
 
 namespace uckpt::hdf5 {
 namespace {
@@ -133,12 +127,7 @@ void limit_resources(int cpu_seconds, int64_t memory_bytes) {
   set_limit(RLIMIT_FSIZE, 0);
   set_limit(RLIMIT_NOFILE, 16);
   set_limit(RLIMIT_CPU, static_cast<rlim_t>(cpu_seconds));
-#ifdef UCKPT_SANITIZED
-  static_cast<void>(memory_bytes);  // shadow memory alone is terabytes of address space
-  static_cast<void>(address_space);
-#else
-  set_limit(RLIMIT_AS, static_cast<rlim_t>(address_space() + memory_bytes));
-#endif
+  if (!kSanitized) set_limit(RLIMIT_AS, static_cast<rlim_t>(address_space() + memory_bytes));
 }
 
 void limit_system_calls() {

@@ -105,9 +105,7 @@ void Outbox::end(std::string_view error) {
 }
 
 Sandbox::Sandbox(const std::function<void(Outbox&)>& work, const SandboxLimits& limits)
-    : limits_(limits),
-      deadline_(Clock::now() + std::chrono::seconds(limits.wall_seconds)),
-      buffer_(kFrameBytes) {
+    : limits_(limits), deadline_(Clock::now() + std::chrono::seconds(limits.wall_seconds)) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) throw system_trouble("cannot make a pipe", "");
   {
@@ -175,8 +173,10 @@ size_t Sandbox::read_some(std::span<uint8_t> out) {
   }
 }
 
+Inbox::Inbox() : buffer_(kFrameBytes) {}
+
 // Small reads come out of a buffer, large ones straight from the pipe.
-void Sandbox::read_raw(std::span<uint8_t> out) {
+void Inbox::read_raw(std::span<uint8_t> out) {
   while (!out.empty()) {
     size_t n = std::min(out.size(), buffer_end_ - buffer_at_);
     if (n > 0) {
@@ -192,7 +192,7 @@ void Sandbox::read_raw(std::span<uint8_t> out) {
   }
 }
 
-void Sandbox::next_frame() {
+void Inbox::next_frame() {
   uint8_t header[kHeaderBytes];
   read_raw(header);
   const auto length = load_le<uint32_t>(header + 1);
@@ -209,7 +209,7 @@ void Sandbox::next_frame() {
   }
 }
 
-void Sandbox::get(std::span<uint8_t> out) {
+void Inbox::get(std::span<uint8_t> out) {
   while (!out.empty()) {
     if (ended_) throw damaged("the process that reads it said too little: the file is damaged");
     if (frame_left_ == 0) {
@@ -223,7 +223,7 @@ void Sandbox::get(std::span<uint8_t> out) {
   }
 }
 
-std::string Sandbox::get_text(uint32_t max_bytes) {
+std::string Inbox::get_text(uint32_t max_bytes) {
   const auto length = get<uint32_t>();
   if (length > max_bytes) throw damaged("the process that reads it answers nonsense: the file is damaged");
   std::string text(length, '\0');
@@ -231,10 +231,9 @@ std::string Sandbox::get_text(uint32_t max_bytes) {
   return text;
 }
 
-void Sandbox::expect_end() {
+void Inbox::expect_end() {
   if (frame_left_ == 0 && !ended_) next_frame();
   if (!ended_) throw damaged("the process that reads it said too much: the file is damaged");
-  reap(false);
 }
 
 }  // namespace uckpt::hdf5

@@ -43,15 +43,15 @@ class Outbox {
   Bytes waiting_;
 };
 
-// Runs `work` in a child; the parent reads what it says. The destructor ends the child if it still runs.
-class Sandbox {
+// The parent's end: what the child says. Each function throws refused (`hdf5.damaged`) if that is an error or
+// nonsense.
+class Inbox {
  public:
-  Sandbox(const std::function<void(Outbox&)>& work, const SandboxLimits& limits);
-  ~Sandbox();
-  Sandbox(const Sandbox&) = delete;
-  Sandbox& operator=(const Sandbox&) = delete;
+  Inbox();
+  virtual ~Inbox() = default;
+  Inbox(const Inbox&) = delete;
+  Inbox& operator=(const Inbox&) = delete;
 
-  // Each throws refused (`hdf5.damaged`) if the child reports an error, dies, or is too slow.
   void get(std::span<uint8_t> out);
   template <class T>
   requires std::is_arithmetic_v<T> T get() {
@@ -62,12 +62,33 @@ class Sandbox {
   std::string get_text(uint32_t max_bytes);
   void expect_end();  // the child has said all and was well
 
+ protected:
+  // Waits for bytes that were sent and returns how many it put into `out`: one at least. Throws if none will
+  // come.
+  virtual size_t read_some(std::span<uint8_t> out) = 0;
+
+ private:
+  void read_raw(std::span<uint8_t> out);
+  void next_frame();
+  Bytes buffer_;
+  size_t buffer_at_ = 0, buffer_end_ = 0;
+  uint32_t frame_left_ = 0;
+  bool ended_ = false;
+};
+
+// Runs `work` in a child; the parent reads what it says, and also gets `hdf5.damaged` if the child dies or is
+// too slow. The destructor ends the child if it still runs.
+class Sandbox : public Inbox {
+ public:
+  Sandbox(const std::function<void(Outbox&)>& work, const SandboxLimits& limits);
+  ~Sandbox() override;
+
+ protected:
+  size_t read_some(std::span<uint8_t> out) override;
+
  private:
   using Clock = std::chrono::steady_clock;
-  void read_raw(std::span<uint8_t> out);
-  size_t read_some(std::span<uint8_t> out);
   void wait_readable();
-  void next_frame();
   void reap(bool kill_first);
   [[noreturn]] void died();
 
@@ -76,10 +97,6 @@ class Sandbox {
   pid_t child_ = -1;
   int status_ = 0;
   int fd_ = -1;
-  Bytes buffer_;
-  size_t buffer_at_ = 0, buffer_end_ = 0;
-  uint32_t frame_left_ = 0;
-  bool ended_ = false;
 };
 
 }  // namespace uckpt::hdf5

@@ -53,15 +53,6 @@ void put_root(Outbox& out, const Survey& root) {
   }
 }
 
-void tell_all(Outbox& out, const std::string& path) {
-  const Handle file = open_for_reading(path);
-  out.close_the_door();
-  const Survey root = read_root(file);
-  put_root(out, root);
-  explore(file, root.is_consolidated, [&](const Entry& entry) { put_entry(out, entry); });
-  out.put(kNoMoreEntries);
-}
-
 // --- the parent, which believes nothing ---
 
 Error nonsense() {
@@ -77,7 +68,7 @@ bool countable(const Shape& shape) {
 
 class Listener {
  public:
-  explicit Listener(Sandbox& child) : child_(child) {}
+  explicit Listener(Inbox& child) : child_(child) {}
 
   Survey hear() {
     Survey survey;
@@ -142,13 +133,15 @@ class Listener {
     e.kind = static_cast<Entry::Kind>(kind);
     e.path = text();
     e.note = text();
+    // A dataset without a reason not to be read would be a tensor without bytes.
+    if ((e.kind == Entry::Kind::kOther || e.kind == Entry::Kind::kRows) && e.note.empty()) throw nonsense();
     e.source = child_.get<uint32_t>();
     if (e.kind == Entry::Kind::kAlias &&
         (e.source >= earlier.size() || earlier[e.source].kind == Entry::Kind::kAlias ||
          earlier[e.source].kind == Entry::Kind::kLink))
       throw nonsense();
     const auto dtype = child_.get<uint8_t>();
-    if (dtype >= kDTypeCount) throw nonsense();
+    if (dtype >= kDTypeCount || item_size(static_cast<DType>(dtype)) == 0) throw nonsense();
     e.dtype = static_cast<DType>(dtype);
     e.big_endian = flag();
     e.shape = countable_shape();
@@ -164,15 +157,26 @@ class Listener {
     return e;
   }
 
-  Sandbox& child_;
+  Inbox& child_;
   int64_t heard_ = 0;
 };
 
 }  // namespace
 
+void tell_survey(Outbox& out, const std::string& path) {
+  const Handle file = open_for_reading(path);
+  out.close_the_door();
+  const Survey root = read_root(file);
+  put_root(out, root);
+  explore(file, root.is_consolidated, [&](const Entry& entry) { put_entry(out, entry); });
+  out.put(kNoMoreEntries);
+}
+
+Survey hear_survey(Inbox& answer) { return Listener(answer).hear(); }
+
 Survey survey_file(const std::string& path) {
-  Sandbox child([&](Outbox& out) { tell_all(out, path); }, SandboxLimits{});
-  return Listener(child).hear();
+  Sandbox child([&](Outbox& out) { tell_survey(out, path); }, SandboxLimits{});
+  return hear_survey(child);
 }
 
 }  // namespace uckpt::hdf5

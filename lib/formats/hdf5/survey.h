@@ -47,9 +47,15 @@ struct Survey {
   std::vector<Entry> entries;
 };
 
-// Looks at the file in a child process. Everything in the answer is checked to be well-formed (counts, ranks,
-// known types, earlier sources, no overflow), nothing is checked against the file. Throws refused
-// `hdf5.damaged`.
+// Looks at the file in a child process. Throws refused `hdf5.damaged`.
 Survey survey_file(const std::string& path);
+
+// The two ends of that. The child's: opens the file, then no other, and says what is there.
+class Outbox;
+void tell_survey(Outbox& out, const std::string& path);
+// The parent's: everything is checked to be well-formed (counts, ranks, known types, earlier sources, no
+// overflow), nothing is checked against the file.
+class Inbox;
+Survey hear_survey(Inbox& answer);
 
 }  // namespace uckpt::hdf5

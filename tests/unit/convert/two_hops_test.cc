@@ -194,7 +194,7 @@ Catalog hop(const Catalog& catalog, const RandomLayout& to, const Model& model, 
   const layout::Distributed made =
       layout::distribute(catalog, all, spec, spec.layout("l"), {{}, {}, to.mesh}, ranks, diagnostics);
   REQUIRE(diagnostics.text() == "");
-  Written written = Cutter(catalog, made.shards, to).run();
+  Written written = Cutter(made.shards, to).run();
   const std::vector<Bytes> files = carry_out(catalog, written.layout, threads);
   Catalog next;
   next.path = "second";

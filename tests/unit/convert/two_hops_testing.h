@@ -75,8 +75,7 @@ struct Written {
 
 class Cutter {
  public:
-  Cutter(const Catalog& catalog, const Shards& shards, const RandomLayout& how)
-      : catalog_(catalog), shards_(shards), how_(how) {}
+  Cutter(const Shards& shards, const RandomLayout& how) : shards_(shards), how_(how) {}
 
   Written run() {
     for (const RankShards& rank : shards_.ranks) cut(rank);
@@ -134,7 +133,6 @@ class Cutter {
     return static_cast<uint32_t>(layout.shards.size() - 1);
   }
 
-  const Catalog& catalog_;
   const Shards& shards_;
   const RandomLayout& how_;
   Written out_;

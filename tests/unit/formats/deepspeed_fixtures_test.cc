@@ -61,7 +61,8 @@ void check_steps(const Catalog& catalog, const Assembler& assembler, const nlohm
     CHECK_MESSAGE(number(assembler.bytes(t), t.dtype) == value, t.path());
   };
   if (step->is_object()) {
-    for (const auto& [name, value] : step->items()) {
+    for (const auto& [key, value] : step->items()) {
+      const std::string& name = key;
       const Tensor* t = find(catalog, "step/" + name);
       REQUIRE_MESSAGE(t, name);
       check(*t, value);
@@ -110,7 +111,8 @@ void check_fixture(const std::string& name) {
   const Tolerance tolerance = tolerance_of(expected);
   const auto tensors = torch_test::read_safetensors(fixture(name) + "/expected.safetensors");
   size_t named = 0;
-  for (const auto& [path, e] : tensors) {
+  for (const auto& [key, e] : tensors) {
+    const std::string& path = key;
     const Tensor* t = find(catalog, path_in_catalog(path));
     REQUIRE_MESSAGE(t, path);
     REQUIRE_MESSAGE(t->refusal.empty(), path, ": ", t->refusal);
@@ -125,7 +127,8 @@ void check_fixture(const std::string& name) {
     if (!extra) CHECK_MESSAGE((tensors.contains(t.path()) || tensors.contains("frozen/" + t.name)), t.path());
   }
   const nlohmann::json shared = expected.value("shared", nlohmann::json::object());
-  for (const auto& [alias, of] : shared.items()) {
+  for (const auto& [key, of] : shared.items()) {
+    const std::string& alias = key;
     const Tensor* t = find(catalog, "fp32/" + alias);
     REQUIRE_MESSAGE(t, alias);
     REQUIRE(t->alias);
@@ -249,7 +252,8 @@ TEST_CASE("deepspeed: tensor parallel ranks are read as fragments, with the rule
     REQUIRE(c.ranks.size() == 2);
     CHECK(c.rules.starts_with("ucl 1\n"));
     const auto expected = torch_test::read_safetensors(fixture(name) + "/expected.safetensors");
-    for (const auto& [path, e] : expected) {
+    for (const auto& [key, e] : expected) {
+      const std::string& path = key;
       for (const RankSet& set : c.ranks) {
         const bool there = std::any_of(set.tensors.begin(), set.tensors.end(),
                                        [&](const Tensor& t) { return t.path() == path_in_catalog(path); });

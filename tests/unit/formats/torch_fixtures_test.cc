@@ -19,7 +19,8 @@ void compare(const std::string& folder, const std::string& file,
   CAPTURE(path);
   const Catalog catalog = read_catalog(path);
   CHECK(!catalog.refusal);
-  for (const auto& [name, want] : expected) {
+  for (const auto& [key, want] : expected) {
+    const auto& name = key;
     CAPTURE(name);
     // What safetensors could not spell was stored as pairs of floats.
     const std::string pairs = "#real_imag";
@@ -60,7 +61,8 @@ void compare_scalars(const std::string& folder, const std::string& file, const n
   const auto torch_file = torch::TorchFile::open(InputFile::open(path));
   const std::string text = torch_file->json();
   const auto view = nlohmann::json::parse(text);
-  for (const auto& [name, want] : scalars.items()) {
+  for (const auto& [key, want] : scalars.items()) {
+    const auto& name = key;
     CAPTURE(name);
     const nlohmann::json* found = at_path(view, name);
     REQUIRE(found != nullptr);

@@ -30,9 +30,9 @@ std::vector<double> flat_numbers(const nlohmann::json& values) {
 }
 
 void check_values(const Catalog& catalog, const nlohmann::json& values) {
-  for (const auto& [name, numbers] : values.items()) {
-    CAPTURE(name);
-    const std::string wanted = name;
+  for (const auto& [key, numbers] : values.items()) {
+    const std::string& wanted = key;
+    CAPTURE(wanted);
     const auto found = std::ranges::find(catalog.tensors, wanted, &Tensor::name);
     REQUIRE(found != catalog.tensors.end());
     const Bytes bytes = tensor_bytes(catalog, *found);
@@ -128,7 +128,8 @@ TEST_CASE("hostile torch files: the reasons are the right ones") {
       {"legacy/evil_sysinfo.pt", "inspect-only: pickle.dangerous"},
       {"legacy/tar_format.pt", "reject: torch.tar"},
   };
-  for (const auto& [file, reason] : reasons) {
+  for (const auto& [key, reason] : reasons) {
+    const auto& file = key;
     CAPTURE(file);
     Catalog catalog;
     const std::string got = verdict(data("hostile/" + file), catalog);

@@ -92,7 +92,7 @@ TEST_CASE("differences are counted and the first is told") {
 
 TEST_CASE("strided copies of all item sizes equal the naive loop") {
   std::mt19937 rng(4);
-  for (size_t item : {1, 2, 3, 4, 8, 12, 16}) {
+  for (const size_t item : {1u, 2u, 3u, 4u, 8u, 12u, 16u}) {
     for (int round = 0; round < 40; ++round) {
       std::vector<CopyLoop> loops;
       int64_t span = static_cast<int64_t>(item), dense = static_cast<int64_t>(item);

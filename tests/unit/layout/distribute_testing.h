@@ -156,7 +156,8 @@ class Target {
         if (s.shape == Shape{} || numel_of(s.shape) > 0) CHECK(s.is_primary == any);
       }
     }
-    for (const auto& [tensor, count] : counts) {
+    for (const auto& [index, count] : counts) {
+      const auto tensor = index;
       CAPTURE(catalog.tensors[tensor].name);
       CHECK(std::all_of(count.begin(), count.end(), [](int n) { return n == 1; }));
       CHECK(firsts[tensor] >= 1);

@@ -232,7 +232,7 @@ class CoreWriter {
       for (const auto& [state, index] : stack.members.front().held->states)
         add_stack(
             stack, cat("optimizer.state.", state, "."),
-            [&](const Held& h) {
+            [&state = state](const Held& h) {
               const auto at = h.states.find(state);
               return at == h.states.end() ? std::nullopt : std::optional(at->second);
             },
