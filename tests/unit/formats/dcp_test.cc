@@ -367,6 +367,15 @@ TEST_CASE("dcp: data files that were cut, emptied or lost") {
   CHECK(verdict(folder.path) == "dcp.missing_files");
 }
 
+TEST_CASE("dcp: a file that ends with the item of an empty chunk is cut like any other") {
+  const TempFolder folder(data("torch/dcp_fsdp2_adamw/ckpt"));
+  CHECK(verdict(folder.path).empty());
+  Bytes bytes = folder.bytes("__3_0.distcp");
+  bytes.pop_back();
+  folder.write("__3_0.distcp", bytes);
+  CHECK(verdict(folder.path) == "dcp.range");
+}
+
 TEST_CASE("dcp: two items may not claim the same bytes") {
   const InputFolder folder(data("hostile/dcp/good"));
   const auto file = InputFile::open(data("hostile/dcp/good/.metadata"));
