@@ -393,7 +393,16 @@ TEST_CASE("dcp: shards of the Hugging Face writer") {
   CHECK(verdict(folder.path).empty());
   SUBCASE("a rank's file is missing") {
     fs::remove(folder.path + "/shard-00002-model-00001-of-00002.safetensors");
-    CHECK(verdict(folder.path) == "dcp.hole");
+    CHECK(verdict(folder.path) == "dcp.missing_files");
+  }
+  SUBCASE("the last rank's file is missing: no hole, but other parts than so many ranks make") {
+    fs::remove(folder.path + "/shard-00004-model-00002-of-00002.safetensors");
+    CHECK(verdict(folder.path) == "dcp.missing_files");
+  }
+  SUBCASE("a stranger is left out, and said") {
+    folder.write("random.pt", {1, 2, 3});
+    const Catalog catalog = read(target_of(folder.path), {});
+    CHECK(catalog.warnings.front() == "random.pt is not part of this checkpoint: not read");
   }
   SUBCASE("a rank is missing") {
     fs::remove(folder.path + "/shard-00002-model-00001-of-00002.safetensors");
