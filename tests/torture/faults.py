@@ -26,7 +26,7 @@ HINTS = {"sync_file_range", "fallocate"}
 AWAITED = [
     (r"write-side (call )?\d+ \(ftruncate\)", r"left behind: \['\.out", "a temporary whose first truncation fails stays"),
     (r"fsync", r"^it succeeded$", "a folder that cannot be synced is not told"),
-    (r"eintr at (all )?write-side", r"Interrupted system call", "outputs do not repeat interrupted calls"),
+    (r"eintr at (all )?(write-side|reads)", r"cannot (create|write) .*: Interrupted system call", "outputs do not repeat interrupted calls"),
     (r"\d descriptors", r"left behind: \['\.out", "without a descriptor left the temporary folder stays"),
     (r"onto .* -f", r"what was there is something else now", "-f replaces pipes, sockets and devices"),
 ]
@@ -66,6 +66,8 @@ def outcome_problems(case, result, scratch, codes, old, may_succeed=False):
         left = scratch.left()
         return problems + ([f"left: {left}"] if left != [os.path.basename(out)] else [])
     before = [os.path.basename(out)] if old else []
+    if result.code == 3:   # what can be taken up again may lie beside the output
+        before += [name for name in scratch.left() if name.startswith(f".{os.path.basename(out)}.uckpt")]
     problems = fixtures.refusal_problems(result, codes, scratch.path, before)
     if old and (not os.path.isfile(out) or fixtures.read(out) != OLD):
         problems.append("the old output is not what it was")

@@ -82,7 +82,7 @@ def with_input(case, action, n):
             # Read before the change, or the byte is under no checksum: the values may be the new ones, nothing else.
             return result.problems() + (["no output"] if not os.path.exists(out) else [])
         problems = fixtures.refusal_problems(result, (1, 2), scratch.path, before)
-        if not any((os.path.basename(name) or source) in result.error for name in case.fixture.files()):
+        if not any(os.path.basename(name) in result.error for name in [source, *case.fixture.files()] if name):
             problems.append(f"names no file: {result.error.strip()[:200]}")
         return problems
 

@@ -238,6 +238,7 @@ class OutputDescriptor {
  public:
   explicit OutputDescriptor(const std::string& path)
       : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CLOEXEC)) {
+    while (fd_ < 0 && errno == EINTR) fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
     if (fd_ < 0) throw system_trouble("cannot open again", path_);
   }
   ~OutputDescriptor() { ::close(fd_); }
