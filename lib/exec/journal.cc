@@ -210,7 +210,7 @@ void Journal::forget() {
   committed_ = {};
   finished_ = 0;
   end_ = Claim::kOwnerBytes;
-  if (::ftruncate(claim_.fd(), end_) != 0) throw write_error(claim_.output());
+  if (uninterrupted([&] { return ::ftruncate(claim_.fd(), end_); }) != 0) throw write_error(claim_.output());
 }
 
 void Journal::put(const Bytes& records) {

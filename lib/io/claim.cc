@@ -72,7 +72,7 @@ Lock lock(int fd) {
   struct flock whole {};
   whole.l_type = F_WRLCK;
   whole.l_whence = SEEK_SET;
-  if (::fcntl(fd, F_OFD_SETLK, &whole) == 0) return Lock::kTaken;
+  if (uninterrupted([&] { return ::fcntl(fd, F_OFD_SETLK, &whole); }) == 0) return Lock::kTaken;
   return errno == EAGAIN || errno == EACCES ? Lock::kHeld : Lock::kUnknown;
 }
 
@@ -92,7 +92,8 @@ Claim::Claim(const std::string& output)
 void Claim::take() {
   constexpr int kAttempts = 64;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    fd_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    fd_ = uninterrupted(
+        [&] { return ::open(file_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666); });
     if (fd_ < 0) throw system_trouble("cannot create the output", output_);
     const Lock got = lock(fd_);
     last_ = read_owner(fd_);

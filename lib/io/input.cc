@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -46,7 +47,10 @@ class Descriptor {
 
 int open_read_only(const std::string& path) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer; it has no effect on regular files.
-  return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  for (;;) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 || errno != EINTR) return fd;
+  }
 }
 
 }  // namespace
@@ -183,7 +187,8 @@ std::vector<std::string> InputFolder::list(std::string_view sub) const {
   DIR* dir = ::opendir(path.c_str());
   if (dir == nullptr) throw system_trouble("cannot list", join(sub));
   std::vector<std::string> names;
-  for (dirent* entry; (entry = ::readdir(dir)) != nullptr;) {
+  // The end and a failure look alike but for errno: a folder half listed is a checkpoint half read.
+  for (dirent* entry; errno = 0, (entry = ::readdir(dir)) != nullptr;) {
     std::string name = entry->d_name;
     if (name == "." || name == "..") continue;
     const bool folder =
@@ -191,7 +196,12 @@ std::vector<std::string> InputFolder::list(std::string_view sub) const {
         ((entry->d_type == DT_UNKNOWN || entry->d_type == DT_LNK) && stat_is(path + "/" + name, S_IFDIR));
     names.push_back(folder ? name + "/" : std::move(name));
   }
+  const int failure = errno;
   ::closedir(dir);
+  if (failure != 0) {
+    errno = failure;
+    throw system_trouble("cannot list", join(sub));
+  }
   std::sort(names.begin(), names.end(), natural_less);
   return names;
 }

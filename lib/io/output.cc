@@ -52,18 +52,16 @@ OutputFile::OutputFile(const Claim& claim, bool replace, LeftOver left)
 
 void OutputFile::open(LeftOver left) {
   struct stat st {};
-  if (::stat(staged_.path.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {
-    throw trouble("output.folder", cat("expected the name of a file to write, found ",
-                                       S_ISDIR(st.st_mode) ? "a folder" : "something else than a file"))
+  if (::stat(staged_.path.c_str(), &st) == 0 && S_ISDIR(st.st_mode))
+    throw trouble("output.folder", "expected the name of a file to write, found a folder")
         .in_file(staged_.path);
-  }
-  if (!replace_ && path_exists(staged_.path)) throw exists_error(staged_.path);
+  check_free_or_replaceable(staged_.path, replace_);
   int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC;
   if (left == LeftOver::kDiscarded) {
     remove_tree(staged_.temporary);
     flags |= O_CREAT | O_EXCL;
   }
-  fd_ = ::open(staged_.temporary.c_str(), flags, 0666);
+  fd_ = uninterrupted([&] { return ::open(staged_.temporary.c_str(), flags, 0666); });
   if (fd_ < 0) throw system_trouble("cannot create the output", staged_.path);
 }
 
@@ -95,11 +93,11 @@ void OutputFile::sync() const {
 void OutputFile::commit(bool sync) {
   if (sync) sync_data(fd_, staged_.path);
   if (replace_) {
-    if (::rename(staged_.temporary.c_str(), staged_.path.c_str()) != 0)
+    if (uninterrupted([&] { return ::rename(staged_.temporary.c_str(), staged_.path.c_str()); }) != 0)
       throw system_trouble("cannot rename the finished output", staged_.path);
   } else if (!rename_to_free_name(staged_)) {
     // A hard link fails likewise if the name is taken.
-    if (::link(staged_.temporary.c_str(), staged_.path.c_str()) != 0) {
+    if (uninterrupted([&] { return ::link(staged_.temporary.c_str(), staged_.path.c_str()); }) != 0) {
       if (errno == EEXIST) throw exists_error(staged_.path);
       throw system_trouble("cannot rename the finished output", staged_.path);
     }

@@ -18,7 +18,7 @@ namespace uckpt {
 class OutputFolder::Access {
  public:
   explicit Access(const File& file)
-      : fd_(file.fd >= 0 ? file.fd : ::open(file.path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC)),
+      : fd_(file.fd >= 0 ? file.fd : uninterrupted([&] { return ::open(file.path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC); })),
         transient_(file.fd < 0) {
     if (fd_ < 0) throw system_trouble("cannot open again", file.path);
   }
@@ -36,16 +36,24 @@ class OutputFolder::Access {
 
 OutputFolder::OutputFolder(const Claim& claim, bool replace, LeftOver left)
     : staged_(stage(claim.output(), "folder")), replace_(replace), left_(left) {
-  if (!replace_ && path_exists(staged_.path)) throw exists_error(staged_.path);
+  check_free_or_replaceable(staged_.path, replace_);
   if (left == LeftOver::kContinued) return;
   remove_tree(staged_.temporary);
-  if (::mkdir(staged_.temporary.c_str(), 0777) != 0)
+  if (uninterrupted([&] { return ::mkdir(staged_.temporary.c_str(), 0777); }) != 0)
     throw system_trouble("cannot create the output", staged_.path);
 }
 
 OutputFolder::~OutputFolder() {
   close_files();
-  if (!committed_ && !kept_) remove_tree(staged_.temporary);
+  if (!committed_ && !kept_) remove_made();
+}
+
+// One by one, which needs no descriptors: they may be what was lacking.
+void OutputFolder::remove_made() {
+  for (const File& f : files_) ::unlink(f.path.c_str());
+  for (auto folder = folders_.rbegin(); folder != folders_.rend(); ++folder)  // those inside come last
+    ::rmdir(cat(staged_.temporary, "/", *folder).c_str());
+  if (::rmdir(staged_.temporary.c_str()) != 0) remove_tree(staged_.temporary);
 }
 
 void OutputFolder::close_files() {
@@ -63,7 +71,7 @@ void OutputFolder::make_folders(std::string_view name) {
     if (folders_.contains(folder)) continue;
     const std::string path = cat(staged_.temporary, "/", folder);
     const bool may_exist = left_ == LeftOver::kContinued;
-    if (::mkdir(path.c_str(), 0777) != 0 && !(may_exist && errno == EEXIST))
+    if (uninterrupted([&] { return ::mkdir(path.c_str(), 0777); }) != 0 && !(may_exist && errno == EEXIST))
       throw system_trouble("cannot create the output", path);
     folders_.emplace(folder);
   }
@@ -73,7 +81,8 @@ std::string OutputFolder::add(std::string_view name) {
   make_folders(name);
   File file{cat(staged_.temporary, "/", name)};
   const int made = left_ == LeftOver::kContinued ? 0 : O_CREAT | O_EXCL;
-  const int fd = ::open(file.path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | made, 0666);
+  const int fd = uninterrupted(
+      [&] { return ::open(file.path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | made, 0666); });
   if (fd < 0) throw system_trouble("cannot create the output", cat(staged_.path, "/", name));
   if (reserve_descriptor()) {
     file.fd = fd;
@@ -111,7 +120,7 @@ void OutputFolder::sync() const {
 void OutputFolder::take_name() {
   const char *from = staged_.temporary.c_str(), *to = staged_.path.c_str();
   if (replace_ && path_exists(staged_.path)) {
-    if (::renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) == 0)
+    if (uninterrupted([&] { return ::renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE); }) == 0)
       return remove_tree(staged_.temporary);
     if (errno != EINVAL && errno != ENOSYS)
       throw system_trouble("cannot rename the finished output", staged_.path);

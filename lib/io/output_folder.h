@@ -34,6 +34,7 @@ class OutputFolder final : public Output {
   class Access;
   void make_folders(std::string_view name);
   void close_files();
+  void remove_made();
   void take_name();
 
   StagedPath staged_;

@@ -48,11 +48,20 @@ Error write_error(const std::string& path) {
   return system_trouble("cannot write the output", path);
 }
 
+void check_free_or_replaceable(const std::string& path, bool replace) {
+  struct stat st {};
+  if (::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+    throw trouble("output.kind_of_file", "the output exists already, and is neither a file nor a folder")
+        .in_file(path)
+        .hint("give another name");
+  if (!replace && path_exists(path)) throw exists_error(path);
+}
+
 void reserve_blocks(int fd, int64_t size, const std::string& path) {
   if (size == 0) return;
-  if (::fallocate(fd, 0, 0, size) == 0) return;
-  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) throw write_error(path);
-  if (::ftruncate(fd, size) != 0) throw write_error(path);
+  if (uninterrupted([&] { return ::fallocate(fd, 0, 0, size); }) == 0) return;
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || errno == EIO) throw write_error(path);
+  if (uninterrupted([&] { return ::ftruncate(fd, size); }) != 0) throw write_error(path);
 }
 
 void write_all(int fd, int64_t offset, std::span<const uint8_t> bytes, const std::string& path) {
@@ -75,8 +84,7 @@ void read_all(int fd, int64_t offset, std::span<uint8_t> out, const std::string&
 }
 
 void sync_data(int fd, const std::string& path) {
-  while (::fdatasync(fd) != 0)
-    if (errno != EINTR) throw write_error(path);
+  if (uninterrupted([&] { return ::fdatasync(fd); }) != 0) throw write_error(path);
 }
 
 void remove_tree(const std::string& path) {
@@ -96,15 +104,20 @@ void check_free_space(const StagedPath& staged, int64_t bytes) {
 }
 
 void sync_folder(const std::string& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  ::fsync(fd);
+  const int fd =
+      uninterrupted([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  if (fd < 0) throw write_error(folder);
+  const int result = uninterrupted([&] { return ::fsync(fd); }), failure = errno;
   ::close(fd);
+  errno = failure;
+  if (result != 0 && errno != EINVAL && errno != ENOTSUP && errno != EBADF) throw write_error(folder);
 }
 
 bool rename_to_free_name(const StagedPath& staged) {
-  if (::renameat2(AT_FDCWD, staged.temporary.c_str(), AT_FDCWD, staged.path.c_str(), RENAME_NOREPLACE) == 0)
-    return true;
+  const auto rename = [&] {
+    return ::renameat2(AT_FDCWD, staged.temporary.c_str(), AT_FDCWD, staged.path.c_str(), RENAME_NOREPLACE);
+  };
+  if (uninterrupted(rename) == 0) return true;
   if (errno == EINVAL || errno == ENOSYS) return false;
   if (errno == EEXIST) throw exists_error(staged.path);
   throw system_trouble("cannot rename the finished output", staged.path);

@@ -173,6 +173,7 @@ def test_flattened_states_of_old_versions(tmp_path, out):
     dcp.save(state, storage_writer=dcp.FileSystemWriter(str(folder)), no_dist=True,
              planner=dcp.DefaultSavePlanner(flatten_state_dict=False))
     (folder / "metadata.json").write_text('{"sharded_backend": "torch_dist", "sharded_backend_version": 1}')
+    torch.save({"iteration": 120}, folder / "common.pt")
     convert(str(folder), out)
     with Consolidated(out) as file:
         assert not differences(

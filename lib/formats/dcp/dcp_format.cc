@@ -8,6 +8,7 @@
 #include "lib/formats/dcp/naming.h"
 #include "lib/formats/dcp/placement.h"
 #include "lib/formats/dcp/saved.h"
+#include "lib/formats/strangers.h"
 
 namespace uckpt::dcp {
 
@@ -41,6 +42,10 @@ void read_shard_files(const Target& target, CatalogBuilder& builder, Catalog& ca
   check_all_tiled(shards.stored, target.path);
   catalog.description = "PyTorch distributed checkpoint (DCP), Hugging Face shards";
   for (auto& file : shards.files) builder.add_file(file);
+  const std::vector<std::string>& own = shards.stored.files;
+  warn_of_strangers(
+      target.entries, [&](std::string_view name) { return std::ranges::find(own, name) != own.end(); },
+      catalog);
   const std::vector<TensorName> names = name_tensors(
       shards.stored, [](const std::string&) { return std::nullopt; }, catalog.warnings);
   add_tensors(builder, shards.stored, shards.items, names);
@@ -69,6 +74,7 @@ void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder
   };
   add_tensors(builder, stored, saved.items, name_tensors(stored, read_list, catalog.warnings));
   builder.add_views(*target.folder, saved);
+  warn_of_other_files(target.entries, saved, catalog);
   for (const StoredBytes& b : stored.bytes) builder.add_object(b, open_object(files, b, options));
   catalog.iteration = iteration_of(files, stored, options);
   for (auto& fact : placement_facts(stored)) catalog.facts.push_back(std::move(fact));

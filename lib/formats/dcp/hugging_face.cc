@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <optional>
 #include <set>
 #include <unordered_map>
@@ -9,6 +10,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/dcp/tiling.h"
 #include "lib/formats/safetensors/header.h"
 #include "lib/formats/strict_json.h"
 #include "lib/formats/torch/sizes.h"
@@ -19,9 +21,19 @@ namespace {
 
 constexpr std::string_view kSuffix = ".safetensors", kInfo = "DCP_SHARDING_INFO";
 
+constexpr size_t kMostNames = 3;
+
 struct ShardName {
   int64_t rank, file, files;
 };
+
+std::string shard_name(const ShardName& n) {
+  const auto five = [](int64_t number) {
+    const std::string digits = cat(number);
+    return std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits;
+  };
+  return cat("shard-", five(n.rank), "-model-", five(n.file), "-of-", five(n.files), kSuffix);
+}
 
 // Takes `head` and a number of digits off the front of `text`.
 std::optional<int64_t> take_number(std::string_view& text, std::string_view head) {
@@ -119,6 +131,67 @@ void check_complete(const InputFolder& folder, const std::vector<std::string>& n
   gap(ranks, *ranks.rbegin(), "ranks");
 }
 
+// Of each file's number, the ranks that have a shard of it.
+using RanksOfFiles = std::map<int64_t, std::set<int64_t>>;
+
+// Are all parts that lie in this file along the first dim, as torch.chunk cuts it for so many ranks?
+bool is_chunked(const StoredTensor& tensor, int64_t ranks) {
+  if (tensor.shape.empty() || tensor.shape[0] == 0) return true;
+  const int64_t part = ceil_div(tensor.shape[0], ranks);
+  return std::ranges::all_of(tensor.chunks, [&](const Chunk& c) {
+    const bool rows_only = std::equal(c.sizes.begin() + 1, c.sizes.end(), tensor.shape.begin() + 1);
+    return rows_only && c.offsets[0] % part == 0 &&
+           c.sizes[0] == std::min(part, tensor.shape[0] - c.offsets[0]);
+  });
+}
+
+// A rank may have nothing of a file; and nothing says how large tensors are, so that the last parts can be
+// missing without a hole. Where the files that all ranks have are cut by rows for all of them, so are the
+// others.
+void check_all_ranks(const InputFolder& folder, const HuggingFaceShards& shards) {
+  RanksOfFiles ranks;
+  int64_t last = 0;
+  for (const std::string& name : shards.stored.files) {
+    const ShardName n = *parse_name(name);
+    ranks[n.file].insert(n.rank);
+    last = std::max(last, n.rank);
+  }
+  const auto file_of = [&](const StoredTensor& t) {
+    return parse_name(shards.stored.files[t.chunks.front().item.file])->file;
+  };
+  const auto is_whole = [&](int64_t file) { return static_cast<int64_t>(ranks[file].size()) == last; };
+  bool any_whole = false, by_rows = true;
+  for (const StoredTensor& t : shards.stored.tensors) {
+    if (t.chunks.empty() || !is_whole(file_of(t))) continue;
+    any_whole |= t.chunks.size() > 1;
+    by_rows &= t.chunks.size() == 1 || is_chunked(t, last);
+  }
+  for (const StoredTensor& t : shards.stored.tensors) {
+    if (t.chunks.empty() || is_whole(file_of(t))) continue;
+    bool has_hole = false;
+    try {
+      check_tiling(t.shape, t.chunks);
+    } catch (const Error& e) {
+      has_hole = e.code() == "dcp.hole";
+    }
+    if (!has_hole && (!any_whole || !by_rows || t.chunks.size() == 1 || is_chunked(t, last))) continue;
+    const int64_t file = file_of(t);
+    const ShardName sample = *parse_name(shards.stored.files[t.chunks.front().item.file]);
+    std::string names;
+    size_t count = 0;
+    for (int64_t r = 1; r <= last; ++r) {
+      if (ranks[file].contains(r) || ++count > kMostNames) continue;
+      names += cat(count > 1 ? ", " : "", shard_name({r, file, sample.files}));
+    }
+    if (count > kMostNames) names += cat(" and ", count - kMostNames, " more");
+    throw refused("dcp.missing_files", cat(names, count == 1 ? " is" : " are",
+                                           " missing: the parts of the tensor that are here are not all"))
+        .in_file(folder.path())
+        .in_tensor(t.key)
+        .hint("copy the shards of all ranks into this folder");
+  }
+}
+
 }  // namespace
 
 bool are_shards(const std::vector<std::string>& entries) {
@@ -185,6 +258,7 @@ HuggingFaceShards read_shards(const InputFolder& folder, const std::vector<std::
       throw refused("dcp.size", cat("the elements of a tensor ", shape_text(tensor.shape), " leave 64 bits"))
           .in_file(folder.path())
           .in_tensor(tensor.key);
+  check_all_ranks(folder, out);
   return out;
 }
 

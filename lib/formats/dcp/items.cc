@@ -198,6 +198,7 @@ std::vector<std::vector<ItemTensor>> open_chunks(const DataFiles& files, const S
     }
   };
   for (const StoredBytes& b : stored.bytes) check_range(b.item, b.key);
+  for (const EmptyItem& e : stored.empties) check_range(e.item, e.key);
   for (size_t t = 0; t < stored.tensors.size(); ++t) {
     const StoredTensor& tensor = stored.tensors[t];
     out[t].resize(tensor.item_count());

@@ -18,6 +18,10 @@ void Merger::add(Stored further) {
     b.item.file += shift;
     add(std::move(b));
   }
+  for (EmptyItem& e : further.empties) {
+    e.item.file += shift;
+    stored_.empties.push_back(std::move(e));
+  }
   stored_.paths.merge(further.paths);
   ++ranks_;
 }

@@ -234,11 +234,12 @@ class Reader {
       throw refused("dcp.chunk_bounds",
                     cat("a chunk of sizes ", shape_text(chunk.sizes), " at ", shape_text(chunk.offsets),
                         ": expected it inside the tensor ", shape_text(tensor.shape)));
+    const auto at = storage_.find(place_of(tensor.key, chunk.offsets));
     if (empty) {
       ++tensor.empty_chunks;
+      if (at != storage_.end()) out_.stored.empties.push_back({tensor.key, at->second.item});
       return;
     }
-    const auto at = storage_.find(place_of(tensor.key, chunk.offsets));
     if (at == storage_.end())
       throw refused("dcp.no_storage", cat("the chunk at ", shape_text(chunk.offsets),
                                           " has no entry in storage_data: it was not saved"));

@@ -1,12 +1,14 @@
 #include "lib/formats/dcp/saved.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "lib/base/text.h"
 #include "lib/formats/dcp/merge.h"
 #include "lib/formats/dcp/metadata.h"
 #include "lib/formats/dcp/placement.h"
 #include "lib/formats/dcp/tiling.h"
+#include "lib/formats/strangers.h"
 #include "lib/formats/torch/guards.h"
 #include "lib/formats/torch/name_walk.h"
 
@@ -29,6 +31,14 @@ std::vector<std::string> metadata_files(const std::vector<std::string>& entries)
   std::vector<std::string> out;
   while (has(entries, cat("__", out.size(), kMetadata))) out.push_back(cat("__", out.size(), kMetadata));
   return out;
+}
+
+void warn_of_other_files(const std::vector<std::string>& entries, const Saved& saved, Catalog& catalog) {
+  std::unordered_set<std::string_view> own = {"common.pt"};  // Megatron's, in a folder that torch reads too
+  for (const std::string& name : saved.stored.files) own.insert(name);
+  for (const auto& [name, json] : saved.views) own.insert(name);
+  warn_of_strangers(
+      entries, [&](std::string_view name) { return own.contains(name); }, catalog);
 }
 
 void check_all_tiled(const Stored& stored, const std::string& path) {

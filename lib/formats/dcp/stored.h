@@ -57,10 +57,17 @@ struct KeyPart {
 };
 using KeyPath = std::vector<KeyPart>;
 
+// An item that nothing is read from: that of an empty chunk. A file without it was cut all the same.
+struct EmptyItem {
+  std::string key;
+  ItemRange item;
+};
+
 struct Stored {
   std::vector<std::string> files;  // relative paths, as the checkpoint has them
   std::vector<StoredTensor> tensors;
   std::vector<StoredBytes> bytes;
+  std::vector<EmptyItem> empties;
   std::map<std::string, KeyPath, std::less<>> paths;  // by key; empty if the save kept none
 };
 

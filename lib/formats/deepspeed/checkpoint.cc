@@ -142,12 +142,42 @@ void drop_stale(std::vector<File>& files, int64_t model_ranks, int64_t data_rank
   });
 }
 
+void drop_names(std::vector<RankFile>& files, std::vector<std::string>& stale) {
+  for (const RankFile& f : files) stale.push_back(f.name);
+  files.clear();
+}
+
+// The layer files of a pipeline beside model files that hold the weights themselves; experts that the model
+// does not have; optimizers of experts beside those of ZeRO, which hold them too.
+void drop_foreign_weights(Checkpoint& out, std::vector<std::string>& stale) {
+  const ModelFile* first = nullptr;
+  bool has_module = false;
+  for (const ModelFile& f : out.models) {
+    if (f.damage) return;
+    if (!first) first = &f;
+    has_module |= !f.module.empty();
+  }
+  if (has_module) drop_names(out.folder.layers, stale);
+  const bool has_experts = first && (first->experts || first->has_autoep);
+  if (!has_experts) drop_names(out.folder.experts, stale);
+  if (!has_experts || !out.optimizers.empty()) drop_names(out.folder.expert_optimizers, stale);
+  if (!first || !first->experts) return;
+  std::erase_if(out.folder.experts, [&](const RankFile& f) {
+    const auto layers = static_cast<int64_t>(first->experts->size());
+    const bool extra =
+        f.layer >= layers || (f.layer >= 0 && f.expert >= (*first->experts)[static_cast<size_t>(f.layer)]);
+    if (extra) stale.push_back(f.name);
+    return extra;
+  });
+}
+
 void drop_all_stale(Checkpoint& out) {
   std::vector<std::string> stale;
   drop_stale(out.optimizers, out.model_ranks(), out.mesh.dp, stale);
   drop_stale(out.models, out.model_ranks(), out.stage == 3 ? out.mesh.dp : 1, stale);
   for (const RankFile& f : out.stage == 3 ? out.folder.models : out.folder.zero_models)
     stale.push_back(f.name);
+  drop_foreign_weights(out, stale);
   if (stale.empty()) return;
   out.warnings.push_back(cat(some_names(stale), stale.size() == 1 ? " is" : " are",
                              " not part of this checkpoint (", out.model_ranks(), " model × ", out.mesh.dp,
@@ -330,6 +360,14 @@ std::string Checkpoint::optimizer_name(int64_t model_rank, int64_t data_rank) co
 
 Checkpoint load_checkpoint(Folder folder, const OpenOptions& options, std::optional<int> universal_stage) {
   Checkpoint out(std::move(folder));
+  // There the optimizer lies under zero/.
+  std::vector<std::string> beside_universal;
+  if (out.folder.universal)
+    for (auto* files : {&out.folder.optimizers, &out.folder.expert_optimizers})
+      drop_names(*files, beside_universal);
+  if (!beside_universal.empty())
+    out.warnings.push_back(cat(some_names(beside_universal), beside_universal.size() == 1 ? " is" : " are",
+                               " not part of a universal checkpoint: left from another run, not read"));
   const auto optimizers = one_a_rank(out.folder.optimizers, out);
   out.optimizers =
       read_all<OptimizerFile>(optimizers, [&](const RankFile& f, const OptimizerFile* reference) {
@@ -349,7 +387,9 @@ Checkpoint load_checkpoint(Folder folder, const OpenOptions& options, std::optio
   const ModelFile& model = any_model(out);
   find_model_mesh(out, model);
   find_data_degree(out, model);
-  if (out.stage == 3 && out.optimizers.empty() && out.mesh.dp < static_cast<int64_t>(models.size())) {
+  const bool says_ranks = model.counts.contains("dp_world_size");
+  if (out.stage == 3 && out.optimizers.empty() && !says_ranks &&
+      out.mesh.dp < static_cast<int64_t>(models.size())) {
     out.mesh.dp = static_cast<int64_t>(models.size());
   }
   drop_all_stale(out);

@@ -14,6 +14,7 @@
 #include "lib/formats/deepspeed/weights.h"
 #include "lib/formats/deepspeed/zero12.h"
 #include "lib/formats/deepspeed/zero3.h"
+#include "lib/formats/strangers.h"
 
 namespace uckpt::deepspeed {
 
@@ -151,6 +152,21 @@ void note_missing_weight_files(Builder& builder, Checkpoint& checkpoint, const W
   }
 }
 
+// A pipeline's layer that no optimizer knows is frozen, or left from a run with more layers: nothing tells
+// which.
+void warn_untrained_layers(Builder& builder, const Checkpoint& checkpoint, const Weights& weights) {
+  if (checkpoint.layers.empty() || checkpoint.optimizers.empty() || builder.tp_rank != 0) return;
+  std::map<std::string_view, bool> is_trained;
+  for (const Weight& w : weights.all) {
+    if (w.file->role != Role::kLayer) continue;
+    is_trained[w.file->name] |= builder.find(state::kMaster, w.name) || weights.is_buffer(w.name);
+  }
+  for (const auto& [name, trained] : is_trained)
+    if (!trained)
+      builder.catalog.warnings.push_back(cat(
+          name, " holds no parameter that the optimizer has: taken as frozen, unless another run left it"));
+}
+
 // All that the ranks of one tensor parallel rank hold.
 Weights add_model(Builder& builder, Checkpoint& checkpoint, UniversalFolder* universal) {
   if (universal) builder.guard([&] { add_universal(builder, checkpoint, *universal); });
@@ -161,6 +177,7 @@ Weights add_model(Builder& builder, Checkpoint& checkpoint, UniversalFolder* uni
   builder.guard([&] { add_weights(builder, checkpoint, weights, trained, !shards_only); });
   if (shards_only) refuse_shards(builder, checkpoint);
   note_missing_weight_files(builder, checkpoint, weights);
+  if (!universal) warn_untrained_layers(builder, checkpoint, weights);
   return weights;
 }
 
@@ -213,6 +230,9 @@ void build(Builder& builder, Checkpoint& checkpoint, UniversalFolder* universal)
     builder.catalog.rules = rules_of_padding(builder.catalog, builder.vocabulary.padded());
   if (!universal) warn_unused_patterns(builder);  // there the rows are cut already
   warn_weights_only(builder, checkpoint);
+  warn_of_strangers(
+      checkpoint.folder.files.list(), [](std::string_view name) { return parse_name(name).has_value(); },
+      builder.catalog);
   builder.guard([&] { add_loose(builder, checkpoint, universal); });
   add_objects(builder.catalog, checkpoint, universal);
   add_facts(builder.catalog, checkpoint, weights, universal);

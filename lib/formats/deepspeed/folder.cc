@@ -91,8 +91,13 @@ bool is_tag_listing(const std::vector<std::string>& entries) {
   return std::any_of(entries.begin(), entries.end(), [](const auto& e) { return parse_name(e).has_value(); });
 }
 
+// Without the optimizer's state it is a damaged one: the folders of parameters tell it.
 bool is_universal(const InputFolder& folder) {
-  return folder.has_folder("zero") && folder.has_file("zero/optimizer_state.pt");
+  if (!folder.has_folder("zero")) return false;
+  if (folder.has_file("zero/optimizer_state.pt")) return true;
+  return std::ranges::any_of(folder.list("zero"), [&](const std::string& entry) {
+    return entry.ends_with('/') && folder.has_file(cat("zero/", entry, "fp32.pt"));
+  });
 }
 
 bool is_tag(const InputFolder& folder) { return is_universal(folder) || is_tag_listing(folder.list()); }
@@ -226,7 +231,8 @@ bool looks_like_deepspeed(const Target& target) {
       }
     }
     return !tags_of(*target.folder).empty();
-  } catch (const Error&) {
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kRefused) throw;  // of the system: no answer at all
     return false;
   }
 }

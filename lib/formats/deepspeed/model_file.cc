@@ -117,6 +117,8 @@ void read_reference(const torch::TorchFile& file, const Value& root, ModelFile& 
   read_arguments(root.get("args"), out);
   const Value config = root.get("ds_config");
   out.data_before_experts = config.get("use_data_before_expert_parallelism").boolean().value_or(false);
+  if (const Value experts = root.get("num_experts"); experts && experts.is_sequence())
+    out.experts = read_integers(experts);
   out.has_autoep = is_something(root.get("ds_autoep_layers")) || is_something(root.get("autoep_layers"));
 }
 

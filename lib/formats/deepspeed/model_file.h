@@ -76,6 +76,7 @@ struct ModelFile {
   std::map<std::string, int64_t, std::less<>> arguments;  // whole numbers among the training run's `args`
   bool data_before_experts = false;
   bool has_autoep = false;
+  std::optional<std::vector<int64_t>> experts;  // of each MoE layer; none in a model without any
 };
 
 // Reads one file. With a `reference` (another data rank's file of the same model rank) only what may differ

@@ -189,6 +189,13 @@ UniversalFolder read_universal_folder(const Folder& folder, const OpenOptions& o
     UniversalFile& f = out.files[i];
     guarded(f, folder, cat("zero/", f.param, "/", f.state, ".pt"), [&] { read_parameter_file(f, options); });
   });
+  if (!folder.files.has_file(kStateFile)) {
+    out.state.damage = refused("deepspeed.missing_files", cat(kStateFile,
+                                                              " is missing: the optimizer's groups and "
+                                                              "steps are in it"))
+                           .in_file(folder.files.path());
+    return out;
+  }
   guarded(out.state, folder, std::string(kStateFile), [&] { read_state_file(out.state, options); });
   return out;
 }

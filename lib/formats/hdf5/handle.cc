@@ -1,5 +1,7 @@
 #include "lib/formats/hdf5/handle.h"
 
+#include <atomic>
+
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 
@@ -13,19 +15,39 @@ herr_t keep_innermost(unsigned, const H5E_error2_t* entry, void* text) {
   return 0;
 }
 
+std::atomic<bool> has_given_up{false};
+
+// What the system said: "file write failed: time = …, errno = 28, error message = 'No space left on device',
+// …"
+std::string system_message(const std::string& text) {
+  constexpr std::string_view kHead = "error message = '";
+  const size_t at = text.find(kHead);
+  if (at == std::string::npos) return text;
+  const size_t begin = at + kHead.size();
+  return text.substr(begin, text.find('\'', begin) - begin);
+}
+
 std::string innermost_message() {
   std::string text;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &text);
-  return text.empty() ? "unknown error" : text;
+  return text.empty() ? "unknown error" : system_message(text);
 }
 
 }  // namespace
 
+bool given_up() { return has_given_up; }
+
 void fail(std::string_view what) {
-  throw trouble("hdf5.library", cat("cannot ", what, ": ", innermost_message()));
+  const std::string message = innermost_message();
+  has_given_up = true;
+  throw trouble("hdf5.library", cat("cannot ", what, ": ", message));
 }
 
-void silence_library() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+void silence_library() {
+  static const herr_t first_call = H5dont_atexit();  // heeded only before any other call
+  static_cast<void>(first_call);
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
 
 std::mutex& library_mutex() {
   static std::mutex mutex;

@@ -11,6 +11,11 @@
 
 namespace uckpt::hdf5 {
 
+// After a failed call the library is left alone: what it could not write it would try to write again on
+// closing anything and at exit, and dies of that. Identifiers leak then, for the rest of a command that has
+// failed.
+bool given_up();
+
 // Owns one HDF5 identifier of any kind.
 class Handle {
  public:
@@ -22,7 +27,7 @@ class Handle {
     return *this;
   }
   ~Handle() {
-    if (id_ >= 0) H5Idec_ref(id_);
+    if (id_ >= 0 && !given_up()) H5Idec_ref(id_);
   }
   operator hid_t() const { return id_; }
   hid_t release() { return std::exchange(id_, H5I_INVALID_HID); }
@@ -31,7 +36,8 @@ class Handle {
   hid_t id_ = H5I_INVALID_HID;
 };
 
-// Throws trouble (`hdf5.library`): "cannot `what`: the innermost message of the library's error stack".
+// Gives up, and throws trouble (`hdf5.library`): "cannot `what`: the innermost message of the library's error
+// stack", or what the system said if that is in it.
 [[noreturn]] void fail(std::string_view what);
 
 inline Handle checked(hid_t id, std::string_view what) {
@@ -46,7 +52,7 @@ T checked_call(T result, std::string_view what) {
   return result;
 }
 
-// No messages of the library on stderr; a setting of the calling thread.
+// No messages of the library on stderr, a setting of the calling thread; and no clean-up at exit.
 void silence_library();
 
 // The library is used by one thread at a time, and never while another thread forks.

@@ -116,8 +116,9 @@ class SkeletonFile {
 
   void add(const TextDataset& text) {
     const Handle type = make_text_type(std::max<size_t>(1, text.text.size()));
-    const Handle made = make_dataset(text.group, text.name, type, scalar_);
+    Handle made = make_dataset(text.group, text.name, type, scalar_);
     checked_call(H5Dwrite(made, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text.text.c_str()), "write a text");
+    checked_call(H5Dclose(made.release()), "write a text");  // the bytes are written here, not above
   }
 
   void link(const Dataset& name, const Dataset& target) {
@@ -143,6 +144,7 @@ class SkeletonFile {
   }
 
   void close() {
+    for (auto& [path, made] : groups_) checked_call(H5Idec_ref(made.release()), "finish the file");
     groups_.clear();
     checked_call(H5Fclose(file_.release()), "finish the file");
   }
@@ -235,6 +237,7 @@ class OutputDescriptor {
  public:
   explicit OutputDescriptor(const std::string& path)
       : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CLOEXEC)) {
+    while (fd_ < 0 && errno == EINTR) fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
     if (fd_ < 0) throw system_trouble("cannot open again", path_);
   }
   ~OutputDescriptor() { ::close(fd_); }

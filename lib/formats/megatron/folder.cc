@@ -132,6 +132,11 @@ void check_backend(const Folder& folder) {
   constexpr std::string_view kName = "metadata.json";
   constexpr int kMaxDepth = 16;
   Backend backend;
+  if (!folder.files.has_file(kName))
+    throw refused("megatron.missing_files",
+                  cat(kName, " is missing, which belongs to `.metadata` and common.pt"))
+        .in_file(folder.files.path())
+        .hint("--from dcp reads the tensors without what Megatron says of them");
   try {
     parse_strict_json(text_of(folder.files, kName, kMaxMetadata), kMaxDepth, backend);
   } catch (Error& e) {
@@ -172,7 +177,7 @@ std::optional<int64_t> iteration_of(std::string_view name) {
 
 std::optional<FolderKind> kind_of(std::span<const std::string> entries) {
   const auto has = [&](std::string_view name) { return std::ranges::find(entries, name) != entries.end(); };
-  if (has("metadata.json")) return FolderKind::kCore;
+  if (has("metadata.json") || (has("common.pt") && has(".metadata"))) return FolderKind::kCore;
   if (has(".metadata")) return FolderKind::kPlainDcp;
   const bool ranks = std::ranges::any_of(entries, [](const std::string& entry) {
     return entry.starts_with("mp_rank_") && entry.ends_with('/');
@@ -195,10 +200,12 @@ bool looks_like(const Target& target, FolderKind kind) {
     try {
       const Choice choice = choose_iteration(*target.folder, target.entries);
       return kind_of(target.folder->list(choice.name)).value_or(FolderKind::kLegacy) == kind;
-    } catch (const Error&) {
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kRefused) throw;
       return kind == FolderKind::kLegacy;
     }
-  } catch (const Error&) {
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kRefused) throw;  // of the system: no answer at all
     return false;
   }
 }

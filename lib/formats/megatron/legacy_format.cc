@@ -4,6 +4,7 @@
 
 #include "lib/base/text.h"
 #include "lib/formats/megatron/legacy_catalog.h"
+#include "lib/formats/strangers.h"
 
 namespace uckpt::megatron {
 
@@ -66,6 +67,19 @@ void warn_unknown_classes(Catalog& catalog) {
       catalog.warnings.push_back(cat("class ", escape(name), " is not known: kept as plain data"));
 }
 
+// Files of the older layouts are told of elsewhere.
+void warn_of_other_files(const LegacyCheckpoint& checkpoint, Catalog& catalog) {
+  warn_of_strangers(
+      checkpoint.folder.entries, [](std::string_view) { return false; }, catalog);
+  const auto is_own = [](std::string_view name) {
+    return name == "model_optim_rng.pt" || name == "distrib_optim.pt" || name == "model_rng.pt" ||
+           name == "optim.pt" || name.starts_with("layer_wise_optimizer_");
+  };
+  for (const LoadedRank& rank : checkpoint.ranks)
+    if (rank.model)
+      warn_of_strangers(checkpoint.folder.files.list(rank.name), is_own, catalog, cat(rank.name, "/"));
+}
+
 }  // namespace
 
 bool recognises_legacy(const Target& target) { return looks_like(target, FolderKind::kLegacy); }
@@ -93,6 +107,7 @@ Catalog read_legacy(const Target& target, const OpenOptions& options) {
   add_facts(checkpoint, layers, catalog);
   add_objects(checkpoint, catalog);
   catalog.warnings = checkpoint.warnings;
+  warn_of_other_files(checkpoint, catalog);
   warn_unknown_classes(catalog);
   settle(checkpoint, catalog);
   return catalog;

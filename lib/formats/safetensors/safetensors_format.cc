@@ -10,6 +10,7 @@
 #include "lib/formats/safetensors/index.h"
 #include "lib/formats/safetensors/model_config.h"
 #include "lib/formats/safetensors/model_folder.h"
+#include "lib/formats/strangers.h"
 
 namespace uckpt::safetensors {
 namespace {
@@ -52,6 +53,11 @@ class Reader {
   void check_index(const Index& index);
   void add_config(const ModelFolder& folder) { add_model_config(folder, catalog_); }
   void warn(std::string text) { catalog_.warnings.push_back(std::move(text)); }
+  // Of other formats; files of this one are told apart by the index.
+  void warn_of_others(const std::vector<std::string>& entries) {
+    warn_of_strangers(
+        entries, [](std::string_view name) { return name.ends_with(kFileSuffix); }, catalog_);
+  }
   Catalog finish(std::string path);
 
  private:
@@ -191,6 +197,7 @@ Catalog read_indexed(const ModelFolder& folder, const std::string& index_name, c
   std::vector<std::string> left = with_suffix(folder.list(), kFileSuffix);
   std::erase_if(left, [&](const std::string& n) { return std::ranges::find(shards, n) != shards.end(); });
   if (!left.empty()) reader.warn(cat("left out, as ", index_name, " does not name them: ", some_of(left)));
+  reader.warn_of_others(folder.list());
   reader.add_config(folder);
   return reader.finish(folder.path());
 }
@@ -220,6 +227,7 @@ Catalog read_folder(const ModelFolder& folder, const OpenOptions& options) {
         .hint("name one of the files, or fetch the index that belongs to them");
   }
   reader.add_file(folder.open(files.front()), files.front());
+  reader.warn_of_others(entries);
   reader.add_config(folder);
   return reader.finish(folder.path());
 }

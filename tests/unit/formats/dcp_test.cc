@@ -367,6 +367,15 @@ TEST_CASE("dcp: data files that were cut, emptied or lost") {
   CHECK(verdict(folder.path) == "dcp.missing_files");
 }
 
+TEST_CASE("dcp: a file that ends with the item of an empty chunk is cut like any other") {
+  const TempFolder folder(data("torch/dcp_fsdp2_adamw/ckpt"));
+  CHECK(verdict(folder.path).empty());
+  Bytes bytes = folder.bytes("__3_0.distcp");
+  bytes.pop_back();
+  folder.write("__3_0.distcp", bytes);
+  CHECK(verdict(folder.path) == "dcp.range");
+}
+
 TEST_CASE("dcp: two items may not claim the same bytes") {
   const InputFolder folder(data("hostile/dcp/good"));
   const auto file = InputFile::open(data("hostile/dcp/good/.metadata"));
@@ -384,7 +393,16 @@ TEST_CASE("dcp: shards of the Hugging Face writer") {
   CHECK(verdict(folder.path).empty());
   SUBCASE("a rank's file is missing") {
     fs::remove(folder.path + "/shard-00002-model-00001-of-00002.safetensors");
-    CHECK(verdict(folder.path) == "dcp.hole");
+    CHECK(verdict(folder.path) == "dcp.missing_files");
+  }
+  SUBCASE("the last rank's file is missing: no hole, but other parts than so many ranks make") {
+    fs::remove(folder.path + "/shard-00004-model-00002-of-00002.safetensors");
+    CHECK(verdict(folder.path) == "dcp.missing_files");
+  }
+  SUBCASE("a stranger is left out, and said") {
+    folder.write("random.pt", {1, 2, 3});
+    const Catalog catalog = read(target_of(folder.path), {});
+    CHECK(catalog.warnings.front() == "random.pt is not part of this checkpoint: not read");
   }
   SUBCASE("a rank is missing") {
     fs::remove(folder.path + "/shard-00002-model-00001-of-00002.safetensors");

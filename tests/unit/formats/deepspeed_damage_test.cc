@@ -93,6 +93,32 @@ TEST_CASE("deepspeed: missing layer and expert files") {
   plain.remove("global_step3/expp_rank_1_mp_rank_00_optim_states.pt");
   CHECK(refusal_of(plain) ==
         "deepspeed.missing_files global_step3: expp_rank_1_mp_rank_00_optim_states.pt is missing");
+  const Scratch tied("pipe-pp2-dp2");  // the layer of a weight that both stages train
+  tied.remove("global_step3/layer_00-model_00-model_states.pt");
+  CHECK(refusal_of(tied) ==
+        "deepspeed.missing_files global_step3: layer_00-model_00-model_states.pt is missing");
+  const Scratch last("moe-ep2-nozero-dp2");  // the model file says how many there are
+  last.remove("global_step3/layer_0_expert_3_mp_rank_00_model_states.pt");
+  CHECK(refusal_of(last) ==
+        "deepspeed.missing_files global_step3: layer_0_expert_3_mp_rank_00_model_states.pt is missing");
+}
+
+TEST_CASE("deepspeed: layers, experts and files of no name in a checkpoint that has none") {
+  const Scratch s("zero1-dp2");
+  const size_t before = read_checkpoint(s.path()).tensors.size();
+  fs::copy(fixture("pipe-pp2-dp2") + "/ckpt/global_step3/layer_02-model_00-model_states.pt",
+           s.file("global_step4/layer_09-model_00-model_states.pt"));
+  fs::copy(fixture("moe-ep2-zero2-dp2") + "/ckpt/global_step3/layer_0_expert_0_mp_rank_00_model_states.pt",
+           s.file("global_step4/layer_0_expert_0_mp_rank_00_model_states.pt"));
+  write_text(s.file("global_step4/random.pt"), "?");
+  const Catalog c = read_checkpoint(s.path());
+  CHECK(!c.refusal);
+  CHECK(c.tensors.size() == before);
+  REQUIRE(c.warnings.size() == 2);
+  CHECK(c.warnings[1] == "random.pt is not part of this checkpoint: not read");
+  CHECK(c.warnings[0] ==
+        "layer_09-model_00-model_states.pt, layer_0_expert_0_mp_rank_00_model_states.pt are not part of this "
+        "checkpoint (1 model × 2 data ranks): left from another run, not read");
 }
 
 TEST_CASE("deepspeed: a truncated file") {
@@ -256,6 +282,11 @@ TEST_CASE("deepspeed: a universal folder without a file") {
   CHECK(refusal_of(t) ==
         "deepspeed.missing_files global_step4_universal/zero/gain/fp32.pt: the file is missing");
   const Scratch u("universal-zero1-dp2");
+  const Scratch v("universal-zero1-dp2");
+  v.remove("global_step4_universal/zero/optimizer_state.pt");
+  CHECK(refusal_of(v) ==
+        "deepspeed.missing_files global_step4_universal: zero/optimizer_state.pt is missing: the optimizer's "
+        "groups and steps are in it");
   u.truncate("global_step4_universal/zero/emb.weight/fp32.pt");
   CHECK(refusal_of(u).find("global_step4_universal/zero/emb.weight/fp32.pt") != std::string::npos);
 }

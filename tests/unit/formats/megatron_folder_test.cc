@@ -89,6 +89,11 @@ TEST_CASE("megatron: how an iteration was written") {
         "megatron.backend iter_0000001/metadata.json: expected the sharded backend torch_dist, found zarr");
   s.write("iter_0000001/metadata.json", "{");
   CHECK(found_in(s).starts_with("json.syntax iter_0000001/metadata.json: "));
+  fs::remove(s.path() + "/iter_0000001/metadata.json");
+  s.write("iter_0000001/common.pt", "");
+  CHECK(found_in(s) ==
+        "megatron.missing_files iter_0000001: metadata.json is missing, which belongs to `.metadata` and "
+        "common.pt");
 }
 
 TEST_CASE("megatron: recognised by names alone") {

@@ -145,7 +145,9 @@ TEST_CASE("a link in the temporary's or the claim's place is not followed") {
 TEST_CASE("what is no file is not replaced") {
   Scratch s;
   REQUIRE(::mkfifo(s.at("pipe").c_str(), 0600) == 0);
-  CHECK(code_of(s.at("pipe"), true) == "output.folder");
+  CHECK(code_of(s.at("pipe"), true) == "output.kind_of_file");
+  const Claim claim(s.at("pipe"));
+  CHECK_THROWS_AS(make_output(claim, true, true, LeftOver::kDiscarded), Error);
   CHECK(fs::is_fifo(s.at("pipe")));
 }
 

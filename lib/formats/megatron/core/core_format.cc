@@ -59,6 +59,11 @@ Catalog read_core(const Target& target, const OpenOptions& options) {
         .in_file(folder.files.path())
         .hint("--from megatron reads it");
   const bool is_plain = folder.kind == FolderKind::kPlainDcp;
+  if (!is_plain && !folder.files.has_file("common.pt"))
+    throw refused("megatron.missing_files",
+                  "common.pt is missing: the arguments of the run and the optimizer's groups are in it")
+        .in_file(folder.files.path())
+        .hint("--from dcp reads the tensors without what Megatron says of them");
   Catalog catalog;
   catalog.kind = "megatron-core";
   catalog.path = target.path;
@@ -80,8 +85,7 @@ Catalog read_core(const Target& target, const OpenOptions& options) {
   builder.add_views(folder.files, saved);
   for (const dcp::StoredBytes& b : saved.stored.bytes)
     builder.add_object(b, dcp::open_object(*saved.files, b, options), !is_optimizer_state(b.key));
-  if (common.file == nullptr && !is_plain)
-    catalog.warnings.push_back("common.pt is not there: the arguments of the run are not known");
+  dcp::warn_of_other_files(folder.entries, saved, catalog);
   builder.warn_of_unknown_classes();
   if (catalog.tensors.empty() && !catalog.refusal)
     catalog.refusal = refused("megatron.no_tensors", "the checkpoint holds no tensors").in_file(catalog.path);
