@@ -18,7 +18,9 @@ namespace uckpt {
 class OutputFolder::Access {
  public:
   explicit Access(const File& file)
-      : fd_(file.fd >= 0 ? file.fd : uninterrupted([&] { return ::open(file.path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC); })),
+      : fd_(file.fd >= 0 ? file.fd : uninterrupted([&] {
+          return ::open(file.path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        })),
         transient_(file.fd < 0) {
     if (fd_ < 0) throw system_trouble("cannot open again", file.path);
   }
@@ -81,8 +83,8 @@ std::string OutputFolder::add(std::string_view name) {
   make_folders(name);
   File file{cat(staged_.temporary, "/", name)};
   const int made = left_ == LeftOver::kContinued ? 0 : O_CREAT | O_EXCL;
-  const int fd = uninterrupted(
-      [&] { return ::open(file.path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | made, 0666); });
+  const int fd =
+      uninterrupted([&] { return ::open(file.path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | made, 0666); });
   if (fd < 0) throw system_trouble("cannot create the output", cat(staged_.path, "/", name));
   if (reserve_descriptor()) {
     file.fd = fd;

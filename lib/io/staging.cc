@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "lib/base/checked.h"
 #include "lib/base/text.h"
 
 namespace uckpt {
@@ -95,8 +96,9 @@ void remove_tree(const std::string& path) {
 void check_free_space(const StagedPath& staged, int64_t bytes) {
   struct statvfs st {};
   if (::statvfs(staged.folder.c_str(), &st) != 0 || st.f_blocks == 0) return;  // it does not tell
-  const auto free = static_cast<unsigned __int128>(st.f_bavail) * st.f_frsize;
-  if (free >= static_cast<unsigned __int128>(bytes)) return;
+  const int64_t free =
+      checked_mul(static_cast<int64_t>(st.f_bavail), static_cast<int64_t>(st.f_frsize)).value_or(INT64_MAX);
+  if (free >= bytes) return;
   throw trouble("io.no_space",
                 cat("no space left for the output: expected ", human_bytes(static_cast<uint64_t>(bytes)),
                     " free, found ", human_bytes(static_cast<uint64_t>(free)), "; nothing was changed"))
@@ -104,8 +106,7 @@ void check_free_space(const StagedPath& staged, int64_t bytes) {
 }
 
 void sync_folder(const std::string& folder) {
-  const int fd =
-      uninterrupted([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  const int fd = uninterrupted([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   if (fd < 0) throw write_error(folder);
   const int result = uninterrupted([&] { return ::fsync(fd); }), failure = errno;
   ::close(fd);
