@@ -72,7 +72,7 @@ void reopen(TargetLayout& target, Output& output, const std::vector<Journal::Mad
 }
 
 std::vector<LateDigest> digest_places(const TargetLayout& target, const std::vector<Journal::Made>& made) {
-  std::vector<LateDigest> places;
+  std::vector<LateDigest> places = target.digests;
   for (const Journal::Made& m : made) {
     const uint32_t first = holes_of(target, m.file).first;
     for (LateDigest d : m.made.digests) {
@@ -269,8 +269,13 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
 void write_late_fields(const TargetLayout& target, std::span<const LateDigest> digests,
                        const Outcome& outcome, Output& output) {
   for (const LateDigest& late : digests) {
-    uint8_t bytes[8];
-    store_le<uint64_t>(bytes, outcome.digests[late.hole]);
+    const uint64_t digest = outcome.digests[late.hole];
+    const std::string text = hex(digest, 16);
+    Bytes bytes(text.begin(), text.end());
+    if (!late.is_text) {
+      bytes.resize(sizeof digest);
+      store_le(bytes.data(), digest);
+    }
     output.write_at(target.holes[late.hole].file, late.offset, bytes);
   }
   for (size_t i = 0; i < target.checksums.size(); ++i) {

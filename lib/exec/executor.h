@@ -40,7 +40,7 @@ bool can_continue(const TargetLayout& target, const Journal& journal, const std:
 // Opens them instead.
 void reopen(TargetLayout& target, Output& output, const std::vector<Journal::Made>& made);
 
-// The places of the digests in files that a library made; holes are those of the whole layout.
+// The places of all digests, also in files that a library made; holes are those of the whole layout.
 std::vector<LateDigest> digest_places(const TargetLayout& target, const std::vector<Journal::Made>& made);
 
 // Fills every hole. Throws what a read or write throws, `zip.crc`, or a resumable error when stopped.

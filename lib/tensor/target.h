@@ -45,10 +45,11 @@ struct Hole {
   int64_t bytes() const { return count * unit_size(dtype); }
 };
 
-// The CRC-64 of a hole's bytes, 8 bytes little-endian, written last.
+// The CRC-64 of a hole's bytes, 8 bytes little-endian or 16 hexadecimal digits, written last.
 struct LateDigest {
   uint32_t hole;
   int64_t offset;  // byte offset in the hole's file
+  bool is_text = false;
 };
 
 // The CRC-32 of a range of a file, 4 bytes little-endian at each of `places`, written last. The range holds
@@ -87,8 +88,9 @@ struct TargetLayout {
   std::vector<Axis> axes;
   std::vector<Hole> holes;
   std::vector<LateChecksum> checksums;
-  std::vector<uint32_t> unnamed;   // further names (tensors of the catalog) that the output does not have
-  std::vector<std::string> notes;  // what was chosen where the input leaves a choice, what is left out
+  std::vector<LateDigest> digests;  // but those in files that a library makes
+  std::vector<uint32_t> unnamed;    // further names (tensors of the catalog) that the output does not have
+  std::vector<std::string> notes;   // what was chosen where the input leaves a choice, what is left out
 
   bool is_folder() const { return files.size() != 1 || !files.front().name.empty(); }
   const Tensor& tensor_of(const Catalog& catalog, const Hole& hole) const {

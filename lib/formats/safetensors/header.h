@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,11 @@ namespace uckpt::safetensors {
 
 inline constexpr int64_t kMaxHeaderBytes = 100'000'000;
 inline constexpr int kMaxJsonDepth = 8;
+
+// Our key of `__metadata__`: the CRC-64 of each tensor's bytes, 16 hexadecimal digits each, in the order in
+// which the tensors lie in the file, a space between them.
+inline constexpr std::string_view kDigestKey = "uckpt.crc64";
+inline constexpr size_t kDigestDigits = 16;
 
 struct Entry {
   std::string name;

@@ -1,6 +1,7 @@
 #include "lib/formats/safetensors/safetensors_format.h"
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <unordered_map>
@@ -72,6 +73,20 @@ class Reader {
   std::unordered_map<std::string, size_t> origin_of_;  // of each tensor, by name: index of its file
 };
 
+// Nothing where there are none, or not one for each tensor: then another program changed the file.
+std::vector<uint64_t> digests_in(const Header& header) {
+  const std::string* text = header.metadata_value(kDigestKey);
+  const size_t count = header.entries.size();
+  if (text == nullptr || text->size() + 1 != count * (kDigestDigits + 1)) return {};
+  std::vector<uint64_t> digests(count);
+  for (size_t i = 0; i < count; ++i) {
+    const char* digits = text->data() + i * (kDigestDigits + 1);
+    const auto [end, error] = std::from_chars(digits, digits + kDigestDigits, digests[i], 16);
+    if (error != std::errc() || end != digits + kDigestDigits) return {};
+  }
+  return digests;
+}
+
 void Reader::add_file(std::shared_ptr<ByteSource> file, const std::string& origin) {
   Header header = read_header(*file);
   const FileId id = catalog_.add_file(std::move(file));
@@ -79,7 +94,9 @@ void Reader::add_file(std::shared_ptr<ByteSource> file, const std::string& origi
   origins_.push_back(origin);
   origin_of_.reserve(origin_of_.size() + header.entries.size());
   catalog_.tensors.reserve(catalog_.tensors.size() + header.entries.size());
-  for (Entry& entry : header.entries) {
+  const std::vector<uint64_t> digests = digests_in(header);
+  for (size_t i = 0; i < header.entries.size(); ++i) {
+    Entry& entry = header.entries[i];
     const auto [at, fresh] = origin_of_.emplace(entry.name, origins_.size() - 1);
     if (!fresh) {
       throw refused("safetensors.duplicate",
@@ -88,6 +105,7 @@ void Reader::add_file(std::shared_ptr<ByteSource> file, const std::string& origi
           .in_tensor(entry.name);
     }
     add_tensor(id, header, std::move(entry));
+    if (!digests.empty()) catalog_.tensors.back().digest = digests[i];
   }
   add_metadata(header, origin);
 }
@@ -113,10 +131,13 @@ void Reader::add_metadata(const Header& header, const std::string& origin) {
   const std::string* format = header.metadata_value("format");
   if (format != nullptr && file_count_ == 1) catalog_.facts.emplace_back("written for", *format);
   // Every file by transformers says {"format": "pt"} and no more: that alone is no state worth keeping.
-  if (header.metadata.size() == (format != nullptr ? 1 : 0)) return;
+  // Nor are digests.
+  const bool has_digests = header.metadata_value(kDigestKey) != nullptr;
+  if (header.metadata.size() == (format != nullptr ? 1u : 0u) + (has_digests ? 1u : 0u)) return;
   nlohmann::ordered_json json;
   if (options_.want_objects) {
-    for (const auto& [key, value] : header.metadata) json["__metadata__"][key] = value;
+    for (const auto& [key, value] : header.metadata)
+      if (key != kDigestKey) json["__metadata__"][key] = value;
   }
   catalog_.objects.push_back({.origin = origin, .json = options_.want_objects ? json.dump() : ""});
 }

@@ -10,6 +10,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/formats/plain_names.h"
+#include "lib/formats/safetensors/header.h"
 #include "lib/formats/safetensors/model_config.h"
 #include "lib/formats/settings_json.h"
 
@@ -87,6 +88,13 @@ std::string numbered(size_t part, size_t parts) {
   return text;
 }
 
+// Room for the digests, which are known last.
+std::string digest_places(size_t count) {
+  std::string text;
+  for (size_t i = 0; i < count; ++i) text += cat(i > 0 ? " " : "", hex(0, kDigestDigits));
+  return text;
+}
+
 // Put together by hand, since the names keep their order and may be a hundred thousand.
 std::string header_of(const Catalog& catalog, const Part& part, const Content& content) {
   std::unordered_set<std::string_view> names;
@@ -94,6 +102,7 @@ std::string header_of(const Catalog& catalog, const Part& part, const Content& c
   Json metadata = {{"format", "pt"}};
   for (const auto& [alias, kept] : content.aliases)
     if (names.contains(kept)) metadata[alias] = kept;
+  metadata.emplace(kDigestKey, digest_places(part.items.size()));  // unless it is a tensor's name
   std::string text = cat(R"({"__metadata__":)", metadata.dump());
   int64_t at = 0;
   for (const Item& item : part.items) {
@@ -126,9 +135,15 @@ void add_file(const Catalog& catalog, const Part& part, std::string name, const 
   std::copy(text.begin(), text.end(), start.begin() + 8);
 
   const auto file = static_cast<uint32_t>(layout.files.size());
+  const std::string digests = cat("\"", kDigestKey, "\":\"");
+  const size_t found = text.find(cat(digests, digest_places(part.items.size()), "\""));
+  auto digest_at = static_cast<int64_t>(8 + found + digests.size());
   auto offset = static_cast<int64_t>(start.size());
   for (const Item& item : part.items) {
     const uint32_t shard = layout.add_whole_shard(catalog, item.tensor);
+    if (found != std::string::npos)
+      layout.digests.push_back({static_cast<uint32_t>(layout.holes.size()), digest_at, true});
+    digest_at += kDigestDigits + 1;
     layout.holes.push_back({shard, file, offset, 0, layout.shards[shard].numel, item.dtype});
     offset += item.bytes;
   }

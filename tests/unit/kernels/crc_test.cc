@@ -69,3 +69,14 @@ TEST_CASE("shares add up in any order") {
     REQUIRE(sum32 == crc32_raw(bytes));
   }
 }
+
+TEST_CASE("a prepared shift is the shift") {
+  std::mt19937_64 rng(5);
+  for (const uint64_t bytes : {0u, 1u, 2u, 8u, 1000u, 4096u, 123456789u}) {
+    const Crc64Shift shift(bytes);
+    for (int i = 0; i < 50; ++i) {
+      const uint64_t raw = rng();
+      CHECK(shift(raw) == Crc64::shift(raw, bytes));
+    }
+  }
+}
