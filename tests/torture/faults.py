@@ -7,7 +7,6 @@ import concurrent.futures
 import functools
 import os
 import random
-import re
 
 import faults_ends
 import fixtures
@@ -22,9 +21,6 @@ CASES = [("torch/pt_views/zip.pt", "h5", []), ("deepspeed/zero1-dp2/ckpt", "h5",
          ("torch/pt_module_state/zip.pt", "pt", []), ("hdf5/pt_dtypes", "h5", [])]
 # Of these a failure may change nothing: a hint to the system, and a reservation that some file systems refuse.
 HINTS = {"sync_file_range", "fallocate"}
-# Failures that are told and not mended yet: (case, problem, why). They count as skipped; the day they pass they count.
-AWAITED = []
-
 
 class Case:
     def __init__(self, source, kind, flags):
@@ -145,15 +141,5 @@ def run(tally, options):
     jobs += faults_ends.others(options)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, found in [(name, pool.submit(job)) for name, job in jobs]:
-            problems = found.result()
-            why = awaited(name, problems)
-            if why:
-                tally.skip(name, why)
-            else:
-                tally.report(name, problems)
+            tally.report(name, found.result())
     return None
-
-
-def awaited(name, problems):
-    text = "; ".join(problems)
-    return next((why for case, problem, why in AWAITED if problems and re.search(case, name) and re.search(problem, text)), None)

@@ -14,8 +14,7 @@ scripts/torture runs the long forms.
     faults     system calls that fail (fault_shim.c), full disks, closed folders, /dev/full, changing inputs
     kill       killed at random moments, then run again
 
-What each expects stands at the top of its module. Failures that are known and not mended yet stand in faults.AWAITED: they
-count as skipped while they fail. Truth is tests/data's expected.safetensors, read by the few lines of fixtures.py. Problems
+What each expects stands at the top of its module. Truth is tests/data's expected.safetensors, read by the few lines of fixtures.py. Problems
 are printed as `FAILED suite case: …`; the last line is `N passed, N failed, N skipped`. All chances come from --seed, so
 what failed once fails again.
 """
