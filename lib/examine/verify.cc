@@ -1,9 +1,9 @@
 #include "lib/examine/verify.h"
 
 #include <algorithm>
-#include <map>
 
 #include "lib/base/text.h"
+#include "lib/examine/match.h"
 #include "lib/examine/sum.h"
 
 namespace uckpt {
@@ -141,44 +141,36 @@ class Verifier {
   }
 
   void compare(const std::vector<TensorSum>& wanted, const std::vector<TensorSum>& have) {
-    std::map<std::string_view, const TensorSum*> by_path, weights;
-    for (const TensorSum& sum : wanted) {
-      by_path.emplace(sum.path, &sum);
-      const auto [state, name] = split(sum.path);
-      if (is_weight(state)) weights.emplace(name, &sum);
-    }
-    for (const TensorSum& sum : have) {
-      const auto [state, name] = split(sum.path);
-      const auto exact = by_path.find(sum.path);
-      const TensorSum* want = exact != by_path.end() ? exact->second : nullptr;
-      // A weight may count as another kind of weight in another format.
-      if (want == nullptr && is_weight(state) && weights.contains(name)) want = weights.at(name);
-      if (want == nullptr) {
+    const PathMatches matches = match_paths(paths_of(have), paths_of(wanted));
+    for (size_t i = 0; i < have.size(); ++i) {
+      const TensorSum& sum = have[i];
+      if (!matches.second[i]) {
         differs(sum, cat("it is not in ", escape(options_.against)));
         continue;
       }
+      const TensorSum& want = wanted[*matches.second[i]];
       ++report_.against;
-      by_path.erase(want->path);
-      if (want->dtype != sum.dtype || want->shape != sum.shape) {
-        differs(sum, cat("expected ", name_of(want->dtype), " ", shape_text(want->shape), ", found ",
+      if (want.dtype != sum.dtype || want.shape != sum.shape) {
+        differs(sum, cat("expected ", name_of(want.dtype), " ", shape_text(want.shape), ", found ",
                          name_of(sum.dtype), " ", shape_text(sum.shape)));
-      } else if (want->digest != sum.digest) {
-        differs(sum, cat("expected ", want->digest, ", found ", sum.digest));
+      } else if (want.digest != sum.digest) {
+        differs(sum, cat("expected ", want.digest, ", found ", sum.digest));
       }
     }
     if (options_.sample < 1) return;
-    for (const auto& [path, sum] : by_path) {
+    for (const uint32_t extra : matches.extra) {
       Tensor t{};
-      const auto [state, name] = split(path);
+      const auto [state, name] = split_path(wanted[extra].path);
       t.state = state, t.name = name;
       if (options_.read.selection.takes(t))
-        differs(*sum, cat("it is missing; ", escape(options_.against), " has it"));
+        differs(wanted[extra], cat("it is missing; ", escape(options_.against), " has it"));
     }
   }
 
-  static std::pair<std::string_view, std::string_view> split(std::string_view path) {
-    const size_t slash = path.find('/');
-    return {path.substr(0, slash), path.substr(slash + 1)};
+  static std::vector<std::string> paths_of(const std::vector<TensorSum>& sums) {
+    std::vector<std::string> paths;
+    for (const TensorSum& sum : sums) paths.push_back(sum.path);
+    return paths;
   }
 
   void differs(const TensorSum& sum, std::string message) {
