@@ -164,8 +164,7 @@ class Diff final : public Verb {
   // A file that is there is one, whatever its name.
   static void add_map(NameMap& map, const std::string& text) {
     std::error_code ignored;
-    const bool is_file = std::filesystem::exists(text, ignored) || text.find('=') == std::string::npos;
-    is_file ? map.add_file(text) : map.add(text);
+    std::filesystem::exists(text, ignored) ? map.add_file(text) : map.add(text);
   }
 
   // Layers on one line, as `ls` has them.

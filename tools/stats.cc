@@ -171,7 +171,7 @@ class Stats final : public Verb {
       const Tensor& t = opened.tensor(group.members.front());
       const size_t times = group.members.size();
       Statistics sum;
-      for (const size_t i : group.members) sum.append(found[i]);
+      for (const size_t i : group.members) sum.add(found[i]);
       std::vector<std::string> cells = {times > 1 ? cat(group.name, " ×", times) : group.name, t.state,
                                         std::string(name_of(t.dtype)), shape_text(t.shape)};
       add_cells(sum, t.dtype, cells);
@@ -227,7 +227,7 @@ class Stats final : public Verb {
       if (t.alias) continue;
       elements = capped_add(elements, numel_of(t.shape));
       bytes = capped_add(bytes, bytes_of(t));
-      sum.append(found[i]);
+      sum.add(found[i]);
     }
     const auto count = [](int64_t n) { return human_count(static_cast<uint64_t>(n)); };
     out.line(cat(counted(static_cast<int64_t>(found.size()), "tensor"), ", ", counted(elements, "element"),

@@ -19,7 +19,7 @@ Error bad_rule(std::string_view rule, std::string_view what) {
 void NameMap::add(std::string_view text) {
   const size_t equals = text.find('=');
   if (equals == std::string_view::npos || text.find_first_of("\"\n\r") != std::string_view::npos)
-    throw bad_rule(text, "expected A_PATTERN=B_PATTERN, such as model.{x:**}={x}");
+    throw bad_rule(text, "expected A_PATTERN=B_PATTERN, such as model.{x:**}={x}, or a file of these");
   // The language's own map: it knows what `{x}` is on one side where the other says `{x:**}`.
   ucl::Diagnostics diagnostics;
   const ucl::Program program =

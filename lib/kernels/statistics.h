@@ -34,8 +34,8 @@ struct Statistics {
   // The integer of a key, of the type that it is of.
   static int64_t signed_of(uint64_t key) { return static_cast<int64_t>(key ^ (uint64_t{1} << 63)); }
 
-  // Those of the elements behind these.
-  void append(const Statistics& other);
+  // Those of other elements; which of the two is added to the other does not change a bit.
+  void add(const Statistics& other);
 };
 
 // Of one block, at most. Types under a byte have none.

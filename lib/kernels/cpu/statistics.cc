@@ -191,13 +191,13 @@ double Statistics::norm() const {
              : static_cast<double>(std::sqrt(squares + sum * (sum / static_cast<long double>(finite()))));
 }
 
-void Statistics::append(const Statistics& other) {
+void Statistics::add(const Statistics& other) {
   const auto here = static_cast<long double>(finite()), there = static_cast<long double>(other.finite());
   if (here == 0) {
     sum = other.sum, squares = other.squares;
   } else if (there > 0) {
     const long double apart = other.sum / there - sum / here;
-    squares += other.squares + apart * apart * (here * there / (here + there));
+    squares = (squares + other.squares) + apart * apart * (here * there / (here + there));
     sum += other.sum;
   }
   count += other.count;
@@ -243,8 +243,7 @@ void BlockStatistics::add_node(int level, int64_t index, Statistics node) {
   for (;;) {
     const auto sibling = nodes_.find((index ^ 1) << level);
     if (sibling == nodes_.end() || sibling->second.first != level) break;
-    if (index & 1) std::swap(node, sibling->second.second);
-    node.append(sibling->second.second);
+    node.add(sibling->second.second);
     nodes_.erase(sibling);
     index >>= 1;
     ++level;
@@ -254,11 +253,8 @@ void BlockStatistics::add_node(int level, int64_t index, Statistics node) {
 
 Statistics BlockStatistics::total() const {
   Statistics out;
-  for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {  // the smallest are last
-    Statistics both = node->second.second;
-    both.append(out);
-    out = both;
-  }
+  for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node)  // the smallest are last
+    out.add(node->second.second);
   return out;
 }
 

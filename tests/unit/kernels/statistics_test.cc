@@ -166,6 +166,30 @@ TEST_CASE("a small spread about a large mean is not lost") {
   CHECK(s.mean() == 1e9 + 0.5);
 }
 
+TEST_CASE("what is all the same has no deviation, though its mean is rounded") {
+  for (const double value : {0.1, 0.3, 1.0 / 3, 1e9 / 7}) {
+    for (const size_t count : {3u, 7u, 100u, 2047u}) {
+      const Bytes bytes = bytes_of_all(std::vector<double>(count, value));
+      CHECK(statistics_of(bytes.data(), DType::kF64, static_cast<int64_t>(count)).deviation() <
+            1e-20 * value);
+    }
+  }
+}
+
+TEST_CASE("adding is the same either way") {
+  std::mt19937 rng(7);
+  for (int i = 0; i < 200; ++i) {
+    const Bytes a = random_elements(DType::kF32, 300, rng, false),
+                b = random_elements(DType::kF32, 50, rng, false);
+    const Statistics left = statistics_of(a.data(), DType::kF32, 300),
+                     right = statistics_of(b.data(), DType::kF32, 50);
+    Statistics one = left, other = right;
+    one.add(right);
+    other.add(left);
+    CHECK(same_bits(one, other));
+  }
+}
+
 TEST_CASE("integers of 64 bits keep their exact range") {
   constexpr int64_t kLeast = std::numeric_limits<int64_t>::min(), kMost = std::numeric_limits<int64_t>::max();
   const Bytes bytes = bytes_of_all<int64_t>({kMost - 1, -3, kLeast + 1});
