@@ -307,3 +307,33 @@ def test_memory_is_bounded(large, verb):
         x = t.numpy().astype(np.float64)
         x[4321, 1234] -= 2
         assert w["mean"] == pytest.approx(x.mean(), rel=1e-6) and w["norm"] == pytest.approx(np.linalg.norm(x), rel=1e-9)
+
+
+def test_a_damaged_byte(tmp_path):
+    """stats checks the checksums of all that it reads; to diff the byte is a difference."""
+    path = save(str(tmp_path / "a.pt"), {"w": torch.arange(3000, dtype=torch.float32), "v": torch.ones(5)})
+    data = bytearray(open(path, "rb").read())
+    at = data.index(np.float32(1234).tobytes() + np.float32(1235).tobytes())
+    data[at + 3] ^= 0x80
+    bad = str(tmp_path / "b.pt")
+    with open(bad, "wb") as file:
+        file.write(data)
+    result = uckpt("stats", bad)
+    assert result.code == 1 and "expected checksum" in result.error
+    pair, = answer("diff", path, bad, code=1)["different"]
+    assert pair["different"] == 1 and pair["max_abs_at"] == {"at": [1234], "a": 1234, "b": -1234}
+
+
+def test_further_names_are_compared_and_told(tmp_path):
+    w = torch.arange(6.0)
+    tied = save(str(tmp_path / "a.pt"), {"emb": w, "head": w})
+    apart = save(str(tmp_path / "b.pt"), {"emb": w.clone(), "head": w.clone() + torch.tensor([0, 0, 3, 0, 0, 0.])})
+    lone = save(str(tmp_path / "c.pt"), {"emb": w})
+    for a, b in ((tied, apart), (apart, tied)):
+        report = answer("diff", a, b, code=1)
+        assert [p["path"] for p in report["different"]] == ["param/head"] and report["equal"] == 1
+        assert report["different"][0]["max_abs_at"]["at"] == [2]
+    assert answer("diff", tied, tied)["equal"] == 2
+    missing, = answer("diff", tied, lone, code=1)["missing"]
+    assert (missing["path"], missing["tied_to"]) == ("param/head", "param/emb")
+    assert [t.get("alias_of") for t in answer("stats", tied)["tensors"]] == [None, "param/emb"]
