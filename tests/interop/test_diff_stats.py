@@ -337,3 +337,19 @@ def test_further_names_are_compared_and_told(tmp_path):
     missing, = answer("diff", tied, lone, code=1)["missing"]
     assert (missing["path"], missing["tied_to"]) == ("param/head", "param/emb")
     assert [t.get("alias_of") for t in answer("stats", tied)["tensors"]] == [None, "param/emb"]
+
+
+def test_rules_of_either_side(forms, tmp_path):
+    """A's rules are B's where B is cut; --as renames A alone, --as-b B alone."""
+    hf = convert(forms["hdf5"], str(tmp_path / "hf"), "--to", "safetensors", "--as", "hf")
+    spec = ["--spec", "megatron/llama", "--set", "vocab=128"]
+    states = ["--states", "fp32"]
+    assert answer("diff", *spec, *states, forms["megatron-tp2"], forms["hdf5"])["compared"] == 27  # B is whole
+    assert answer("diff", *spec, *states, os.path.join(LLAMA, "legacy"), forms["megatron-tp2"])["compared"] == 27
+    renamed = answer("diff", "--as", "hf", *states, forms["megatron-tp2"], hf)
+    assert renamed["equal"] == renamed["compared"] == 39
+    back = answer("diff", "--as-b", "hf", hf, forms["megatron-tp2"], code=1)
+    assert back["compared"] == back["equal"] == 39 and not back["missing"]
+    assert {p["path_b"].split("/")[0] for p in back["extra"]} == {"exp_avg", "exp_avg_sq", "step", "other"}
+    plain = answer("diff", *states, forms["hdf5"], hf, code=1)
+    assert plain["compared"] == 0 and len(plain["missing"]) == 27
