@@ -23,6 +23,8 @@ int dispatch(int argc, const char* const* argv) {
   verbs.push_back(make_extract());
   verbs.push_back(make_verify());
   verbs.push_back(make_sum());
+  verbs.push_back(make_diff());
+  verbs.push_back(make_stats());
   verbs.push_back(make_check());
   verbs.push_back(make_infer());
   verbs.push_back(make_fmt());

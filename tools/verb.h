@@ -32,6 +32,8 @@ std::unique_ptr<Verb> make_plan();
 std::unique_ptr<Verb> make_extract();
 std::unique_ptr<Verb> make_verify();
 std::unique_ptr<Verb> make_sum();
+std::unique_ptr<Verb> make_diff();
+std::unique_ptr<Verb> make_stats();
 std::unique_ptr<Verb> make_check();
 std::unique_ptr<Verb> make_infer();
 std::unique_ptr<Verb> make_fmt();

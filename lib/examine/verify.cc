@@ -126,6 +126,7 @@ class Verifier {
     } else {
       ReadOptions other = options_.read;
       other.open.from.clear();
+      other.selection = {};  // its weights may count as others: what is not chosen is left out below
       const Opened opened = open_to_read(options_.against, other);
       wanted = sum_tensors(opened, kind, buffers_, progress_, stop_);
     }
