@@ -8,8 +8,6 @@
 namespace uckpt::cli {
 namespace {
 
-std::string size_text(int64_t bytes) { return human_bytes(static_cast<uint64_t>(bytes)); }
-
 // "Extract 4 pieces of 2 files, Union 2 dp shards, flat; compare 1 copy"
 std::string recipe_text(const TensorRecipe& r) {
   if (!r.alias_of.empty()) return cat("link to ", r.alias_of);

@@ -100,6 +100,8 @@ std::string joined(const std::vector<std::string>& items) {
   return out;
 }
 
+std::string size_text(int64_t bytes) { return human_bytes(static_cast<uint64_t>(bytes)); }
+
 std::string counted(int64_t n, std::string_view noun) {
   return cat(human_count(static_cast<uint64_t>(n)), " ", noun, n == 1 ? "" : "s");
 }

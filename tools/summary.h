@@ -42,6 +42,7 @@ std::vector<std::string> refusal_lines(std::span<const Tensor* const> tensors);
 int64_t capped_add(int64_t a, int64_t b);
 int64_t capped_mul(int64_t a, int64_t b);
 
+std::string size_text(int64_t bytes);  // "1.50 GiB"
 // "f32, bf16"
 std::string joined(const std::vector<std::string>& items);
 // "1 tensor", "3 tensors"

@@ -12,8 +12,6 @@ namespace {
 
 constexpr size_t kShownFiles = 24, kShownParts = 3;
 
-std::string size_text(int64_t bytes) { return human_bytes(static_cast<uint64_t>(bytes)); }
-
 // `collapse_names` counts numbers between dots; in the names of files they stand between other marks, too.
 constexpr std::string_view kMark = "\x01.", kBack = ".\x01";
 

@@ -46,7 +46,8 @@ std::vector<std::string> namings_of(const ucl::Spec& spec) {
   return out;
 }
 
-std::string nearest(const ucl::Spec& spec, std::string_view naming, const std::vector<std::string>& among) {
+std::string nearest_of(const ucl::Spec& spec, std::string_view naming,
+                       const std::vector<std::string>& among) {
   std::string out;
   size_t least = 0;
   for (const std::string& other : among) {
@@ -94,7 +95,7 @@ class Candidate {
     });
   }
 
-  std::string nearest_layout(const std::string& naming) const { return nearest(spec_, naming, layouts_); }
+  std::string nearest_layout(const std::string& naming) const { return nearest_of(spec_, naming, layouts_); }
 
   // Nothing if the names do not fit.
   std::optional<size_t> unused_rules(const std::string& naming) const {
@@ -161,7 +162,7 @@ std::optional<FoundSpec> find_naming(const Catalog& catalog, const ucl::Spec& sp
 }
 
 std::string nearest_layout(const ucl::Spec& spec, std::string_view naming) {
-  return nearest(spec, naming, spec.layout_names());
+  return nearest_of(spec, naming, spec.layout_names());
 }
 
 std::string program_of(const std::string& spec, const std::string& naming) {

@@ -11,7 +11,7 @@ namespace uckpt {
 namespace {
 
 constexpr int kMaxDepth = 8;
-constexpr int64_t kMaxBytes = int64_t{4} << 30;
+constexpr int64_t kMaxPlan = int64_t{4} << 30;
 constexpr size_t kNone = std::string_view::npos;
 
 // A document as tokens, each on a line: `{`, `[`, `}`, and behind a letter keys, texts and numbers.
@@ -160,8 +160,8 @@ std::shared_ptr<const KeptPlan> KeptPlan::parse(std::string path, std::string_vi
 
 std::shared_ptr<const KeptPlan> KeptPlan::read(const std::string& path) {
   const auto file = InputFile::open(path);
-  if (file->size() > kMaxBytes)
-    throw refused("plan.size", cat("expected a plan of at most ", human_bytes(kMaxBytes), ", found ",
+  if (file->size() > kMaxPlan)
+    throw refused("plan.size", cat("expected a plan of at most ", human_bytes(kMaxPlan), ", found ",
                                    human_bytes(static_cast<uint64_t>(file->size()))))
         .in_file(path);
   const Bytes bytes = file->read_range(0, file->size());

@@ -12,7 +12,7 @@ namespace uckpt {
 namespace {
 
 constexpr std::string_view kFirstLine = "# uckpt sum 1", kGap = "  ";
-constexpr int64_t kMaxBytes = int64_t{1} << 30;
+constexpr int64_t kMaxManifest = int64_t{1} << 30;
 
 std::string quoted(std::string_view name) {
   const bool is_plain = escape(name, SIZE_MAX) == name && name.find('\\') == std::string_view::npos;
@@ -124,8 +124,8 @@ bool is_manifest(const std::string& path) try {
 }
 
 std::vector<TensorSum> read_manifest(const ByteSource& file) {
-  if (file.size() > kMaxBytes)
-    throw refused("manifest.size", cat("the manifest is too long: expected at most ", kMaxBytes,
+  if (file.size() > kMaxManifest)
+    throw refused("manifest.size", cat("the manifest is too long: expected at most ", kMaxManifest,
                                        " bytes, found ", file.size()))
         .in_file(file.name());
   const Bytes bytes = file.read_range(0, file.size());

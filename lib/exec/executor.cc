@@ -18,9 +18,10 @@ namespace {
 
 // The holes of a file: [first, last).
 std::pair<uint32_t, uint32_t> holes_of(const TargetLayout& target, uint32_t file) {
-  const auto range = std::ranges::equal_range(target.holes, file, {}, &Hole::file);
-  const auto first = static_cast<uint32_t>(range.begin() - target.holes.begin());
-  return {first, first + static_cast<uint32_t>(range.size())};
+  const auto begin = target.holes.begin();
+  const auto first = std::ranges::lower_bound(target.holes, file, {}, &Hole::file);
+  const auto last = std::ranges::upper_bound(target.holes, file, {}, &Hole::file);
+  return {static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - begin)};
 }
 
 void place_holes(TargetLayout& target, const Journal::Made& made) {

@@ -10,6 +10,7 @@
 #include "lib/base/text.h"
 #include "lib/layout/fragments.h"
 #include "lib/layout/joining.h"
+#include "lib/layout/messages.h"
 #include "lib/layout/placement.h"
 #include "lib/layout/rule_book.h"
 #include "lib/layout/shape_solver.h"
@@ -19,9 +20,7 @@ namespace uckpt::layout {
 
 namespace {
 
-using Kind = ucl::Body::Kind;
-
-constexpr size_t kMostMessages = 200;
+using BodyKind = ucl::Body::Kind;
 
 class Assembler {
  public:
@@ -142,7 +141,7 @@ class Assembler {
   void build(size_t index) {
     const Match& m = sorted_.matches[index];
     const ucl::Body& body = rule_of(m).rule->body;
-    if (body.kind == Kind::kUnknown) {
+    if (body.kind == BodyKind::kUnknown) {
       diagnostics_.error(
           rule_of(m).scope.file->source, body.span, "ucl.unknown_body",
           cat("how `", escape(m.name, 100), "` lies is not known yet: write its shape in place of `?`"));
@@ -153,9 +152,9 @@ class Assembler {
     for (const size_t p : m.parts) {
       const Parts& parts = sorted_.parts[p];
       if (!has_declared_dtype(m, parts) || !same_shapes(m, parts)) continue;
-      const bool one_owner = body.kind == Kind::kUnique || body.kind == Kind::kOpaque;
+      const bool one_owner = body.kind == BodyKind::kUnique || body.kind == BodyKind::kOpaque;
       if (!one_owner && !check_presence(m, parts, solver)) continue;
-      if (body.kind == Kind::kTied) {
+      if (body.kind == BodyKind::kTied) {
         ties_.push_back(&parts);
       } else {
         build_tensor(m, parts, solver_of_[index], one_owner);

@@ -9,6 +9,7 @@
 #include "lib/base/text.h"
 #include "lib/layout/cutting.h"
 #include "lib/layout/joining.h"
+#include "lib/layout/messages.h"
 #include "lib/layout/placement.h"
 #include "lib/layout/target_names.h"
 
@@ -16,9 +17,8 @@ namespace uckpt::layout {
 
 namespace {
 
-using Kind = ucl::Body::Kind;
+using BodyKind = ucl::Body::Kind;
 
-constexpr size_t kMostMessages = 200;
 constexpr int64_t kMostRanks = int64_t{1} << 20;
 
 class Distributor {
@@ -144,7 +144,7 @@ class Distributor {
     const TargetName& n = names_.list[index];
     if (n.is_number) return place_number(index);
     const ucl::Body& body = rule_of(n).rule->body;
-    if (body.kind == Kind::kUnknown) {
+    if (body.kind == BodyKind::kUnknown) {
       diagnostics_.error(
           rule_of(n).scope.file->source, body.span, "ucl.unknown_body",
           cat("how `", escape(n.name, 100), "` lies is not known yet: write its shape in place of `?`"));
@@ -167,7 +167,7 @@ class Distributor {
       const size_t share = cutting.share_of(r);
       if (!is_empty && numel_of(cutting.shape(share)) == 0) continue;
       holders.push_back({r, share});
-      if (body.kind == Kind::kUnique) break;
+      if (body.kind == BodyKind::kUnique) break;
     }
     const auto boxes = boxes_of(n, cutting, holders);
     if (!boxes) return;

@@ -12,7 +12,7 @@ namespace uckpt::layout {
 
 namespace {
 
-constexpr size_t kDeepestUse = 64;
+constexpr size_t kDeepestMapUse = 64;
 
 using Edge = std::pair<std::string, std::string>;
 using Edges = std::set<Edge>;
@@ -97,7 +97,7 @@ void MapBook::Names::add(const ucl::Side& side, uint32_t rule) {
 void MapBook::add(const ucl::Spec& spec, ucl::MapRef map, size_t depth) {
   const bool known =
       std::any_of(maps_.begin(), maps_.end(), [&](const ucl::MapRef& m) { return m.map == map.map; });
-  if (!map || known || depth > kDeepestUse) return;
+  if (!map || known || depth > kDeepestMapUse) return;
   maps_.push_back(map);
   const Scope scope{map.file, nullptr, map.map};
   for (const ucl::MapItem& item : map.map->items) {

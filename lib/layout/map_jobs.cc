@@ -4,14 +4,11 @@
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/layout/messages.h"
 
 namespace uckpt::layout {
 
-namespace {
-
-std::string ticked(std::string_view name) { return cat("`", escape(name, 100), "`"); }
-
-}  // namespace
+namespace {}  // namespace
 
 MapJobs::MapJobs(const Catalog& catalog, const MapBook& book, Facts& facts, ucl::Diagnostics& diagnostics)
     : catalog_(catalog), tensors_(catalog.tensors), book_(book), facts_(facts), diagnostics_(diagnostics) {

@@ -4,16 +4,14 @@
 #include <set>
 
 #include "lib/base/text.h"
+#include "lib/layout/messages.h"
 #include "lib/ucl/text_of.h"
 
 namespace uckpt::layout {
 
 namespace {
 
-constexpr size_t kMostNames = 5, kMostMessages = 200;
 constexpr int64_t kNoNumber = INT64_MIN;  // the capture is text
-
-std::string ticked(std::string_view name) { return cat("`", escape(name, 100), "`"); }
 
 std::string ticked_list(const std::vector<std::string>& names) {
   std::string out;

@@ -11,7 +11,7 @@ namespace uckpt::layout {
 
 namespace {
 
-using Kind = ucl::Factor::Kind;
+using FactorKind = ucl::Factor::Kind;
 
 constexpr Unknown kLocalBit = 0x80000000;  // unknowns of this match, beside those of the program
 
@@ -66,8 +66,8 @@ Linear MapSizes::axis(std::string_view name) const {
 }
 
 Linear MapSizes::linear(const ucl::Factor& f) const {
-  if (f.kind == Kind::kAxis) return axis(f.axis.text);
-  if (f.kind == Kind::kNumber) return Linear::known(f.number);
+  if (f.kind == FactorKind::kAxis) return axis(f.axis.text);
+  if (f.kind == FactorKind::kNumber) return Linear::known(f.number);
   Linear sum = Linear::known(0);
   for (const ucl::Block& b : f.blocks) sum = sum + linear(b.dim);
   return sum;
@@ -118,8 +118,9 @@ bool MapSizes::solved() const {
   if (misfit_) return true;  // nothing will help
   return each_dim([&](const ucl::Dim& dim, int64_t, const Source&) {
     bool known = true;
-    ucl::each_factor(
-        dim, [&](const ucl::Factor& f) { known &= f.kind != Kind::kAxis || axis(f.axis.text).is_known(); });
+    ucl::each_factor(dim, [&](const ucl::Factor& f) {
+      known &= f.kind != FactorKind::kAxis || axis(f.axis.text).is_known();
+    });
     return known;
   });
 }
@@ -128,7 +129,7 @@ std::string MapSizes::sizes_text(const ucl::Dim& dim) const {
   std::string out;
   std::set<std::string> seen;
   ucl::each_factor(dim, [&](const ucl::Factor& f) {
-    if (f.kind != Kind::kAxis || !seen.insert(f.axis.text).second) return;
+    if (f.kind != FactorKind::kAxis || !seen.insert(f.axis.text).second) return;
     if (const auto value = axis(f.axis.text).value())
       out += cat(out.empty() ? "" : ", ", f.axis.text, " = ", *value);
   });
@@ -155,7 +156,7 @@ bool MapSizes::check_dim(const ucl::Dim& dim, int64_t found, const Source& sourc
   std::string names;
   ucl::each_factor(dim, [&](const ucl::Factor& f) {
     const std::string quoted = cat("`", f.axis.text, "`");
-    if (f.kind == Kind::kAxis && !axis(f.axis.text).is_known() && names.find(quoted) == names.npos)
+    if (f.kind == FactorKind::kAxis && !axis(f.axis.text).is_known() && names.find(quoted) == names.npos)
       names += cat(names.empty() ? "" : ", ", quoted);
   });
   if (names.empty()) return true;

@@ -3,13 +3,12 @@
 #include <algorithm>
 
 #include "lib/base/text.h"
+#include "lib/layout/messages.h"
 #include "lib/ucl/text_of.h"
 
 namespace uckpt::layout {
 
 namespace {
-
-constexpr size_t kMostNames = 5;
 
 std::string quoted_names(const std::vector<std::string>& names) {
   std::string out;

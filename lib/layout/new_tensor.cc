@@ -4,12 +4,11 @@
 #include <set>
 
 #include "lib/base/text.h"
+#include "lib/layout/messages.h"
 
 namespace uckpt::layout {
 
 namespace {
-
-std::string ticked(std::string_view name) { return cat("`", escape(name, 100), "`"); }
 
 class Maker {
  public:

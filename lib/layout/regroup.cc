@@ -11,7 +11,7 @@ namespace uckpt::layout {
 
 namespace {
 
-using Kind = ucl::Factor::Kind;
+using FactorKind = ucl::Factor::Kind;
 
 // A term of a part as a loop nest over the tensor's row-major order.
 struct TermNest {
@@ -59,11 +59,11 @@ class Nester {
   }
 
   void add(const ucl::Factor& f) {
-    if (f.kind == Kind::kGroup) return add(f.blocks[0].dim);
+    if (f.kind == FactorKind::kGroup) return add(f.blocks[0].dim);
     const int64_t size = sizes_.size(f).value_or(0);
-    if (f.kind == Kind::kAxis) return add_axis(f.axis.text, size);
-    if (f.kind == Kind::kConcat) add_blocks(f.blocks);
-    if (f.kind == Kind::kNumber) weight_ *= size;
+    if (f.kind == FactorKind::kAxis) return add_axis(f.axis.text, size);
+    if (f.kind == FactorKind::kConcat) add_blocks(f.blocks);
+    if (f.kind == FactorKind::kNumber) weight_ *= size;
   }
 
   void add_blocks(const std::vector<ucl::Block>& blocks) {
@@ -149,7 +149,7 @@ FreeCaptures::FreeCaptures(const MapRuleRef& rule) {
       for (const std::string& c : out.back()) ++count[c];
       if (!p.shape) continue;
       ucl::each_factor(*p.shape, [&](const ucl::Factor& f) {
-        if (f.kind == Kind::kAxis) axes_.push_back(f.axis.text);
+        if (f.kind == FactorKind::kAxis) axes_.push_back(f.axis.text);
       });
     }
   };

@@ -7,6 +7,7 @@
 #include "lib/base/text.h"
 #include "lib/layout/map_book.h"
 #include "lib/layout/map_jobs.h"
+#include "lib/layout/messages.h"
 #include "lib/layout/new_tensor.h"
 #include "lib/ucl/text_of.h"
 #include "lib/ucl/walk.h"
@@ -16,8 +17,6 @@ namespace uckpt::layout {
 namespace {
 
 constexpr int64_t kMostTensors = int64_t{1} << 21;  // that a hostile shape may ask for
-
-std::string ticked(std::string_view name) { return cat("`", escape(name, 100), "`"); }
 
 // One map, read in one direction.
 class Renamer {

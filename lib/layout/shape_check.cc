@@ -9,7 +9,7 @@ namespace uckpt::layout {
 
 namespace {
 
-using Kind = ucl::Factor::Kind;
+using FactorKind = ucl::Factor::Kind;
 
 constexpr size_t kMostShown = 4;
 
@@ -89,7 +89,7 @@ bool ShapeSolver::check(ucl::Diagnostics& diagnostics) const {
 bool ShapeSolver::check_shares(ucl::Diagnostics& diagnostics) const {
   bool fine = true;
   each_cut([&](const ucl::Factor& f) {
-    const std::string what = f.kind == Kind::kAxis ? cat("`", f.axis.text, "`") : std::string("this");
+    const std::string what = f.kind == FactorKind::kAxis ? cat("`", f.axis.text, "`") : std::string("this");
     for (const LocalShape& fragment : fragments_) {
       for (size_t k = 0; k < f.cut->axes.size() && fine; ++k) {
         const ucl::CutAxis& cut = f.cut->axes[k];
@@ -134,7 +134,7 @@ bool ShapeSolver::check_unknown(ucl::Diagnostics& diagnostics) const {
     if (known) continue;
     std::string unknown;
     ucl::each_factor(*ref.dim, [&](const ucl::Factor& f) {
-      if (f.kind == Kind::kAxis && !axis(f.axis.text).is_known() &&
+      if (f.kind == FactorKind::kAxis && !axis(f.axis.text).is_known() &&
           unknown.find(cat("`", f.axis.text, "`")) == unknown.npos)
         unknown += cat(unknown.empty() ? "`" : ", `", f.axis.text, "`");
     });
@@ -172,7 +172,7 @@ std::string ShapeSolver::sizes_text() const {
   std::string out;
   std::set<std::string> seen;
   ucl::each_factor(shape_, [&](const ucl::Factor& f) {
-    if (f.kind != Kind::kAxis || !seen.insert(f.axis.text).second) return;
+    if (f.kind != FactorKind::kAxis || !seen.insert(f.axis.text).second) return;
     if (const auto value = axis(f.axis.text).value())
       out += cat(out.empty() ? "" : ", ", f.axis.text, " = ", *value);
   });

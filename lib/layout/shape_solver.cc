@@ -12,7 +12,7 @@ namespace uckpt::layout {
 
 namespace {
 
-using Kind = ucl::Factor::Kind;
+using FactorKind = ucl::Factor::Kind;
 
 std::vector<LocalShape> fragments_of(const Shape& whole, const std::vector<Coordinate>& ranks) {
   std::vector<LocalShape> out;
@@ -71,12 +71,12 @@ Linear ShapeSolver::axis(std::string_view name) const {
 
 Linear ShapeSolver::size_of(const ucl::Factor& f) const {
   switch (f.kind) {
-    case Kind::kAxis:
+    case FactorKind::kAxis:
       return axis(f.axis.text);
-    case Kind::kNumber:
+    case FactorKind::kNumber:
       return Linear::known(f.number);
-    case Kind::kGroup:
-    case Kind::kConcat: {
+    case FactorKind::kGroup:
+    case FactorKind::kConcat: {
       Linear sum = Linear::known(0);
       for (const ucl::Block& b : f.blocks) sum = sum + logical_of(b.dim);
       return sum;
@@ -96,7 +96,7 @@ Linear ShapeSolver::rounded_up(const ucl::Factor& f, const Linear& size) const {
 Linear ShapeSolver::padded_size(const ucl::Factor& f) const { return rounded_up(f, size_of(f)); }
 
 Linear ShapeSolver::base_of(const ucl::Factor& f, const Coordinate& at) const {
-  if (f.kind == Kind::kAxis || f.kind == Kind::kNumber) return padded_size(f);
+  if (f.kind == FactorKind::kAxis || f.kind == FactorKind::kNumber) return padded_size(f);
   Linear sum = Linear::known(0);
   for (const ucl::Block& b : f.blocks) sum = sum + local_of(b.dim, at);
   return rounded_up(f, sum);
@@ -108,11 +108,11 @@ bool ShapeSolver::is_even(const ucl::CutAxis& axis) const {
 
 // Shares are the same wherever one axis is cut in the same way: in every block of a concatenation.
 std::string ShapeSolver::share_key(const ucl::Factor& f, size_t cut, const Coordinate& at) const {
-  std::string key = f.kind == Kind::kAxis ? cat("share:", f.axis.text, " ", ucl::text_of(*f.cut))
-                                          : cat("share:", f.span.begin, ":", f.span.end);
+  std::string key = f.kind == FactorKind::kAxis ? cat("share:", f.axis.text, " ", ucl::text_of(*f.cut))
+                                                : cat("share:", f.span.begin, ":", f.span.end);
   for (size_t k = 0; k <= cut; ++k)
     key += cat(":", facts_.place(scope_, at, f.cut->axes[k].axis.text).value_or(-1));
-  if (f.kind == Kind::kGroup || f.kind == Kind::kConcat) {
+  if (f.kind == FactorKind::kGroup || f.kind == FactorKind::kConcat) {
     for (const auto& place : at) {
       bool inside = false;
       for (const ucl::Block& b : f.blocks) {
@@ -252,7 +252,7 @@ Shape ShapeSolver::logical() const {
 }
 
 int64_t ShapeSolver::full_of(const ucl::Factor& f) const {
-  if (f.kind == Kind::kAxis || f.kind == Kind::kNumber) return padded_size(f).value().value_or(0);
+  if (f.kind == FactorKind::kAxis || f.kind == FactorKind::kNumber) return padded_size(f).value().value_or(0);
   int64_t sum = 0;
   for (const ucl::Block& b : f.blocks) sum += full_of(b.dim);
   return rounded_up(f, Linear::known(sum)).value().value_or(0);
@@ -279,7 +279,7 @@ Shape ShapeSolver::local(const Coordinate& at) const {
 
 View ShapeSolver::view_of(const ucl::Factor& f, const Coordinate& at) const {
   View view;
-  if (f.kind == Kind::kAxis || f.kind == Kind::kNumber) {
+  if (f.kind == FactorKind::kAxis || f.kind == FactorKind::kNumber) {
     view = axis_view(size_of(f).value().value_or(0), padded_size(f).value().value_or(0));
   } else {
     std::vector<View> blocks;

@@ -13,11 +13,11 @@ namespace uckpt::layout {
 
 namespace {
 
-using Kind = ucl::Body::Kind;
+using BodyKind = ucl::Body::Kind;
 
-class Sorter {
+class NameSorter {
  public:
-  Sorter(const Catalog& catalog, const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics)
+  NameSorter(const Catalog& catalog, const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics)
       : catalog_(catalog),
         book_(book),
         facts_(facts),
@@ -72,7 +72,7 @@ class Sorter {
     n.rule = *rule;
     names_.check_wildcard(t.name, n.rule);
     names_.note_use(n.rule, t.name);
-    if (rule_of(n).body.kind == Kind::kDrop) return;
+    if (rule_of(n).body.kind == BodyKind::kDrop) return;
     known_.emplace(std::pair(n.state, n.name), list().size());
     list().push_back(std::move(n));
   }
@@ -86,11 +86,11 @@ class Sorter {
   void find_tie(size_t index) {
     TargetName& n = list()[index];
     const RuleRef& r = book_.rules()[n.rule];
-    if (r.rule->body.kind != Kind::kTied) return;
+    if (r.rule->body.kind != BodyKind::kTied) return;
     const auto captures = ucl::match(r.rule->name, n.name);
     const auto target = captures ? ucl::produce(r.rule->body.tied, *captures) : std::nullopt;
     n.tied = target ? find(n.state, *target) : std::nullopt;
-    if (n.tied && rule_of(list()[*n.tied]).body.kind == Kind::kTied) n.tied = std::nullopt;
+    if (n.tied && rule_of(list()[*n.tied]).body.kind == BodyKind::kTied) n.tied = std::nullopt;
     if (!n.tied) {
       if (told_.insert(n.rule).second)
         diagnostics_.error(r.scope.file->source, r.rule->body.span, "ucl.tied_to_nothing",
@@ -110,7 +110,8 @@ class Sorter {
   void make_ties() {
     for (uint32_t rule = 0; rule < book_.rules().size(); ++rule) {
       const RuleRef& r = book_.rules()[rule];
-      if (r.rule->body.kind != Kind::kTied || !facts_.holds(r.rule->when, r.scope).value_or(true)) continue;
+      if (r.rule->body.kind != BodyKind::kTied || !facts_.holds(r.rule->when, r.scope).value_or(true))
+        continue;
       for (size_t i = 0, end = list().size(); i < end; ++i) make_tie(rule, i);
     }
   }
@@ -118,7 +119,7 @@ class Sorter {
   void make_tie(uint32_t rule, size_t tied) {
     const ucl::Rule& r = *book_.rules()[rule].rule;
     TargetName n = list()[tied];
-    if (rule_of(n).body.kind == Kind::kTied) return;
+    if (rule_of(n).body.kind == BodyKind::kTied) return;
     const auto captures = ucl::match(r.body.tied, n.name);
     const auto name = captures ? ucl::produce(r.name, *captures) : std::nullopt;
     if (!name || find(n.state, *name)) return;
@@ -187,7 +188,7 @@ class Sorter {
 
 TargetNames sort_names(const Catalog& catalog, std::span<const uint32_t> tensors, const RuleBook& book,
                        const Facts& facts, ucl::Diagnostics& diagnostics) {
-  return Sorter(catalog, book, facts, diagnostics).run(tensors);
+  return NameSorter(catalog, book, facts, diagnostics).run(tensors);
 }
 
 }  // namespace uckpt::layout

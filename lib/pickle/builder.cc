@@ -16,7 +16,6 @@ constexpr int kMaxKeyDepth = 8;
 constexpr uint32_t kChunkHead = 2;
 
 bool has_chunks(Kind kind) { return kind == Kind::kList || kind == Kind::kSet || kind == Kind::kDict; }
-bool is_call(Kind kind) { return kind == Kind::kCall || kind == Kind::kObject; }
 
 }  // namespace
 

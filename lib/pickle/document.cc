@@ -20,7 +20,7 @@ std::string_view Document::text_of(const Node& node) const {
 
 const Global* Document::global_of(uint32_t id) const {
   const Node* node = &nodes_[id];
-  if (node->kind == Kind::kCall || node->kind == Kind::kObject) node = &nodes_[node->a];
+  if (is_call(node->kind)) node = &nodes_[node->a];
   return node->kind == Kind::kGlobal ? &globals_[node->a] : nullptr;
 }
 

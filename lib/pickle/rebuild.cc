@@ -13,8 +13,6 @@ namespace {
 
 constexpr std::string_view kComputed = "<computed>";
 
-bool is_call(Kind kind) { return kind == Kind::kCall || kind == Kind::kObject; }
-
 bool is_latin1(std::string_view codec) {
   return codec == "latin1" || codec == "latin-1" || codec == "iso-8859-1";
 }

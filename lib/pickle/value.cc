@@ -14,8 +14,6 @@ const Node& node_of(const Document* doc, uint32_t id) { return doc->node(id); }
 
 Value present(const Document* doc, uint32_t id) { return id == kNoNode ? Value() : Value(doc, id); }
 
-bool is_call(Kind kind) { return kind == Kind::kCall || kind == Kind::kObject; }
-
 }  // namespace
 
 Kind Value::kind() const { return doc_ ? node_of(doc_, id_).kind : Kind::kNone; }
@@ -147,13 +145,13 @@ std::pair<Value, Value> Value::item(size_t i) const {
 }
 
 void Limits::set(std::string_view name, int64_t value) {
-  struct Field {
+  struct Bound {
     std::string_view name;
     int64_t Limits::*field;
     int64_t max;  // what the data structures can hold
   };
   constexpr int64_t kMax32 = 0xffffffff;
-  static constexpr Field kFields[] = {{"pickle_bytes", &Limits::pickle_bytes, kMax32},
+  static constexpr Bound kBounds[] = {{"pickle_bytes", &Limits::pickle_bytes, kMax32},
                                       {"nodes", &Limits::nodes, kMax32 - 1},
                                       {"depth", &Limits::depth, 60000},
                                       {"string_bytes", &Limits::string_bytes, kMax32},
@@ -161,7 +159,7 @@ void Limits::set(std::string_view name, int64_t value) {
                                       {"tensor_rank", &Limits::tensor_rank, 255},
                                       {"json_bytes", &Limits::json_bytes, int64_t{1} << 40}};
   std::vector<std::string> names;
-  for (const Field& f : kFields) {
+  for (const Bound& f : kBounds) {
     if (f.name == name) {
       if (value < 1 || value > f.max)
         throw trouble("usage.limit", cat("limit ", name, ": expected 1 to ", f.max, ", found ", value));

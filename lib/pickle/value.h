@@ -35,6 +35,7 @@ enum class Kind : uint8_t {
   kObject,      // NEWOBJ / NEWOBJ_EX / INST / OBJ: class, args, maybe state and items
   kPersistent,  // a persistent id: callable() is the id
 };
+inline bool is_call(Kind kind) { return kind == Kind::kCall || kind == Kind::kObject; }
 
 class Document;
 

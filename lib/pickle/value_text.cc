@@ -12,7 +12,7 @@ namespace uckpt::pickle {
 namespace {
 
 constexpr size_t kMaxKeyText = 1024;
-constexpr int kMaxKeyDepth = 8;
+constexpr int kMaxShownDepth = 8;
 
 // The magnitude as 32-bit limbs, least significant first.
 std::vector<uint32_t> magnitude(ByteSpan bytes, bool negative) {
@@ -65,7 +65,7 @@ void append_key(std::string& out, const Value& key, int depth) {
       return;
     case Kind::kTuple:
       out += '(';
-      for (size_t i = 0; i < key.size() && depth < kMaxKeyDepth && out.size() <= kMaxKeyText; ++i) {
+      for (size_t i = 0; i < key.size() && depth < kMaxShownDepth && out.size() <= kMaxKeyText; ++i) {
         if (i > 0) out += ", ";
         append_key(out, key.at(i), depth + 1);
       }

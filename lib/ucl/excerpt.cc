@@ -58,13 +58,13 @@ Cell cell_of(std::string_view character) {
 }
 
 // A line laid out in columns, and the columns [caret, caret_end) that the span takes.
-struct Row {
+struct ShownLine {
   std::vector<Cell> cells;
   size_t columns = 0, caret = 0, caret_end = 0;
 };
 
-Row lay_out(std::string_view line, size_t begin, size_t end) {
-  Row row;
+ShownLine lay_out(std::string_view line, size_t begin, size_t end) {
+  ShownLine row;
   for (size_t i = 0; i < line.size();) {
     if (i == begin) row.caret = row.columns;
     const size_t size = character_size(line, i);
@@ -96,8 +96,8 @@ Span neighbourhood(std::string_view text, Span line, uint32_t at) {
 std::string excerpt(const Source& source, Span span) {
   const Span line = source.line_at(span.begin);
   const Span near = neighbourhood(source.text(), line, span.begin);
-  const Row row = lay_out(source.text(near), span.begin - near.begin,
-                          std::min(std::max(span.end, near.begin), near.end) - near.begin);
+  const ShownLine row = lay_out(source.text(near), span.begin - near.begin,
+                                std::min(std::max(span.end, near.begin), near.end) - near.begin);
 
   size_t from = 0, to = row.columns;  // the columns shown
   if (row.columns > kMaxColumns) {

@@ -92,7 +92,7 @@ class Printer {
     page_.line(indent, cat("ucl ", v.number), v.comments.behind);
   }
   void print(size_t indent, const Import& i) {
-    page_.line(indent, "import " + quoted(i.path), i.comments.behind);
+    page_.line(indent, "import " + ucl::quoted(i.path), i.comments.behind);
   }
 
   void print(size_t indent, const Given& given) {

@@ -11,14 +11,6 @@ namespace {
 
 constexpr size_t kMaxDepth = 16, kMaxFiles = 64;
 
-// What an import asks for, once its path is known to be one that may be followed.
-struct Target {
-  bool shipped;
-  std::string name;  // of a shipped spec, or of a file without `./`
-
-  std::string shown() const { return shipped ? name : "./" + name; }
-};
-
 bool is_plain(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
 }
@@ -65,6 +57,14 @@ class SpecReader {
   }
 
  private:
+  // What an import asks for, once its path is known to be one that may be followed.
+  struct Target {
+    bool shipped;
+    std::string name;  // of a shipped spec, or of a file without `./`
+
+    std::string shown() const { return shipped ? name : "./" + name; }
+  };
+
   // A file that is being read, and the import that asked for the next one.
   struct Frame {
     Target target;

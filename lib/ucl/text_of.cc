@@ -184,7 +184,7 @@ std::string text_of(const MeshAxis& axis) {
 }
 
 std::string text_of(const Key& key) {
-  return cat(key.negated ? "not " : "", key.quoted ? quoted(key.text) : key.text);
+  return cat(key.negated ? "not " : "", key.quoted ? ucl::quoted(key.text) : key.text);
 }
 
 std::string text_of(const Setting& setting) {
@@ -196,7 +196,7 @@ namespace {
 
 std::string constant_text(bool value) { return value ? "true" : "false"; }
 std::string constant_text(int64_t value) { return std::to_string(value); }
-std::string constant_text(const std::string& value) { return quoted(value); }
+std::string constant_text(const std::string& value) { return ucl::quoted(value); }
 std::string constant_text(const Expr& value) { return text_of(value); }
 
 // The shortest text that reads as this number, and as no whole one.
@@ -209,7 +209,7 @@ std::string constant_text(double value) {
 
 std::string constant_text(const Constant::Texts& texts) {
   std::string out;
-  for (const std::string& t : texts) out += cat(out.empty() ? "" : ", ", quoted(t));
+  for (const std::string& t : texts) out += cat(out.empty() ? "" : ", ", ucl::quoted(t));
   return cat("[", out, "]");
 }
 

@@ -30,7 +30,8 @@ std::string text_of(const Setting& setting);
 std::string text_of(const Constant& constant);
 std::string text_of(const ConfigSide& side);
 
-// A string that is no pattern, in quotes and with its escapes.
+// A string that is no pattern, in quotes and with its escapes. Called as `ucl::quoted`: of a std::string,
+// `quoted` alone may also be what <iomanip> has.
 std::string quoted(std::string_view text);
 
 // The texts of a list, parted by `between`.

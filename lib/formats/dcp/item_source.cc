@@ -10,14 +10,15 @@ namespace uckpt::dcp {
 
 namespace {
 
-constexpr int64_t kHead = 2048, kTail = 2048;
+constexpr int64_t kHeadSize = 2048, kTailSize = 2048;
 
 }  // namespace
 
 ItemSource::ItemSource(const ByteSource& file, int64_t offset, int64_t length)
     : file_(file), offset_(offset), length_(length) {
-  head_ = file.read_range(offset, length <= kHead + kTail ? length : kHead);
-  if (static_cast<int64_t>(head_.size()) < length) tail_ = file.read_range(offset + length - kTail, kTail);
+  head_ = file.read_range(offset, length <= kHeadSize + kTailSize ? length : kHeadSize);
+  if (static_cast<int64_t>(head_.size()) < length)
+    tail_ = file.read_range(offset + length - kTailSize, kTailSize);
 }
 
 void ItemSource::read_at(int64_t offset, std::span<uint8_t> out) const {

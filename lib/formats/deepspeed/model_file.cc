@@ -14,13 +14,13 @@ using pickle::Value;
 constexpr std::string_view kCounts[] = {"global_steps", "global_samples", "skipped_steps", "dp_world_size",
                                         "mp_world_size"};
 // What the rest of the catalog says; the remaining keys may hold loose tensors.
-constexpr std::string_view kStructure[] = {"module",
-                                           "buffer_names",
-                                           "optimizer",
-                                           "param_shapes",
-                                           "shared_params",
-                                           "frozen_param_shapes",
-                                           "frozen_param_fragments"};
+constexpr std::string_view kModelStructure[] = {"module",
+                                                "buffer_names",
+                                                "optimizer",
+                                                "param_shapes",
+                                                "shared_params",
+                                                "frozen_param_shapes",
+                                                "frozen_param_fragments"};
 
 void read_scalars(const Value& root, ModelFile& out) {
   for (const std::string_view key : kCounts) {
@@ -174,7 +174,7 @@ void read_into(ModelFile& out, const ModelFile* reference, const OpenOptions& op
     read_reference(*file, root, out);
   }
   read_frozen(*file, root, reference, out);
-  find_loose(*file, out.source, root, "", kStructure, out.loose);
+  find_loose(*file, out.source, root, "", kModelStructure, out.loose);
   if (!options.want_objects) return;
   std::string comparable = make_view(*file, root, false);
   if (!reference) {

@@ -16,9 +16,9 @@ constexpr std::string_view kLayout[] = {
     "param_slice_mappings", "group_paddings",  "param_alignment_paddings", "single_partition_of_fp32_groups",
     "fp32_flat_groups",     "partition_count", "ds_zero_partition_groups"};
 // Where tensors of the layout lie; others are loose.
-constexpr std::string_view kStructure[] = {"param_slice_mappings", "single_partition_of_fp32_groups",
-                                           "fp32_flat_groups",     "base_optimizer_state",
-                                           "optimizer_state_dict", "base_optimizer_state_step"};
+constexpr std::string_view kOptimizerStructure[] = {"param_slice_mappings", "single_partition_of_fp32_groups",
+                                                    "fp32_flat_groups",     "base_optimizer_state",
+                                                    "optimizer_state_dict", "base_optimizer_state_step"};
 
 void read_flat_list(const torch::TorchFile& file, const Value& list, std::string_view what,
                     OptimizerFile& out) {
@@ -161,7 +161,7 @@ void read_into(OptimizerFile& out, const OptimizerFile* reference, const OpenOpt
     out.round_robin = zero.get("round_robin_gradients").boolean().value_or(false);
   }
   if (out.ds_version.empty()) out.ds_version = root.get("ds_version").text().value_or("");
-  find_loose(*file, out.source, s, "optimizer_state_dict", kStructure, out.loose);
+  find_loose(*file, out.source, s, "optimizer_state_dict", kOptimizerStructure, out.loose);
   for (const std::string_view base : {"base_optimizer_state", "optimizer_state_dict"}) {
     constexpr std::string_view kState[] = {"state"};
     const Value inner = s.get(base);

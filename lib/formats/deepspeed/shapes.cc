@@ -10,14 +10,14 @@ namespace uckpt::deepspeed {
 
 namespace {
 
-Error malformed(std::string_view expected) {
+Error malformed_shapes(std::string_view expected) {
   return refused("deepspeed.malformed", cat("in the list of shapes: expected ", expected));
 }
 
 // torch.Size is a call on a tuple where the pickle machine keeps it as a node of its own.
 pickle::Value sizes_of(const pickle::Value& value) {
   if (!value || value.is_sequence()) return value;
-  if (value.kind() == pickle::Kind::kCall || value.kind() == pickle::Kind::kObject) {
+  if (is_call(value.kind())) {
     if (value.global_name() == "torch.Size" && value.args() && value.args().size() == 1)
       return value.args().at(0);
   }
@@ -37,26 +37,26 @@ bool same_shape(const Shape& shape, const pickle::Value& value) {
 
 Shape read_shape(const pickle::Value& value) {
   const pickle::Value sizes = sizes_of(value);
-  if (!sizes || !sizes.is_sequence()) throw malformed("a shape");
+  if (!sizes || !sizes.is_sequence()) throw malformed_shapes("a shape");
   Shape shape;
   for (size_t i = 0; i < sizes.size(); ++i) {
     const auto size = sizes.at(i).integer();
-    if (!size || *size < 0) throw malformed("sizes that are whole numbers");
+    if (!size || *size < 0) throw malformed_shapes("sizes that are whole numbers");
     shape.push_back(*size);
   }
   return shape;
 }
 
 ParamList read_params(const pickle::Value& value) {
-  if (!value || !value.is_dict()) throw malformed("a dict of names and shapes");
+  if (!value || !value.is_dict()) throw malformed_shapes("a dict of names and shapes");
   ParamList params;
   for (size_t i = 0; i < value.size(); ++i) {
     const auto [key, sizes] = value.entry(i);
     const auto name = key.text();
-    if (!name) throw malformed("names that are text");
+    if (!name) throw malformed_shapes("names that are text");
     Param p{std::string(*name), read_shape(sizes), 0};
     const auto numel = checked_product(p.shape);
-    if (!numel) throw malformed("a tensor of less than 2^63 elements").in_tensor(p.name);
+    if (!numel) throw malformed_shapes("a tensor of less than 2^63 elements").in_tensor(p.name);
     p.numel = *numel;
     params.push_back(std::move(p));
   }
@@ -65,7 +65,7 @@ ParamList read_params(const pickle::Value& value) {
 
 ParamGroups read_param_groups(const pickle::Value& value) {
   if (value && value.is_dict()) return {read_params(value)};
-  if (!value || !value.is_sequence()) throw malformed("a list of dicts");
+  if (!value || !value.is_sequence()) throw malformed_shapes("a list of dicts");
   ParamGroups groups;
   for (size_t i = 0; i < value.size(); ++i) groups.push_back(read_params(value.at(i)));
   return groups;

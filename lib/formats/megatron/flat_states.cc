@@ -13,7 +13,6 @@ namespace uckpt::megatron {
 namespace {
 
 constexpr std::string_view kMasterKey = "param";
-constexpr int64_t kBusMultiple = 1 << 16;
 
 float from_half(uint16_t bits) {
   const int exponent = bits >> 10 & 31, mantissa = bits & 1023;

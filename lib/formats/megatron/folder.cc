@@ -62,7 +62,7 @@ std::vector<std::string> iterations_of(std::span<const std::string> entries) {
   return out;
 }
 
-std::string some(const std::vector<std::string>& names) {
+std::string some_of(const std::vector<std::string>& names) {
   constexpr size_t kMost = 5;
   std::string out;
   for (size_t i = 0; i < names.size() && i < kMost; ++i) out += cat(i ? ", " : "", escape(names[i], 60));
@@ -93,7 +93,7 @@ Choice choose_iteration(const InputFolder& root, std::span<const std::string> en
     if (root.has_folder(name)) return {name, {}};
     throw refused("megatron.no_iteration",
                   cat("it names the iteration in ", name, ", and no such folder is here (",
-                      here.empty() ? "there are none" : cat("there is ", some(here)), ")"))
+                      here.empty() ? "there are none" : cat("there is ", some_of(here)), ")"))
         .in_file(root.join(kTracker))
         .hint(here.empty() ? "" : "name the folder of one iteration");
   }
@@ -103,7 +103,7 @@ Choice choose_iteration(const InputFolder& root, std::span<const std::string> en
   throw refused("megatron.no_iteration", here.empty() ? cat("expected a Megatron checkpoint, found neither ",
                                                             kTracker, " nor mp_rank_* folders")
                                                       : cat("there is no ", kTracker, ", and ", here.size(),
-                                                            " iterations are here: ", some(here)))
+                                                            " iterations are here: ", some_of(here)))
       .in_file(root.path())
       .hint(here.empty() ? "" : "name the folder of one iteration");
 }

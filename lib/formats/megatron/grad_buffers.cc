@@ -11,7 +11,7 @@ namespace uckpt::megatron {
 
 namespace {
 
-constexpr int64_t kParameterMultiple = 64, kBucketMultiple = 128, kBusMultiple = 1 << 16;
+constexpr int64_t kParameterMultiple = 64, kBucketMultiple = 128;
 
 [[noreturn]] void throw_too_large() {
   throw refused("megatron.buffer_size",

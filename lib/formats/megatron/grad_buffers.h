@@ -20,6 +20,9 @@
 
 namespace uckpt::megatron {
 
+// What ends of buckets are padded to at least with `pad_buckets_for_high_nccl_busbw`.
+inline constexpr int64_t kBusMultiple = 1 << 16;
+
 struct GradParameter {
   int64_t numel = 0;  // of what the rank holds
   DType dtype{};      // of the module's weight

@@ -15,8 +15,6 @@ using pickle::Value;
 constexpr size_t kMaxName = 64 << 10;
 constexpr int64_t kMaxChunks = 1 << 16;
 
-Error malformed(std::string what) { return refused("megatron.malformed", std::move(what)); }
-
 bool is_extra_state(std::string_view key) { return key == "_extra_state" || key.ends_with("._extra_state"); }
 
 std::string_view last_part(std::string_view name) { return name.substr(name.find_last_of('.') + 1); }

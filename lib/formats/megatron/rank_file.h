@@ -93,6 +93,8 @@ struct ModelFile {
   std::map<std::string, GlobalClass> globals;
 };
 
+inline Error malformed(std::string what) { return refused("megatron.malformed", std::move(what)); }
+
 // `name` is inside the iteration's folder. Both throw for what is malformed: `megatron.malformed`, and what
 // torch files are refused for.
 ModelFile read_model_file(const InputFolder& folder, const std::string& name, const OpenOptions& options);

@@ -10,7 +10,7 @@ namespace {
 constexpr std::string_view kPrefix = "mp_rank_";
 constexpr size_t kMostDigits = 9, kMostNumbers = 3;
 
-std::string padded(int64_t n, size_t digits) {
+std::string zero_padded(int64_t n, size_t digits) {
   std::string text = cat(n);
   return text.size() < digits ? std::string(digits - text.size(), '0') + text : text;
 }
@@ -18,9 +18,9 @@ std::string padded(int64_t n, size_t digits) {
 }  // namespace
 
 std::string rank_folder_name(const Rank& rank, const Parallelism& p) {
-  std::string out = cat(kPrefix, padded(rank.tp, 2));
-  if (p.pp > 1) out += cat("_", padded(rank.pp, 3));
-  if (p.ep > 1) out += cat("_", padded(rank.ep, 3));
+  std::string out = cat(kPrefix, zero_padded(rank.tp, 2));
+  if (p.pp > 1) out += cat("_", zero_padded(rank.pp, 3));
+  if (p.ep > 1) out += cat("_", zero_padded(rank.ep, 3));
   return out;
 }
 

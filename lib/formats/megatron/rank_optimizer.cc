@@ -9,8 +9,6 @@ namespace {
 
 using pickle::Value;
 
-Error malformed(std::string what) { return refused("megatron.malformed", std::move(what)); }
-
 std::optional<DType> dtype_of(const Value& value) {
   const pickle::Global* global =
       pickle::known_of(value) == pickle::Known::kDtype ? pickle::global_of(value) : nullptr;

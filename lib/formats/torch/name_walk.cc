@@ -94,8 +94,6 @@ class Walk {
   std::unordered_set<uint32_t> open_;
 };
 
-bool is_call(const Value& value) { return value.kind() == Kind::kCall || value.kind() == Kind::kObject; }
-
 }  // namespace
 
 bool is_rebuild(Known known) { return known >= Known::kRebuildTensor && known <= Known::kDistributedTensor; }
@@ -108,13 +106,14 @@ WalkEnd walk_names(const Value& root, const std::function<bool(const Value&)>& i
 std::vector<uint8_t> leaves_of(const pickle::Document& document) {
   const auto is_tensor = [&](uint32_t id) {
     const Value value(&document, id);
-    return value.kind() == Kind::kPersistent || (is_call(value) && is_rebuild(pickle::known_of(value)));
+    return value.kind() == Kind::kPersistent ||
+           (is_call(value.kind()) && is_rebuild(pickle::known_of(value)));
   };
   const std::vector<uint8_t> bears = nodes_above(document, is_tensor);
   std::vector<uint8_t> out(document.node_count());
   for (uint32_t id = 0; id < document.node_count(); ++id) {
     const Value value(&document, id);
-    const bool hides = is_call(value) && value.global_class() != GlobalClass::kKnown && bears[id] != 0;
+    const bool hides = is_call(value.kind()) && value.global_class() != GlobalClass::kKnown && bears[id] != 0;
     bool leaf = hides || is_tensor(id);
     if (!leaf) {
       const auto array = pickle::numpy_array(value);

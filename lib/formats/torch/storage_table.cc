@@ -18,9 +18,7 @@ using pickle::Value;
 constexpr size_t kMaxKey = 64;
 
 // A part that our code may not look into: what a call or another persistent id would be.
-bool is_opaque(const Value& value) {
-  return value.kind() == Kind::kCall || value.kind() == Kind::kObject || value.kind() == Kind::kPersistent;
-}
+bool is_opaque(const Value& value) { return is_call(value.kind()) || value.kind() == Kind::kPersistent; }
 
 bool is_storage_class(const Value& cls) {
   if (cls.kind() != Kind::kGlobal) return false;

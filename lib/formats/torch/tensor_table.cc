@@ -26,8 +26,6 @@ void check_arity(const Value& args, size_t least, size_t most, std::string_view 
   }
 }
 
-bool is_call(const Value& value) { return value.kind() == Kind::kCall || value.kind() == Kind::kObject; }
-
 bool flag(const Value& value, std::string_view what) {
   const auto b = value.boolean();
   if (!b)
@@ -257,7 +255,7 @@ TensorInfo TensorTable::from_storage(const Value& args, std::optional<DType> dty
   if (!ref) {
     if (at.kind() == Kind::kPersistent)
       return refused_tensor(StorageTable::why_opaque(at), std::move(layout.shape), dtype);
-    if (is_call(at))
+    if (is_call(at.kind()))
       return refused_tensor("its storage is the result of a call", std::move(layout.shape), dtype);
     throw refused("tensor.storage", "expected the storage of a tensor, found something else");
   }
@@ -304,7 +302,7 @@ void TensorTable::apply_metadata(const Value& metadata, TensorInfo& info) const 
 }
 
 const TensorInfo* TensorTable::inner(const Value& value) const {
-  return is_call(value) ? find(value.id()) : nullptr;
+  return is_call(value.kind()) ? find(value.id()) : nullptr;
 }
 
 TensorInfo TensorTable::parameter(const Value& args, size_t arity) const {
@@ -314,7 +312,7 @@ TensorInfo TensorTable::parameter(const Value& args, size_t arity) const {
   TensorInfo info;
   if (const TensorInfo* tensor = inner(data))
     info = *tensor;
-  else if (is_call(data))
+  else if (is_call(data.kind()))
     info = refused_tensor(cat("a parameter around the unknown ", escape(data.global_name())));
   else
     throw refused("tensor.arguments", "expected a tensor inside a parameter, found something else");

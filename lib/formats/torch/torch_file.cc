@@ -211,8 +211,7 @@ bool TorchFile::Impl::bears_tensor(uint32_t node) const {
 
 // A class we do not know may hold a tensor in its own way: it is listed, and never taken for one.
 std::optional<TensorInfo> TorchFile::Impl::hidden_tensor(const Value& value) const {
-  const bool opaque = (value.kind() == Kind::kCall || value.kind() == Kind::kObject) &&
-                      value.global_class() != GlobalClass::kKnown;
+  const bool opaque = is_call(value.kind()) && value.global_class() != GlobalClass::kKnown;
   if (!opaque || !bears_tensor(value.id())) return std::nullopt;
   TensorInfo info;
   info.dtype = DType::kU8;
@@ -274,9 +273,10 @@ bool TensorInfo::contiguous() const {
 }
 
 bool is_tar(ByteSpan head) {
-  constexpr std::string_view kMagic = "ustar";
+  constexpr std::string_view kTarMagic = "ustar";
   constexpr size_t kAt = 257;
-  return head.size() >= kAt + kMagic.size() && std::equal(kMagic.begin(), kMagic.end(), head.begin() + kAt);
+  return head.size() >= kAt + kTarMagic.size() &&
+         std::equal(kTarMagic.begin(), kTarMagic.end(), head.begin() + kAt);
 }
 
 bool looks_like_torch(ByteSpan head) {

@@ -20,10 +20,10 @@ using pickle::Value;
 constexpr int64_t kSmallFile = 1 << 20;
 
 // Enters the tensors and arrays of the tree under their names.
-class Walk {
+class CatalogWalk {
  public:
-  Walk(const TorchFile& file, const TorchFile::Registered& registered, const OpenOptions& options,
-       Catalog& catalog)
+  CatalogWalk(const TorchFile& file, const TorchFile::Registered& registered, const OpenOptions& options,
+              Catalog& catalog)
       : file_(file),
         registered_(registered),
         limits_(options.limits),
@@ -171,7 +171,7 @@ Catalog read(const Target& target, const OpenOptions& options) {
   catalog.iteration = iteration_of(file->root());
   add_warnings(catalog);
   const TorchFile::Registered registered = file->register_with(catalog, target.file);
-  Walk(*file, registered, options, catalog).run();
+  CatalogWalk(*file, registered, options, catalog).run();
   add_object(*file, registered.file, options.want_objects, catalog);
   if (catalog.tensors.empty() && !catalog.refusal)
     catalog.refusal = refused("torch.no_tensors", "the file holds no tensors").in_file(catalog.path);

@@ -33,9 +33,9 @@ struct Entry {
 
 using Place = std::pair<int64_t, int64_t>;  // rank, target file
 
-class Output {
+class HuggingFaceOutput {
  public:
-  Output(const Catalog& catalog, const WriteRequest& request)
+  HuggingFaceOutput(const Catalog& catalog, const WriteRequest& request)
       : catalog_(catalog),
         request_(request),
         mesh_(mesh_of(request, catalog.mesh.dp)),
@@ -156,7 +156,7 @@ class Output {
 }  // namespace
 
 TargetLayout lay_out_hugging_face(const Catalog& catalog, const WriteRequest& request) {
-  return Output(catalog, request).make();
+  return HuggingFaceOutput(catalog, request).make();
 }
 
 }  // namespace uckpt::dcp

@@ -16,7 +16,7 @@ namespace {
 
 using pickle::Value;
 
-constexpr std::string_view kMetadata = ".metadata";
+constexpr std::string_view kMetadataFile = ".metadata";
 
 Bytes bytes_of(const Catalog& catalog, const Object& object) {
   return catalog.files[object.file]->read_range(object.offset, object.size);
@@ -64,9 +64,9 @@ class OwnContent {
       merger.add(read_metadata(source, {}, false).stored);
       return true;
     };
-    if (!add(std::string(kMetadata))) {
+    if (!add(std::string(kMetadataFile))) {
       size_t rank = 0;
-      while (add(cat("__", rank, kMetadata))) ++rank;
+      while (add(cat("__", rank, kMetadataFile))) ++rank;
       if (rank == 0) return false;
     }
     stored_ = std::move(merger).finish();
@@ -162,7 +162,7 @@ class OwnContent {
 
 bool has_own_keys(const Catalog& catalog) {
   return std::ranges::any_of(catalog.objects, [](const Object& o) {
-    return o.size > 0 && (o.origin == kMetadata || o.origin == cat("__0", kMetadata));
+    return o.size > 0 && (o.origin == kMetadataFile || o.origin == cat("__0", kMetadataFile));
   });
 }
 

@@ -23,10 +23,10 @@ void put_in_round_robin(FlatGroup& group) {
 }
 
 // What the model rank at hand has of a group, and of its experts the given data rank.
-struct Place {
+struct GroupPlace {
   int64_t model_rank, data_rank;
 };
-FlatGroup group_at(const TargetCheckpoint& target, size_t number, const Place& place) {
+FlatGroup group_at(const TargetCheckpoint& target, size_t number, const GroupPlace& place) {
   const ParamGroup& group = target.parameters.groups()[number];
   FlatGroup out;
   out.group = number;

@@ -15,7 +15,7 @@ namespace uckpt::megatron {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-constexpr std::string_view kEmbedding = "embedding.word_embeddings.weight", kHead = "output_layer.weight";
+constexpr std::string_view kEmbedding = "embedding.word_embeddings.weight", kOutput = "output_layer.weight";
 
 // In which order the modules of a layer register their parameters.
 constexpr std::string_view kOrder[] = {
@@ -34,7 +34,7 @@ constexpr std::string_view kOrder[] = {
     "mlp.linear_fc1.",
     "mlp.linear_fc2.",
     "final_layernorm.",
-    kHead,
+    kOutput,
 };
 
 struct Parameter {
@@ -247,7 +247,7 @@ class Placer {
   }
 
   bool has_head() const {
-    return std::ranges::any_of(behind_, [](const Parameter& p) { return p.tensor->name == kHead; });
+    return std::ranges::any_of(behind_, [](const Parameter& p) { return p.tensor->name == kOutput; });
   }
 
   // All ranks of a stage; the numbers of the buffers of this chunk follow those before it.

@@ -8,7 +8,7 @@ namespace uckpt::megatron {
 
 namespace {
 
-constexpr std::string_view kExtraState = "._extra_state";
+constexpr std::string_view kExtraStateEnd = "._extra_state";
 
 // "weight12" is "weight" and 13; without a number 0.
 std::pair<std::string_view, int64_t> split(std::string_view segment) {
@@ -58,7 +58,7 @@ void ModuleOrder::add(std::string_view name) {
     return true;
   });
   const std::string shape = template_of(name);
-  (name.ends_with(kExtraState) ? extra_ : parameters_).insert(shape);
+  (name.ends_with(kExtraStateEnd) ? extra_ : parameters_).insert(shape);
 }
 
 bool ModuleOrder::knows(std::string_view name) const {

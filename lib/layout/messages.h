@@ -1,0 +1,17 @@
+// What the messages of this room have in common.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "lib/base/text.h"
+
+namespace uckpt::layout {
+
+inline constexpr size_t kMostMessages = 200;  // after which no more tensors are looked at
+inline constexpr size_t kMostNames = 5;       // listed in one message
+
+inline std::string ticked(std::string_view name) { return cat("`", escape(name, 100), "`"); }
+
+}  // namespace uckpt::layout
