@@ -154,7 +154,7 @@ CoreKey core_key(std::string_view name, const NameStyle& style, bool stacked) {
       // experts.linear_fc1.weight7
       const std::string_view last = parts[i + 2];
       const size_t digits = last.find_last_not_of("0123456789") + 1;
-      const auto n = digits < last.size() ? number(last.substr(digits)) : std::nullopt;
+      const auto n = number(last.substr(digits));
       kept.emplace_back("experts");
       if (!n) continue;
       kept.emplace_back("experts");
