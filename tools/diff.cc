@@ -27,11 +27,6 @@ double parse_tolerance(std::string_view flag, std::string_view text) {
   return value;
 }
 
-std::string short_number(double value) {
-  char text[48];
-  return {text, std::to_chars(text, text + sizeof text, value, std::chars_format::general, 6).ptr};
-}
-
 std::string facts_of(DType dtype, const Shape& shape, const TensorPair& pair) {
   return cat(name_of(dtype), " ", shape_text(shape), pair.tied_to.empty() ? "" : ", tied to ", pair.tied_to);
 }
@@ -51,8 +46,6 @@ std::string json_value(const std::string& text) {
   const bool is_number = text.find_first_not_of("0123456789+-.e") == std::string::npos;
   return is_number || text == "true" || text == "false" ? text : json_string(text);
 }
-std::string json_number(double value) { return std::isfinite(value) ? cat(value) : "null"; }
-
 std::string json_place(std::string_view key, const std::optional<DiffPlace>& place) {
   if (!place) return {};
   return cat(", \"", key, "\": {\"at\": ", shape_text(place->index), ", \"a\": ", json_value(place->first),

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <utility>
 
 #include "lib/base/text.h"
@@ -69,6 +71,13 @@ void Table::print(Out& out, std::string_view indent) const {
     line.erase(line.find_last_not_of(' ') + 1);
     out.line(line);
   }
+}
+
+std::string json_number(double value) { return std::isfinite(value) ? cat(value) : "null"; }
+
+std::string short_number(double value) {
+  char text[48];
+  return {text, std::to_chars(text, text + sizeof text, value, std::chars_format::general, 6).ptr};
 }
 
 std::string json_strings(const std::vector<std::string>& items) {

@@ -40,6 +40,8 @@ class Table {
 };
 
 std::string json_strings(const std::vector<std::string>& items);  // a list of them
+std::string json_number(double value);                            // null where it is not finite
+std::string short_number(double value);                           // 6 digits, for people
 
 void write_stderr(std::string_view text);  // one write; failures are ignored
 void print_warning(std::string_view text);

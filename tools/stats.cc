@@ -43,11 +43,6 @@ const Oddity& oddity(const std::string& name) {
                 cat("--fail-on: expected some of ", joined(known), ", found `", escape(name, 60), "`"));
 }
 
-std::string short_number(double value) {
-  char text[48];
-  return {text, std::to_chars(text, text + sizeof text, value, std::chars_format::general, 6).ptr};
-}
-
 // Integers of 64 bits exactly; nothing where there is no finite element.
 std::string edge_text(const Statistics& s, DType dtype, bool is_max, bool is_short) {
   if (dtype == DType::kI64) return cat(Statistics::signed_of(is_max ? s.max_key : s.min_key));
@@ -55,8 +50,6 @@ std::string edge_text(const Statistics& s, DType dtype, bool is_max, bool is_sho
   const double value = is_max ? s.max : s.min;
   return is_short ? short_number(value) : cat(value);
 }
-
-std::string json_number(double value) { return std::isfinite(value) ? cat(value) : "null"; }
 
 std::string json_of(const Statistics& s, DType dtype) {
   if (!kernels::has_numbers(dtype)) return {};
@@ -199,7 +192,7 @@ class Stats final : public Verb {
 
   // A line a tensor, but layers on one where that is too much to read.
   std::vector<NameGroup> grouped(const Opened& opened) const {
-    constexpr size_t kMostLines = 200;
+    constexpr size_t kMostTensorLines = 200;
     std::vector<size_t> order(opened.tensors.size());
     std::iota(order.begin(), order.end(), size_t{0});
     std::ranges::stable_sort(order, {}, [&](size_t i) { return state_rank(opened.tensor(i).state); });
@@ -209,7 +202,7 @@ class Stats final : public Verb {
       items.push_back({t.name, cat(t.state, "|", name_of(t.dtype), shape_text(t.shape))});
     }
     std::vector<NameGroup> groups;
-    if (all_ || items.size() <= kMostLines) {
+    if (all_ || items.size() <= kMostTensorLines) {
       for (size_t i = 0; i < items.size(); ++i) groups.push_back({items[i].name, {i}});
     } else {
       groups = collapse_names(items);
