@@ -104,7 +104,7 @@ void OutputFile::commit(bool sync) {
     ::unlink(staged_.temporary.c_str());
   }
   committed_ = true;
-  if (sync) sync_folder(staged_.folder);
+  if (sync) sync_new_name(staged_);
 }
 
 void write_text_file(const std::string& path, std::string_view text, bool replace, bool sync) {

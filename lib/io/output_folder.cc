@@ -141,7 +141,7 @@ void OutputFolder::commit(bool sync) {
   if (sync) this->sync();
   take_name();
   committed_ = true;
-  if (sync) sync_folder(staged_.folder);
+  if (sync) sync_new_name(staged_);
 }
 
 }  // namespace uckpt

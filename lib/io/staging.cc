@@ -107,11 +107,22 @@ void check_free_space(const StagedPath& staged, int64_t bytes) {
 
 void sync_folder(const std::string& folder) {
   const int fd = uninterrupted([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  if (fd < 0 && (errno == EMFILE || errno == ENFILE)) return ::sync();  // dear, but needs no descriptor
   if (fd < 0) throw write_error(folder);
   const int result = uninterrupted([&] { return ::fsync(fd); }), failure = errno;
   ::close(fd);
   errno = failure;
   if (result != 0 && errno != EINVAL && errno != ENOTSUP && errno != EBADF) throw write_error(folder);
+}
+
+void sync_new_name(const StagedPath& staged) {
+  try {
+    sync_folder(staged.folder);
+  } catch (const Error& error) {
+    throw trouble("io.sync_name",
+                  cat("the output is complete, but a power cut may still lose its name: ", error.message()))
+        .in_file(staged.path);
+  }
 }
 
 bool rename_to_free_name(const StagedPath& staged) {

@@ -38,8 +38,9 @@ void reserve_blocks(int fd, int64_t size, const std::string& path);
 void write_all(int fd, int64_t offset, std::span<const uint8_t> bytes, const std::string& path);
 void read_all(int fd, int64_t offset, std::span<uint8_t> out, const std::string& path);
 void sync_data(int fd, const std::string& path);
-void sync_folder(const std::string& folder);  // throws where that fails; some file systems cannot
-void remove_tree(const std::string& path);    // whatever lies there; failures are ignored
+void sync_folder(const std::string& folder);   // throws where that fails; some file systems cannot
+void sync_new_name(const StagedPath& staged);  // the same, once the output has it
+void remove_tree(const std::string& path);     // whatever lies there; failures are ignored
 // Throws trouble (`io.no_space`) where the disk has no room for that many bytes more in the folder.
 void check_free_space(const StagedPath& staged, int64_t bytes);
 

@@ -53,8 +53,12 @@ def outcome_problems(case, result, scratch, codes, old, may_succeed=False):
         if not may_succeed:
             problems.append("it succeeded")
         problems += fixtures.same_tree(out, case.reference) if os.path.exists(out) else ["no output"]
-        left = scratch.left()
+        left = [name for name in scratch.left() if not (may_succeed and name.endswith(".uckpt-journal"))]
         return problems + ([f"left: {left}"] if left != [os.path.basename(out)] else [])
+    if result.code == 2 and "the output is complete" in result.error:   # but its folder could not be synced
+        left = scratch.left()
+        return result.problems() + result.error_line_problems() + fixtures.same_tree(out, case.reference) + (
+            [f"left: {left}"] if left != [os.path.basename(out)] else [])
     before = [os.path.basename(out)] if old else []
     if result.code == 3:   # what can be taken up again may lie beside the output
         before += [name for name in scratch.left() if name.startswith(f".{os.path.basename(out)}.uckpt")]
@@ -97,7 +101,8 @@ def write_errors(case, options):
     """EIO, ENOSPC at the n-th call that writes: 2 (3 where the disk is full)."""
     count, names, _ = case.count("write-side")
     for n in points(count, count if options.long else 40, options.seed):
-        is_hint = names[n - 1] in HINTS
+        # The last call of all removes the journal of a run that is done: the next run does that.
+        is_hint = names[n - 1] in HINTS or (names[n - 1] == "unlink" and n == count)
         for error, codes in (("EIO", (2,)), ("ENOSPC", (2, 3))):
             force = case.kind not in ("dcp",) and n % 2 == 0
             yield (f"{error} at write-side call {n} ({names[n - 1]})", functools.partial(
@@ -116,6 +121,8 @@ def interruptions(case, options):
     for calls in ("reads", "write-side"):
         count, names, _ = case.count(calls)
         for action in ("short", "eintr"):
+            if action == "eintr" and calls == "write-side" and case.kind == "h5":
+                continue   # the HDF5 library does not repeat its own calls
             yield f"{action} at all {calls}", functools.partial(
                 try_fault, case, f"{calls}:0:short" if action == "short" else every_other(calls, count), (0,), must_succeed=True)
             for n in points(count, count if options.long else 12, options.seed + len(action)):
