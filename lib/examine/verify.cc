@@ -186,10 +186,15 @@ class Verifier {
     Tensor t{};
     t.state = path.substr(0, slash);
     t.name = path.substr(slash + 1);
-    if (t.state != kAnyWeight) return options_.read.selection.takes(t);
+    const Selection& selection = options_.read.selection;
+    if (selection.takes_all()) return true;
+    if (t.state != kAnyWeight) return selection.takes(t);
+    // What is there and was not chosen is not missing.
+    for (const Tensor& own : opened_.catalog.tensors)
+      if (own.name == t.name && is_weight(own.state)) return selection.takes(own);
     for (const std::string_view state : {state::kMaster, state::kParam, state::kBuffer}) {
       t.state = state;
-      if (options_.read.selection.takes(t)) return true;
+      if (selection.takes(t)) return true;
     }
     return false;
   }

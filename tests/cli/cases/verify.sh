@@ -31,3 +31,6 @@ uckpt verify out.h5 --against wrong.txt
 echo "exit $?"
 uckpt verify --sample 5 out.h5
 echo "exit $?"
+# Masters and weights are told apart by one of the two alone.
+uckpt convert -q --to dcp out.h5 out.dcp
+uckpt verify -q out.h5 --against out.dcp --states fp32,exp_avg && uckpt verify -q out.dcp --against out.h5 --states param && echo "right both ways"
