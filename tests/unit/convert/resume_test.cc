@@ -22,7 +22,8 @@ TEST_CASE("what has changed since an interrupted run is told by its name") {
   CHECK(changed(2, "input 10 5.1 7 /in/a b") == "/in/a b was changed since");
   CHECK(changed(3, "input 11 5.0 9 /in/c") == "/in/c was changed since");
   CHECK(changed(3, "input 11 5.0 8 /in/d") == "/in/c was no input of it");
-  CHECK(what_changed({"version uckpt 1"}, request).value_or("") == "/in/a b was no input of it");
+  CHECK(what_changed({"version uckpt 1", "flag --to=dcp"}, request).value_or("") ==
+        "/in/a b was no input of it");
   Lines more = then;
   more.insert(more.begin() + 4, "input 1 1.0 1 /in/e");
   CHECK(what_changed(more, request).value_or("") == "the input had more files");
