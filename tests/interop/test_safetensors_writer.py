@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from common import convert, expected_tensors
+from crc64 import crc64
 
 DATA = os.path.join(os.path.dirname(__file__), "..", "data")
 
@@ -62,12 +63,17 @@ def test_masters_are_cast_as_torch_casts(dtype, name, tmp_path):
 def test_tied_names_and_alignment(tmp_path):
     out = convert(os.path.join(DATA, "deepspeed", "zero1-dp2", "ckpt"), str(tmp_path / "x.safetensors"))
     with safe_open(out, "pt") as file:
-        assert file.metadata() == {"format": "pt", "head.weight": "emb.weight"}
+        metadata = file.metadata()
+        digests = metadata.pop("uckpt.crc64").split(" ")
+        assert metadata == {"format": "pt", "head.weight": "emb.weight"}
         assert "head.weight" not in file.keys() and "emb.weight" in file.keys()
     with open(out, "rb") as raw:
         size = int.from_bytes(raw.read(8), "little")
         header = json.loads(raw.read(size))
+        data = raw.read()
     assert size % 8 == 0
+    places = sorted(entry["data_offsets"] for name, entry in header.items() if name != "__metadata__")
+    assert digests == [f"{crc64(data[begin:end]):016x}" for begin, end in places]
     items = {"F32": 4, "I64": 8, "BOOL": 1}
     for tensor in header.values():
         if "dtype" in tensor:
