@@ -4,7 +4,7 @@ Where a checksum covers the byte (members of a torch archive, the items of a .di
 In the rest of an archive, and in members that tell nothing of the values (version, serialization_id, …) and are not
 read, it may fail or give the same output. Of files without checksums (safetensors, `.metadata`, the
 torch stream before 1.6, HDF5, JSON) it must not die; how often the output was another one is counted and printed.
-Digests of our own HDF5 files are checked by `uckpt verify PATH`: what changes the output, it finds.
+Digests of our own HDF5 files are checked by `uckpt verify PATH`: what changes a tensor, it finds.
 """
 import collections
 import functools
@@ -23,6 +23,8 @@ SOURCES = [
     "deepspeed/zero1-dp2/ckpt", "deepspeed/zero3-dp2/ckpt", "deepspeed/bf16-zero1-dp2/ckpt", "deepspeed/moe-ep2-zero2-dp2/ckpt",
     "deepspeed/pipe-pp2-dp2/ckpt", "deepspeed/universal-zero1-dp2/ckpt", "hdf5/zero1-dp2", "hdf5/pt_dtypes",
 ]
+# Folders with files or items that say again what is read elsewhere (a tied name's or a buffer's, a bucket's filler).
+NOT_ALL_READ = {"deepspeed/universal-zero1-dp2/ckpt", "torch/megatron_llama_buckets/torch_dist_dp_reshardable"}
 FLIPS = 5000
 BATCH = 20
 
@@ -52,6 +54,11 @@ class Outcomes:
             print(f"flips: {kind}, under no checksum: {told}")
 
 
+def tensors_differ(fixture, source):
+    """Else it is one of the texts (layout, settings, JSON views), which have no digest."""
+    return tool.run("sum", source).out != tool.run("sum", fixture.path).out
+
+
 def is_refused_by_verify(path):
     result = tool.run("verify", path)
     return result.code == 1 and not result.problems()
@@ -66,13 +73,15 @@ def judge(fixture, name, covered, result, out, source, outcomes):
             problems.append(f"exit {result.code}: {result.error.strip()[:200]}")
         outcomes.note(kind + (" members" if covered else ""), "refused")
         return problems + result.error_line_problems()
-    if covered:
-        return problems + ["converted although a checksum covers the byte"]
     same = not fixtures.same_tree(out, fixtures.reference(fixture))
+    if covered:
+        if same and fixture.name in NOT_ALL_READ:
+            return problems
+        return problems + ["converted although a checksum covers the byte"]
     outcomes.note(kind, "the same output" if same else "another output")
     if kind == "archive" and not same:
         problems.append("another output, from the frame of an archive")
-    if fixture.kind == "hdf5" and not same and not is_refused_by_verify(source):
+    if fixture.kind == "hdf5" and not same and tensors_differ(fixture, source) and not is_refused_by_verify(source):
         problems.append("verify finds nothing")
     return problems
 
