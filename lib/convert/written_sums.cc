@@ -1,7 +1,7 @@
 #include "lib/convert/written_sums.h"
 
-#include <algorithm>
 #include <map>
+#include <set>
 
 #include "lib/exec/read_tensor.h"
 #include "lib/kernels/crc.h"
@@ -26,10 +26,10 @@ std::vector<TensorSum> written_sums(const Catalog& catalog, const Prepared& prep
   std::map<uint32_t, exec::TensorDigest> digests;
   for (const exec::TensorDigest& d : outcome.tensor_digests) digests.emplace(d.tensor, d);
   const SumPaths paths(catalog, prepared.request.tensors);
-  const std::vector<uint32_t>& unnamed = prepared.layout.unnamed;
+  const std::set<uint32_t> unnamed(prepared.layout.unnamed.begin(), prepared.layout.unnamed.end());
   std::vector<TensorSum> sums;
   for (const uint32_t index : prepared.request.tensors) {
-    if (std::ranges::find(unnamed, index) != unnamed.end()) continue;
+    if (unnamed.contains(index)) continue;
     const Tensor& t = catalog.tensors[index];
     const uint32_t stored = t.alias.value_or(index);
     auto found = digests.find(stored);

@@ -122,15 +122,8 @@ class Differ {
 
   // Would it have been chosen in the first? A weight there may count as another kind of weight here.
   bool is_asked_for(const Tensor& t) const {
-    Tensor as_if{};
-    as_if.name = t.name;
-    for (const std::string_view state :
-         {std::string_view(t.state), state::kMaster, state::kParam, state::kBuffer}) {
-      as_if.state = state;
-      if (options_.read.selection.takes(as_if)) return true;
-      if (!is_weight(t.state)) break;
-    }
-    return false;
+    const Selection& selection = options_.read.selection;
+    return is_weight(t.state) ? takes_any_weight(selection, t.name) : selection.takes(t);
   }
 
   static TensorPair pair_of(const Tensor* first, const Tensor* second) {

@@ -53,6 +53,16 @@ class Matcher {
 
 }  // namespace
 
+bool takes_any_weight(const Selection& selection, std::string_view name) {
+  Tensor as_if{};
+  as_if.name = name;
+  for (const std::string_view state : {state::kMaster, state::kParam, state::kBuffer}) {
+    as_if.state = state;
+    if (selection.takes(as_if)) return true;
+  }
+  return false;
+}
+
 std::pair<std::string_view, std::string_view> split_path(std::string_view path) {
   const size_t slash = path.find('/');
   return {path.substr(0, slash), path.substr(slash + 1)};

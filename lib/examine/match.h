@@ -9,9 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include "lib/convert/options.h"
+
 namespace uckpt {
 
 std::pair<std::string_view, std::string_view> split_path(std::string_view path);  // state and name
+
+// Would the selection take a weight of this name, were it a master, a module weight or a buffer?
+bool takes_any_weight(const Selection& selection, std::string_view name);
 
 struct PathMatches {
   std::vector<std::optional<uint32_t>> second;  // of each of the first: its partner

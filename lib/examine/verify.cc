@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <unordered_map>
 
 #include "lib/base/text.h"
+#include "lib/examine/match.h"
 #include "lib/examine/sum.h"
 
 namespace uckpt {
@@ -161,42 +163,51 @@ class Verifier {
       }
     }
     if (options_.sample < 1) return;
-    for (const auto& [path, sum] : missing)
-      if (is_chosen(path) && !is_further_name(*sum, have))
-        differs(*sum, cat("it is missing; ", escape(options_.against), " has it"));
+    judge_missing(missing, have);
   }
 
-  // Some formats have one name for tied tensors. Nothing of them is lost.
-  bool is_further_name(const TensorSum& missing, const std::vector<TensorSum>& have) {
-    const auto twin = std::ranges::find_if(have, [&](const TensorSum& sum) {
-      return sum.digest == missing.digest && sum.dtype == missing.dtype && sum.shape == missing.shape &&
-             state_of(sum.path) == state_of(missing.path);
-    });
-    if (twin == have.end()) return false;
-    report_.warnings.push_back(
-        cat(escape(missing.path), " is not there; ", escape(twin->path), " has the same bytes"));
-    return true;
-  }
+  void judge_missing(const std::map<std::string_view, const TensorSum*>& missing,
+                     const std::vector<TensorSum>& have) {
+    if (missing.empty()) return;
+    std::unordered_multimap<std::string_view, const TensorSum*> by_digest;
+    for (const TensorSum& sum : have) by_digest.emplace(sum.digest, &sum);
+    std::unordered_map<std::string_view, const Tensor*> weights;
+    for (const Tensor& t : opened_.catalog.tensors)
+      if (is_weight(t.state)) weights.emplace(t.name, &t);
 
-  static std::string_view state_of(std::string_view path) { return path.substr(0, path.find('/')); }
-
-  // Is it among what --select, --drop and --states take?
-  bool is_chosen(std::string_view path) const {
-    const size_t slash = path.find('/');
-    Tensor t{};
-    t.state = path.substr(0, slash);
-    t.name = path.substr(slash + 1);
-    const Selection& selection = options_.read.selection;
-    if (selection.takes_all()) return true;
-    if (t.state != kAnyWeight) return selection.takes(t);
-    // What is there and was not chosen is not missing.
-    for (const Tensor& own : opened_.catalog.tensors)
-      if (own.name == t.name && is_weight(own.state)) return selection.takes(own);
-    for (const std::string_view state : {state::kMaster, state::kParam, state::kBuffer}) {
+    // Some formats have one name for tied tensors. Nothing of them is lost. Of several the first path tells.
+    const auto twin_of = [&](const TensorSum& sum) {
+      const TensorSum* twin = nullptr;
+      const auto [begin, end] = by_digest.equal_range(sum.digest);
+      for (auto at = begin; at != end; ++at) {
+        const TensorSum& other = *at->second;
+        const bool is_same = other.dtype == sum.dtype && other.shape == sum.shape &&
+                             split_path(other.path).first == split_path(sum.path).first;
+        if (is_same && (twin == nullptr || &other < twin)) twin = &other;
+      }
+      return twin;
+    };
+    // Is it among what --select, --drop and --states take? What is there and was not chosen is not missing.
+    const auto is_chosen = [&](std::string_view path) {
+      const Selection& selection = options_.read.selection;
+      const auto [state, name] = split_path(path);
+      const auto own = weights.find(name);
+      if (state == kAnyWeight)
+        return own != weights.end() ? selection.takes(*own->second) : takes_any_weight(selection, name);
+      Tensor t{};
       t.state = state;
-      if (selection.takes(t)) return true;
+      t.name = name;
+      return selection.takes(t);
+    };
+    for (const auto& [path, sum] : missing) {
+      if (!options_.read.selection.takes_all() && !is_chosen(path)) continue;
+      if (const TensorSum* twin = twin_of(*sum)) {
+        report_.warnings.push_back(
+            cat(escape(path), " is not there; ", escape(twin->path), " has the same bytes"));
+      } else {
+        differs(*sum, cat("it is missing; ", escape(options_.against), " has it"));
+      }
     }
-    return false;
   }
 
   void differs(const TensorSum& sum, std::string message) {

@@ -94,6 +94,7 @@ struct Run {
   Output& output;
   const RunOptions& options;
   Progress& progress;
+  const Totals::Wanted& wanted;
   Totals& totals;
   const TensorDigests* digests;  // null: not wanted
   JournalKeeper* keeper;         // null: nothing is kept
@@ -102,7 +103,7 @@ struct Run {
 class Worker {
  public:
   Worker(Run& run, const Buffers& buffers)
-      : run_(run), filler_(run.catalog, run.target, run.plan, run.totals, run.digests, buffers) {}
+      : run_(run), filler_(run.catalog, run.target, run.plan, run.wanted, run.digests, buffers) {}
 
   // Small holes that lie back to back in the file are written together.
   void copy(uint32_t number, const Task& task) {
@@ -199,11 +200,6 @@ class WorkList {
       worker.check(number, plan_.check_reads[number - tasks_.size()]);
     }
   }
-  int64_t total() const {
-    int64_t sum = plan_.bytes_out;
-    for (const plan::CheckRead& read : plan_.check_reads) sum += read.size;
-    return sum;
-  }
   int64_t continued() const { return continued_; }
 
  private:
@@ -218,9 +214,9 @@ class WorkList {
 
 Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan, Output& output,
             const Buffers& buffers, const RunOptions& options, Progress& progress, const StopFlag& stop) {
-  Totals totals(
-      catalog, target, plan,
-      {options.digests || options.tensor_digests, !target.checksums.empty(), options.tensor_digests});
+  const Totals::Wanted wanted{options.digests || options.tensor_digests, !target.checksums.empty(),
+                              options.tensor_digests};
+  Totals totals(catalog, target, plan, wanted);
   std::optional<TensorDigests> digests;
   if (options.tensor_digests) digests.emplace(catalog, target);
   WorkList list(target, plan, cut_tasks(catalog, target, plan, buffers));
@@ -236,11 +232,12 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
              output,
              options,
              progress,
+             wanted,
              totals,
              digests ? &*digests : nullptr,
              keeper ? &*keeper : nullptr};
 
-  progress.begin("copying", list.total());
+  progress.begin("copying", bytes_to_do(plan));
   progress.advance(list.continued());
   try {
     run_workers(buffers.threads, open.size(), stop, [&] {
@@ -254,8 +251,7 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
   if (keeper) keeper->flush();
   progress.end();
 
-  const std::vector<Error> damaged = totals.damaged_records();
-  if (!damaged.empty()) throw damaged.front();
+  totals.throw_if_damaged();
   Outcome outcome;
   outcome.continued = list.continued();
   outcome.checksums_checked = static_cast<int64_t>(plan.checks.size());

@@ -8,12 +8,11 @@
 namespace uckpt::exec {
 
 Filler::Filler(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
-               const Totals& totals, const TensorDigests* digests, const Buffers& buffers)
+               const Totals::Wanted& wanted, const TensorDigests* digests, const Buffers& buffers)
     : catalog_(catalog),
       target_(target),
       digests_(digests),
-      hole_digests_(totals.wants(FindingOf::kHoleDigest)),
-      hole_checksums_(totals.wants(FindingOf::kHoleChecksum)),
+      wanted_(wanted),
       gatherer_(catalog, plan, findings_, buffers.staging_bytes) {}
 
 void Filler::fill(uint32_t h, int64_t begin, int64_t count, std::span<uint8_t> written) {
@@ -43,9 +42,9 @@ void Filler::gather(const Hole& hole, int64_t begin, std::span<uint8_t> out) {
 void Filler::add_sums(uint32_t h, int64_t begin, int64_t count, ByteSpan written) {
   const Hole& hole = target_.holes[h];
   const auto after = static_cast<uint64_t>((hole.count - begin - count) * unit_size(hole.dtype));
-  if (hole_digests_)
+  if (wanted_.hole_digests)
     findings_.add(FindingOf::kHoleDigest, h, kernels::Crc64::shift(kernels::crc64_raw(written), after));
-  if (hole_checksums_)
+  if (wanted_.hole_checksums)
     findings_.add(FindingOf::kHoleChecksum, h, kernels::Crc32::shift(kernels::crc32_raw(written), after));
   if (digests_ != nullptr) digests_->add(h, begin, written, scratch_, findings_);
 }

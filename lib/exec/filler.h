@@ -14,8 +14,8 @@ namespace uckpt::exec {
 class Filler {
  public:
   // `digests` may be null: digests of scattered tensors are not wanted.
-  Filler(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan, const Totals& totals,
-         const TensorDigests* digests, const Buffers& buffers);
+  Filler(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
+         const Totals::Wanted& wanted, const TensorDigests* digests, const Buffers& buffers);
 
   // `count` units of a hole from `begin` on into `written`, which is of their size exactly.
   void fill(uint32_t hole, int64_t begin, int64_t count, std::span<uint8_t> written);
@@ -31,7 +31,7 @@ class Filler {
   const Catalog& catalog_;
   const TargetLayout& target_;
   const TensorDigests* const digests_;
-  const bool hole_digests_, hole_checksums_;
+  const Totals::Wanted wanted_;
   Findings findings_;
   Gatherer gatherer_;
   Bytes uncast_, scratch_;

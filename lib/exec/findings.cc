@@ -110,4 +110,9 @@ std::vector<Error> Totals::damaged_records() const {
   return out;
 }
 
+void Totals::throw_if_damaged() const {
+  const std::vector<Error> damaged = damaged_records();
+  if (!damaged.empty()) throw damaged.front();
+}
+
 }  // namespace uckpt::exec

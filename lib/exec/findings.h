@@ -57,7 +57,6 @@ class Totals {
   };
   Totals(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan, const Wanted& wanted);
 
-  bool wants(FindingOf of) const { return !sums_[static_cast<size_t>(of)].empty(); }
   // False for a finding of nothing that is here: a journal can hold anything.
   bool add(std::span<const Finding> findings);
 
@@ -70,6 +69,7 @@ class Totals {
   Difference difference(uint32_t compared) const;
   // `zip.crc` of every record of the input whose bytes differ from its checksum.
   std::vector<Error> damaged_records() const;
+  void throw_if_damaged() const;  // the first of them
 
  private:
   const Catalog& catalog_;

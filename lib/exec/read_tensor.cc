@@ -34,8 +34,7 @@ void read_tensor(const Catalog& catalog, const Tensor& tensor, const std::functi
   }
   for (const plan::CheckRead& read : plan.check_reads) gatherer.check(read);
   totals.add(findings.all());
-  const std::vector<Error> damaged = totals.damaged_records();
-  if (!damaged.empty()) throw damaged.front();
+  totals.throw_if_damaged();
 }
 
 }  // namespace uckpt

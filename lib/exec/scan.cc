@@ -22,8 +22,7 @@ WholeTensors whole_tensors(const Catalog& catalog, std::span<const uint32_t> ten
 
 RangeReader::RangeReader(const WholeTensors& tensors, const Buffers& buffers)
     : tensors_(tensors),
-      totals_(*tensors.catalog, tensors.layout, tensors.plan, {.hole_digests = false}),
-      filler_(*tensors.catalog, tensors.layout, tensors.plan, totals_, nullptr, buffers) {}
+      filler_(*tensors.catalog, tensors.layout, tensors.plan, {.hole_digests = false}, nullptr, buffers) {}
 
 void RangeReader::read(uint32_t at, int64_t begin, std::span<uint8_t> out) {
   const auto item = static_cast<size_t>(unit_size(tensors_.layout.holes[at].dtype));
@@ -35,13 +34,13 @@ namespace {
 
 class Scanner {
  public:
-  Scanner(const WholeTensors& tensors, const Buffers& buffers, Totals& totals, ScanVisitor visit,
-          Progress& progress)
+  Scanner(const WholeTensors& tensors, const Buffers& buffers, const Totals::Wanted& wanted, Totals& totals,
+          ScanVisitor visit, Progress& progress)
       : tensors_(tensors),
         totals_(totals),
         visit_(std::move(visit)),
         progress_(progress),
-        filler_(*tensors.catalog, tensors.layout, tensors.plan, totals, nullptr, buffers) {}
+        filler_(*tensors.catalog, tensors.layout, tensors.plan, wanted, nullptr, buffers) {}
 
   void read(const Task& task) {
     const bool is_part = task.first_hole == task.last_hole;
@@ -79,13 +78,12 @@ class Scanner {
 Scanned scan(const WholeTensors& tensors, const Buffers& buffers, const ScanOptions& options,
              const std::function<ScanVisitor()>& make_visitor, Progress& progress, const StopFlag& stop) {
   const plan::Plan& plan = tensors.plan;
-  Totals totals(*tensors.catalog, tensors.layout, plan, {.hole_digests = options.digests});
+  const Totals::Wanted wanted{.hole_digests = options.digests};
+  Totals totals(*tensors.catalog, tensors.layout, plan, wanted);
   const std::vector<Task> tasks = cut_tasks(*tensors.catalog, tensors.layout, plan, buffers);
-  int64_t bytes = plan.bytes_out;
-  for (const plan::CheckRead& read : plan.check_reads) bytes += read.size;
-  progress.begin(options.doing, bytes);
+  progress.begin(options.doing, bytes_to_do(plan));
   run_workers(buffers.threads, tasks.size() + plan.check_reads.size(), stop, [&] {
-    auto scanner = std::make_shared<Scanner>(tensors, buffers, totals,
+    auto scanner = std::make_shared<Scanner>(tensors, buffers, wanted, totals,
                                              make_visitor ? make_visitor() : ScanVisitor(), progress);
     return [&tasks, &plan, scanner](size_t i) {
       if (i < tasks.size()) {

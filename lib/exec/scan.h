@@ -32,7 +32,6 @@ class RangeReader {
 
  private:
   const WholeTensors& tensors_;
-  Totals totals_;
   Filler filler_;
 };
 

@@ -46,6 +46,12 @@ Buffers size_buffers(int threads, int64_t max_mem) {
   return b;
 }
 
+int64_t bytes_to_do(const plan::Plan& plan) {
+  int64_t sum = plan.bytes_out;
+  for (const plan::CheckRead& read : plan.check_reads) sum += read.size;
+  return sum;
+}
+
 std::vector<Task> cut_tasks(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
                             const Buffers& buffers) {
   std::vector<Task> tasks;

@@ -27,6 +27,9 @@ struct Buffers {
 // (`limit.max_mem`) if it is too small to work in.
 Buffers size_buffers(int threads, int64_t max_mem);
 
+// What a run writes, and what it reads for checksums alone: for its progress.
+int64_t bytes_to_do(const plan::Plan& plan);
+
 std::vector<Task> cut_tasks(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
                             const Buffers& buffers);
 

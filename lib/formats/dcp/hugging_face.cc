@@ -14,6 +14,7 @@
 #include "lib/formats/safetensors/header.h"
 #include "lib/formats/strict_json.h"
 #include "lib/formats/torch/sizes.h"
+#include "lib/formats/zero_padded.h"
 
 namespace uckpt::dcp {
 
@@ -28,11 +29,8 @@ struct ShardName {
 };
 
 std::string shard_name(const ShardName& n) {
-  const auto five = [](int64_t number) {
-    const std::string digits = cat(number);
-    return std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits;
-  };
-  return cat("shard-", five(n.rank), "-model-", five(n.file), "-of-", five(n.files), kSuffix);
+  return cat("shard-", zero_padded(n.rank, 5), "-model-", zero_padded(n.file, 5), "-of-",
+             zero_padded(n.files, 5), kSuffix);
 }
 
 // Takes `head` and a number of digits off the front of `text`.

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "lib/base/text.h"
+#include "lib/formats/zero_padded.h"
 
 namespace uckpt::deepspeed {
 
@@ -350,15 +351,15 @@ std::set<std::string> missing_experts(const Builder& builder, const Checkpoint& 
   const auto& files = checkpoint.folder.experts;
   const bool unnumbered = std::ranges::any_of(files, [](const RankFile& f) { return f.layer < 0; });
   if (!model || model->has_autoep || unnumbered) return missing;
-  constexpr int64_t kMostExperts = 1 << 16;  // of one layer; more is a damaged number
-  const std::string rank = cat(builder.tp_rank < 10 ? "0" : "", builder.tp_rank);
+  constexpr int64_t kMostExperts = 1 << 16;    // of one layer; more is a damaged number
+  std::set<std::pair<int64_t, int64_t>> here;  // layer and expert
+  for (const RankFile& f : files)
+    if (f.model == builder.tp_rank) here.emplace(f.layer, f.expert);
   for (size_t layer = 0; layer < model->experts->size(); ++layer) {
     for (int64_t e = 0; e < std::min((*model->experts)[layer], kMostExperts); ++e) {
-      if (std::ranges::any_of(files, [&](const RankFile& f) {
-            return f.layer == static_cast<int64_t>(layer) && f.expert == e && f.model == builder.tp_rank;
-          }))
-        continue;
-      missing.insert(cat("layer_", layer, "_expert_", e, "_mp_rank_", rank, "_model_states.pt"));
+      if (here.contains({static_cast<int64_t>(layer), e})) continue;
+      missing.insert(cat("layer_", layer, "_expert_", e, "_mp_rank_", zero_padded(builder.tp_rank, 2),
+                         "_model_states.pt"));
     }
   }
   return missing;

@@ -2,6 +2,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/zero_padded.h"
 
 namespace uckpt::megatron {
 
@@ -9,11 +10,6 @@ namespace {
 
 constexpr std::string_view kPrefix = "mp_rank_";
 constexpr size_t kMostDigits = 9, kMostNumbers = 3;
-
-std::string zero_padded(int64_t n, size_t digits) {
-  std::string text = cat(n);
-  return text.size() < digits ? std::string(digits - text.size(), '0') + text : text;
-}
 
 }  // namespace
 

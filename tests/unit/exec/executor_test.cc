@@ -12,19 +12,14 @@
 #include "lib/base/checked.h"
 #include "lib/kernels/crc.h"
 #include "tests/unit/exec/naive_copier.h"
+#include "tests/unit/exec/quiet_progress.h"
 
 using namespace uckpt;
 namespace fs = std::filesystem;
 
 namespace {
 
-struct Quiet : Progress {
-  std::atomic<int64_t> moved{0};
-  void begin(std::string_view, int64_t) override {}
-  void advance(int64_t bytes) override { moved += bytes; }
-  void end() override {}
-  void warn(std::string_view) override {}
-};
+using test::Quiet;
 
 struct Scratch {
   fs::path path = fs::temp_directory_path() / ("uckpt_exec_" + std::to_string(::getpid()));

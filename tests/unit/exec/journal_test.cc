@@ -10,6 +10,7 @@
 
 #include "lib/exec/executor.h"
 #include "lib/io/input.h"
+#include "tests/unit/exec/quiet_progress.h"
 
 using namespace uckpt;
 namespace fs = std::filesystem;
@@ -23,13 +24,7 @@ struct Scratch {
   std::string at(const char* name) const { return (path / name).string(); }
 };
 
-struct Quiet : Progress {
-  void begin(std::string_view, int64_t) override {}
-  void advance(int64_t bytes) override { moved += bytes; }
-  void end() override {}
-  void warn(std::string_view) override {}
-  std::atomic<int64_t> moved{0};
-};
+using test::Quiet;
 
 // Stops the run, as a signal does, once so much has moved.
 struct Stopping : Quiet {

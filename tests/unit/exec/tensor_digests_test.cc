@@ -11,6 +11,7 @@
 #include "lib/io/input.h"
 #include "lib/kernels/cast.h"
 #include "tests/unit/exec/naive_copier.h"
+#include "tests/unit/exec/quiet_progress.h"
 
 using namespace uckpt;
 
@@ -26,12 +27,7 @@ uint64_t naive_crc64(ByteSpan bytes) {
   return ~crc;
 }
 
-struct Quiet : Progress {
-  void begin(std::string_view, int64_t) override {}
-  void advance(int64_t) override {}
-  void end() override {}
-  void warn(std::string_view) override {}
-};
+using test::Quiet;
 
 struct Nowhere : Output {
   std::string name;

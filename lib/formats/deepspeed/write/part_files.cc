@@ -1,12 +1,11 @@
 // The files of a pipeline's layers, and of experts: dicts of module weights.
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/write/target.h"
+#include "lib/formats/zero_padded.h"
 
 namespace uckpt::deepspeed {
 
 namespace {
-
-std::string two_digits(int64_t number) { return cat(number < 10 ? "0" : "", number); }
 
 // One entry a weight, under the rest of its name behind `prefix`.
 class WeightDict {
@@ -40,8 +39,8 @@ class WeightDict {
 void add_layer_files(const TargetCheckpoint& target, int64_t tp_rank) {
   const bool has_rank = target.tp > 1 || target.source.layer_names_have_rank();
   for (const PipelineLayer& layer : target.parameters.pipeline()) {
-    WeightDict dict(target, cat(target.folder, "layer_", two_digits(layer.number),
-                                has_rank ? cat("-model_", two_digits(tp_rank)) : "", "-model_states.pt"));
+    WeightDict dict(target, cat(target.folder, "layer_", zero_padded(layer.number, 2),
+                                has_rank ? cat("-model_", zero_padded(tp_rank, 2)) : "", "-model_states.pt"));
     pickle::Pickler& out = dict.file().out();
     out.begin_dict_like(layer.like);
     for (const std::string& name : layer.names) dict.add(name, layer.prefix.size());
@@ -58,7 +57,7 @@ void add_expert_files(const TargetCheckpoint& target, int64_t tp_rank) {
   for (const MoeLayer& layer : target.parameters.moe()) {
     for (int64_t e = 0; e < layer.experts; ++e) {
       WeightDict dict(target, cat(target.folder, "layer_", layer.number, "_expert_", e, "_mp_rank_",
-                                  two_digits(tp_rank), "_model_states.pt"));
+                                  zero_padded(tp_rank, 2), "_model_states.pt"));
       dict.file().out().begin_dict();
       for (const std::string& part : layer.parts) dict.add(layer.name(e, part), 0);
       dict.file().out().end_dict();

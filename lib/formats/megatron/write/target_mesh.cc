@@ -7,6 +7,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/zero_padded.h"
 
 namespace uckpt::megatron {
 
@@ -21,11 +22,6 @@ int64_t product(int64_t a, int64_t b) {
   const auto n = checked_mul(a, b);
   if (!n || *n > kMostRanks) refuse(cat("--layout: expected at most ", kMostRanks, " ranks"));
   return *n;
-}
-
-std::string digits(int64_t n, size_t width) {
-  const std::string text = std::to_string(n);
-  return std::string(text.size() < width ? width - text.size() : 0, '0') + text;
 }
 
 // Ranks of one stage without further replicas: as many as both kinds of parameters divide.
@@ -58,9 +54,9 @@ void add_files(TargetMesh& m) {
 }  // namespace
 
 std::string TargetMesh::folder_of(const RankFile& file) const {
-  std::string out = cat("mp_rank_", digits(file.tp, 2));
-  if (pp > 1) out += cat("_", digits(file.pp, 3));
-  if (ep > 1) out += cat("_", digits(file.ep, 3));
+  std::string out = cat("mp_rank_", zero_padded(file.tp, 2));
+  if (pp > 1) out += cat("_", zero_padded(file.pp, 3));
+  if (ep > 1) out += cat("_", zero_padded(file.ep, 3));
   return out;
 }
 
