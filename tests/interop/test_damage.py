@@ -3,6 +3,7 @@ import os
 import shutil
 
 import pytest
+import torch
 
 from common import DATA, convert, refused, uckpt
 
@@ -119,6 +120,20 @@ def test_universal_state_missing(ckpt, out):
     tag = ckpt("universal-zero1-dp2")
     (tag / "zero" / "norm.weight" / "exp_avg.pt").unlink()
     assert "norm.weight" in refused(whole(tag), out)
+
+
+def test_universal_copy_of_a_buffer(ckpt, out):
+    """DeepSpeed's converter writes buffers twice. As with ranks whose buffers differ, a difference is a warning; damage is none."""
+    tag = ckpt("universal-zero1-dp2")
+    victim = tag / "zero" / "inv_freq" / "fp32.pt"
+    value = torch.load(victim, weights_only=False)
+    tensor = value["param"] if isinstance(value, dict) else value
+    tensor[3] += 1
+    torch.save(value, victim)
+    assert "the copy in zero/inv_freq/fp32.pt differs in 1 of 11 elements" in uckpt("convert", whole(tag), out).error
+    os.remove(out)
+    victim.write_bytes(victim.read_bytes()[:-200])
+    assert "zero/inv_freq/fp32.pt" in refused(whole(tag), out)
 
 
 def test_universal_shape_differs(ckpt, out):

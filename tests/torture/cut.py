@@ -1,26 +1,21 @@
-"""Every file cut short: refused as incomplete or malformed, one line, nothing left; where what is left is whole, the values stay."""
+"""Every file cut short: refused as incomplete or malformed, one line, nothing left; where what is left is whole, the values stay.
+
+The lengths are every multiple of 512 and every byte of the first and last 4 KiB of every file of every fixture, all of them
+in the long form, a draw of them in the short one. They are converted by cut_driver, many in one process; some of them, and of
+those that it says are whole, by the command line.
+"""
 import functools
 import json
 import os
 import random
 import re
+import subprocess
 
 import fixtures
 import tool
 
-EDGE = 4096
-# Of these files every byte of the edges is tried by --long, one file of each kind that a reader knows; of the others
-# every 64th. In the short form the former get what the others get, and the others a few.
-THOROUGH = {
-    "torch/pt_views/zip.pt": r"", "torch/pt_views/legacy_stream.pt": r"", "torch/pt_objects/zip_protocol4.pt": r"",
-    "torch/pt_repacked_zip/unaligned_stored.pt": r"", "torch/st_dtypes/model": r".*", "torch/hf_llama_gqa/model": r".*",
-    "torch/dcp_fsdp1_flat_param/ckpt": r"\.metadata|__1_0\.distcp", "torch/dcp_safetensors_serialization/ckpt": r".*",
-    "torch/dcp_hf_writer_sharded/ckpt": r"shard-00002.*", "torch/dcp_hf_writer_consolidated/ckpt": r"model.*",
-    "torch/megatron_llama_buckets/legacy": r".*", "torch/megatron_llama_buckets/torch_dist_dp_reshardable":
-    r".*(__0_0\.distcp|common\.pt|\.json|\.txt|\.metadata)", "deepspeed/zero1-dp2/ckpt": r".*",
-    "deepspeed/zero1-dp2-legacy-pickle/ckpt": r".*rank_0.*", "deepspeed/moe-ep2-zero2-dp2/ckpt": r".*expert_0.*",
-    "deepspeed/universal-zero1-dp2/ckpt": r".*(emb\.weight/.*|optimizer_state\.pt)", "hdf5/zero1-dp2": r"", "hdf5/pt_dtypes": r"",
-}
+EDGE, BLOCK = 4096, 512
+SHORT = 64   # of so many lengths the short form tries one
 
 # Files that may be cut and leave a whole checkpoint with the same output: by how many bytes at most, and why.
 HARMLESS = [
@@ -31,20 +26,12 @@ HARMLESS = [
 SETTINGS = re.compile(r"(generation_)?config\.json")
 
 
-def positions(size, thorough, long, every, seed):
+def lengths_of(size, long, seed):
     """The lengths to cut to, largest first."""
-    blocks = set(range(0, size, 512))
-    edges = [n for n in range(size) if n < EDGE or n >= size - EDGE]
-    if every or (long and thorough):
-        chosen = blocks | set(edges)
-    else:
-        draw = random.Random(seed)
-        count = 200 if long else 24 if thorough else 1
-        chosen = {0, size - 1} | set(draw.sample(edges, min(count, len(edges))))
-        chosen |= blocks if long else set(draw.sample(sorted(blocks), min(count // 3, len(blocks))))
-        if not long and not thorough:
-            chosen = set(draw.sample(sorted(chosen), min(2, len(chosen))))
-    return sorted((n for n in chosen if 0 <= n < size), reverse=True)
+    every = set(range(0, size, BLOCK)) | {n for n in range(size) if n < EDGE or n >= size - EDGE}
+    if not long and every:
+        every = {0, size - 1} | set(random.Random(seed).sample(sorted(every), len(every) // SHORT))
+    return sorted((n for n in every if n >= 0), reverse=True)
 
 
 def is_harmless(name, lost):
@@ -73,28 +60,74 @@ def settings_problems(fixture, source, name, scratch):
     return problems
 
 
-def check(fixture, name, lengths, whole):
-    found = []
+class Victim:
+    """One file of a copy of a fixture."""
+
+    def __init__(self, fixture, name, scratch):
+        self.fixture, self.name, self.scratch = fixture, name, scratch
+        self.source = fixture.copy(scratch.file("in"))
+        self.path = os.path.join(self.source, name) if name else self.source
+        self.size = os.path.getsize(self.path)
+        self.out = scratch.file("out.h5")
+
+    def restore(self):
+        with open(self.path, "wb") as file:
+            file.write(fixtures.read(os.path.join(self.fixture.path, self.name) if self.name else self.fixture.path))
+
+    def drive(self, lengths):
+        """What cut_driver found: lengths that left the checkpoint whole, and problems."""
+        place = self.scratch.file("at")
+        done = subprocess.run([driver(), self.source, self.path, self.out, place], input="\n".join(map(str, lengths)),
+                              capture_output=True, text=True, check=False)
+        lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
+        problems = [f"cut to {length}: {text}" for length, text in lines if text not in ("whole", "refused")]
+        if done.returncode != 0:
+            problems.append(f"cut to {fixtures.read(place).decode().strip()}: the process ended with {done.returncode}: "
+                            f"{done.stderr[:300]}")
+        elif len(lengths) != int(lines[-1][0]) + len(lines) - 1:
+            problems.append("the driver lost count")
+        return [int(length) for length, text in lines if text == "whole"], problems
+
+    def run(self, length):
+        """The problems of one conversion by the command line, and whether it succeeded."""
+        before = self.scratch.left()
+        os.truncate(self.path, length)
+        result = fixtures.convert(self.source, self.out)
+        if result.code != 0 or not os.path.exists(self.out):
+            return (fixtures.refusal_problems(result, (1,), self.scratch.path, before) +
+                    fixtures.refusal_problems(tool.run("inspect", self.source), (0, 1))), False
+        if SETTINGS.fullmatch(self.name):
+            problems = settings_problems(self.fixture, self.source, self.name, self.scratch)
+        else:
+            problems = fixtures.same_tree(self.out, fixtures.reference(self.fixture))
+        os.remove(self.out)
+        return problems, True
+
+
+def driver():
+    path = os.path.join(os.path.dirname(tool.binary()), "cut_driver")
+    if not os.access(path, os.X_OK):
+        raise SystemExit(f"no driver at {path}: build the target cut_driver")
+    return path
+
+
+def check(fixture, name, lengths, long, whole, tried):
     with tool.Scratch() as scratch:
-        source = fixture.copy(scratch.file("in"))
-        victim = os.path.join(source, name) if name else source
-        size, before, out = os.path.getsize(victim), scratch.left(), scratch.file("out.h5")
-        for turn, length in enumerate(lengths):
-            os.truncate(victim, length)
-            result = fixtures.convert(source, out)
-            if result.code == 0 and os.path.exists(out):
-                if SETTINGS.fullmatch(name):
-                    problems = settings_problems(fixture, source, name, scratch)
-                else:
-                    problems = fixtures.same_tree(out, fixtures.reference(fixture))
-                    if not is_harmless(name, size - length):
-                        problems.append("converted although it is cut")
+        victim = Victim(fixture, name, scratch)
+        seen_whole, found = victim.drive(lengths)
+        tried.append(len(lengths))
+        asked = random.Random(f"{fixture.name} {name}")
+        some = asked.sample(lengths, min(4 if long else 1, len(lengths)))
+        victim.restore()
+        found += [f"cut to {length}: converted although it is cut" for length in seen_whole
+                  if not (SETTINGS.fullmatch(name) or is_harmless(name, victim.size - length))]
+        some += asked.sample(seen_whole, min(100, len(seen_whole)))
+        for length in sorted(set(some), reverse=True):
+            problems, succeeded = victim.run(length)
+            if succeeded != (length in seen_whole):
+                problems.append("the driver and the command line do not agree whether it is whole")
+            if succeeded:
                 whole.add((fixture.name, name))
-                os.remove(out)
-            else:
-                problems = fixtures.refusal_problems(result, (1,), scratch.path, before)
-            if turn % 8 == 0 and result.code != 0:
-                problems += fixtures.refusal_problems(tool.run("inspect", source), (0, 1))
             found += [f"cut to {length}: {problem}" for problem in problems]
             if len(found) > 5:
                 break
@@ -102,18 +135,16 @@ def check(fixture, name, lengths, whole):
 
 
 def run(tally, options):
-    whole, jobs = set(), []
+    whole, tried, jobs = set(), [], []
+    driver()
     for fixture in fixtures.everything():
-        pattern = THOROUGH.get(fixture.name)
         fixtures.reference(fixture)
         for name in fixture.files():
             size = os.path.getsize(os.path.join(fixture.path, name) if name else fixture.path)
-            thorough = pattern is not None and re.fullmatch(pattern, name) is not None
-            lengths = positions(size, thorough, options.long, options.every, f"{options.seed} {fixture.name} {name}")
-            # In the short form every file of folders of hundreds of alike files is too much.
-            if not options.long and not thorough and "/zero/" in name and "emb" not in name:
-                continue
-            jobs.append((f"cut {fixture.name} {name}", functools.partial(check, fixture, name, lengths, whole)))
+            lengths = lengths_of(size, options.long, f"{options.seed} {fixture.name} {name}")
+            jobs.append((f"cut {fixture.name} {name}",
+                         functools.partial(check, fixture, name, lengths, options.long, whole, tried)))
     tally.report_all(jobs)
     for fixture, name in sorted(whole):
         print(f"cut: {fixture}: a cut {name} leaves the tensors whole")
+    print(f"cut: {sum(tried):,} lengths tried")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Torture tests of uckpt as a black box: damaged inputs, failing system calls, kills, rivals.
 
-    tests/torture/run.py [--long] [--every] [--seed N] [SUITE...]
+    tests/torture/run.py [--long] [--seed N] [SUITE...]
 
 Runs the binary that UCKPT names (default: build/release/uckpt). Without --long all suites together take minutes;
 scripts/torture runs the long forms.
@@ -35,7 +35,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help="which ones (default: all)")
     parser.add_argument("--long", action="store_true", help="the long forms: hours")
-    parser.add_argument("--every", action="store_true", help="cut: at every byte of both edges of every file")
     parser.add_argument("--seed", type=int, default=1, help="where the chances begin")
     options = parser.parse_args()
     if unknown := set(options.suites) - set(SUITES):

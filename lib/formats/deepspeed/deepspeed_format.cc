@@ -175,6 +175,7 @@ Weights add_model(Builder& builder, Checkpoint& checkpoint, UniversalFolder* uni
   const auto trained = add_plain_optimizers(builder, checkpoint, weights);
   const bool shards_only = universal && checkpoint.mesh.tp > 1;
   builder.guard([&] { add_weights(builder, checkpoint, weights, trained, !shards_only); });
+  if (universal && !shards_only) add_universal_copies(builder, checkpoint, *universal);
   if (shards_only) refuse_shards(builder, checkpoint);
   note_missing_weight_files(builder, checkpoint, weights);
   if (!universal) warn_untrained_layers(builder, checkpoint, weights);

@@ -213,7 +213,11 @@ void add_universal(Builder& builder, Checkpoint& checkpoint, UniversalFolder& fo
     while (end < folder.files.size() && folder.files[end].param == folder.files[i].param) ++end;
     const ParamFiles files(folder.files.data() + i, end - i);
     here.insert(files.front().param);
-    if (!is_master(known, files)) continue;
+    if (!is_master(known, files)) {
+      for (const UniversalFile& f : files)
+        if (f.damage) builder.problems.push_back(*f.damage);
+      continue;
+    }
     check_states(checkpoint, states, files, missing);
     // The weight first: its shape is that of the other states.
     std::stable_partition(files.begin(), files.end(),
@@ -235,6 +239,25 @@ void add_universal(Builder& builder, Checkpoint& checkpoint, UniversalFolder& fo
     builder.problems.push_back(Error(*folder.state.refusal).in_file(folder.state.source.bytes()->name()));
   }
   add_common_numbers(builder, checkpoint, folder.state);
+}
+
+void add_universal_copies(Builder& builder, const Checkpoint& checkpoint, UniversalFolder& folder) {
+  const Known known(checkpoint);
+  for (UniversalFile& f : folder.files) {
+    if (!known.elsewhere.contains(f.param) || known.trained.contains(f.param)) continue;
+    if (f.damage || f.state != state::kMaster || !f.tensor || !builder.refusal_of(*f.tensor).empty())
+      continue;
+    for (const std::string_view of : {state::kBuffer, state::kParam}) {
+      const auto number = builder.find(of, f.param);
+      if (!number) continue;
+      const Tensor& t = builder.catalog.tensors[*number];
+      if (t.alias || !t.refusal.empty() || t.dtype != f.tensor->dtype || t.shape != f.tensor->shape) continue;
+      builder.guard([&] {
+        builder.add_copy(*number, t.dtype, false, cat("copy in zero/", f.param, "/", f.state, ".pt"),
+                         [&] { builder.whole(f.source, *f.tensor, f.tensor->shape); });
+      });
+    }
+  }
 }
 
 }  // namespace uckpt::deepspeed

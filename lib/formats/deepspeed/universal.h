@@ -43,5 +43,8 @@ UniversalFolder read_universal_folder(const Folder& folder, const OpenOptions& o
 // Adds the masters and their states. Buffers, second names and frozen parameters, which DeepSpeed writes as
 // fp32 folders too, are left to the model files.
 void add_universal(Builder& builder, Checkpoint& checkpoint, UniversalFolder& folder);
+// Those folders, once the model files' weights are there: copies of buffers and frozen parameters where they
+// have the same type. Others may be rounded, and are not compared.
+void add_universal_copies(Builder& builder, const Checkpoint& checkpoint, UniversalFolder& folder);
 
 }  // namespace uckpt::deepspeed
