@@ -92,6 +92,7 @@ class Convert final : public Verb {
       json_ ? out.print(document) : print_plan(summary, false, out);
       return 0;
     }
+    flags_.resources.hold_to();
     const std::unique_ptr<Progress> progress = make_progress(mode, progress_.quiet);
     const StopFlag& stop = stop_on_signals();
     if (!max_duration_.empty()) stop_after(parse_duration("--max-duration", max_duration_));

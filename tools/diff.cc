@@ -137,6 +137,7 @@ class Diff final : public Verb {
     }
     const auto tolerance = options.tolerance;
     const auto progress = make_progress(read_.progress.checked(), read_.progress.quiet);
+    read_.resources.hold_to();
     const DiffReport report =
         diff_checkpoints(first_, second_, std::move(options), *progress, stop_on_signals());
     for (const std::string& w : report.warnings) progress->warn(w);

@@ -5,10 +5,13 @@
 #include <vector>
 
 #include "lib/base/error.h"
+#include "lib/base/memory.h"
+#include "lib/base/phases.h"
 #include "lib/base/text.h"
 #include "lib/io/input.h"
 #include "tools/output.h"
 #include "tools/parser.h"
+#include "tools/profile.h"
 #include "tools/verb.h"
 
 namespace uckpt::cli {
@@ -31,10 +34,13 @@ int dispatch(int argc, const char* const* argv) {
 
   Out out;
   std::string answer;
-  Verb* verb = parse(argc, argv, verbs, answer);
+  bool profile = false;
+  Verb* verb = parse(argc, argv, verbs, answer, profile);
   out.print(answer);
   const int code = verb == nullptr ? 0 : verb->run(out);
+  enter_phase("answer");
   out.flush();
+  if (profile) write_stderr(profile_page());
   return code;
 }
 
@@ -59,7 +65,10 @@ int run(int argc, const char* const* argv) {
   } catch (const Error& e) {
     return failed(e);
   } catch (const std::bad_alloc&) {
-    return failed(trouble("memory", "out of memory"));
+    return failed(trouble("memory", cat("out of memory: more than the ",
+                                        human_bytes(static_cast<uint64_t>(memory_limit())),
+                                        " that it may have is needed"))
+                      .hint("--max-mem allows more, and by default a quarter of the machine's"));
   } catch (const std::exception& e) {
     return failed(trouble("internal", cat("internal error, please report it: ", e.what())));
   }
@@ -71,5 +80,7 @@ int run(int argc, const char* const* argv) {
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), and a normal end
   uckpt::raise_file_limit();
+  uckpt::limit_memory(uckpt::default_max_mem(), 0);
+  uckpt::enter_phase("start");
   return uckpt::cli::run(argc, argv);
 }

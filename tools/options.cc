@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "lib/base/checked.h"
+#include "lib/base/memory.h"
 #include "lib/base/text.h"
 #include "lib/formats/writer.h"
 
@@ -190,16 +191,6 @@ std::string kinds_text() {
   return cat("Kind of output: ", kinds, " (by default from OUT's extension: ", by_name, ")");
 }
 
-void add_resources(CLI::App& app, std::string& threads, std::string& max_mem) {
-  app.add_option("-j,--threads", threads, "Threads that copy (default: one a core)")->type_name("N");
-  app.add_option("--max-mem", max_mem, "Memory to use at most, such as 512M or 16G")->type_name("SIZE");
-}
-
-int parse_threads(std::string_view text) {
-  constexpr int64_t kMost = 4096;
-  return text.empty() ? 0 : static_cast<int>(std::min(kMost, parse_count("-j", text, 1)));
-}
-
 }  // namespace
 
 void PlanFlags::add(CLI::App& app) {
@@ -275,9 +266,28 @@ PlanFlags PlanFlags::from_request(const std::vector<std::string>& request) {
   return flags;
 }
 
+void ResourceFlags::add(CLI::App& app) {
+  app.add_option("-j,--threads", threads, "Threads that copy (default: one a core)")->type_name("N");
+  app.add_option("--max-mem", max_mem, "Memory to use at most, such as 512M or 16G (default: a quarter)")
+      ->type_name("SIZE");
+}
+
+int ResourceFlags::checked_threads() const {
+  constexpr int64_t kMost = 4096;
+  return threads.empty() ? 0 : static_cast<int>(std::min(kMost, parse_count("-j", threads, 1)));
+}
+
+int64_t ResourceFlags::checked_max_mem() const {
+  return max_mem.empty() ? 0 : parse_size("--max-mem", max_mem);
+}
+
+void ResourceFlags::hold_to() const {
+  limit_memory(max_mem.empty() ? default_max_mem() : checked_max_mem(), checked_threads());
+}
+
 void ConvertFlags::add(CLI::App& app) {
   PlanFlags::add(app);
-  add_resources(app, threads, max_mem);
+  resources.add(app);
   app.add_flag("-f,--force", force, "Replace OUT if it exists");
   app.add_flag("--restart", restart, "Begin anew where an interrupted run could be continued");
   app.add_option("--manifest", manifest, "Also keep the digest of every tensor, as `uckpt sum OUT` tells it")
@@ -287,6 +297,8 @@ void ConvertFlags::add(CLI::App& app) {
       "--no-verify", no_verify,
       "Neither check the checksums of the input nor digest what is written, where the output holds none");
   app.add_flag("--no-sync", no_sync, "Do not wait until the output is on the disk");
+  app.add_flag("--direct", direct,
+               "Write past the page cache: for outputs larger than the memory that is free");
 }
 
 ConvertOptions ConvertFlags::checked() const {
@@ -301,8 +313,8 @@ ConvertOptions ConvertFlags::checked() const {
   options.layout = parse_layout("--layout", layout);
   options.stage_sizes = parse_counts("--stages", stages);
   if (!shard_size.empty()) options.shard_size = parse_size("--shard-size", shard_size);
-  options.threads = parse_threads(threads);
-  if (!max_mem.empty()) options.max_mem = parse_size("--max-mem", max_mem);
+  options.threads = resources.checked_threads();
+  options.max_mem = resources.checked_max_mem();
   if (!missing.empty() && missing != "zero")
     throw trouble("usage.missing", cat("--missing: expected zero, found `", escape(missing, 60), "`"));
   options.missing_zero = !missing.empty();
@@ -313,6 +325,7 @@ ConvertOptions ConvertFlags::checked() const {
   options.manifest = manifest;
   options.trust_copies = trust_copies;
   options.sync = !no_sync;
+  options.direct = direct;
   options.force = force;
   options.verify = verify;
   options.allow_expand = allow_expand;
@@ -325,7 +338,7 @@ void ReadFlags::add(CLI::App& app) {
   select.add(app);
   rules.add(app);
   open.add(app);
-  add_resources(app, threads, max_mem);
+  resources.add(app);
   app.add_flag("--allow-expand", allow_expand, "Read views far larger than their bytes in the input");
   progress.add(app);
 }
@@ -337,8 +350,8 @@ ReadOptions ReadFlags::checked() const {
   options.open.allow_expand = allow_expand;
   options.rules = rules.checked();
   options.selection = select.selection;
-  options.threads = parse_threads(threads);
-  if (!max_mem.empty()) options.max_mem = parse_size("--max-mem", max_mem);
+  options.threads = resources.checked_threads();
+  options.max_mem = resources.checked_max_mem();
   return options;
 }
 

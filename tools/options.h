@@ -72,10 +72,21 @@ struct PlanFlags {
   static PlanFlags from_request(const std::vector<std::string>& request);
 };
 
+// What a run may have of the machine.
+struct ResourceFlags {
+  std::string threads, max_mem;
+  void add(CLI::App& app);
+  // 0: the flag is not given.
+  int checked_threads() const;
+  int64_t checked_max_mem() const;
+  void hold_to() const;  // from now on the process keeps to --max-mem
+};
+
 // What `convert` and `plan` have in common: the plan, and how it is carried out.
 struct ConvertFlags : PlanFlags {
-  std::string threads, max_mem, manifest;
-  bool no_sync = false, force = false, verify = false, no_verify = false, restart = false;
+  ResourceFlags resources;
+  std::string manifest;
+  bool no_sync = false, force = false, verify = false, no_verify = false, restart = false, direct = false;
   void add(CLI::App& app);
   ConvertOptions checked() const;
 };
@@ -86,7 +97,7 @@ struct ReadFlags {
   RuleFlags rules;
   SelectFlags select;
   ProgressFlags progress;
-  std::string threads, max_mem;
+  ResourceFlags resources;
   bool allow_expand = false;
   void add(CLI::App& app);
   ReadOptions checked() const;

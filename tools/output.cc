@@ -56,7 +56,10 @@ void Table::row(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
-void Table::print(Out& out, std::string_view indent) const {
+void Table::print(Out& out, std::string_view indent) const { out.print(text(indent)); }
+
+std::string Table::text(std::string_view indent) const {
+  std::string all;
   std::vector<size_t> widths(columns_.size(), 0);
   for (const auto& cells : rows_) {
     for (size_t i = 0; i < cells.size(); ++i) widths[i] = std::max(widths[i], width_of(cells[i]));
@@ -69,8 +72,9 @@ void Table::print(Out& out, std::string_view indent) const {
       if (i + 1 < cells.size()) line += "  ";
     }
     line.erase(line.find_last_not_of(' ') + 1);
-    out.line(line);
+    all += line + "\n";
   }
+  return all;
 }
 
 std::string json_number(double value) { return std::isfinite(value) ? cat(value) : "null"; }

@@ -32,6 +32,7 @@ class Table {
   enum class Align : uint8_t { kLeft, kRight };
   explicit Table(std::vector<Align> columns) : columns_(std::move(columns)) {}
   void row(std::vector<std::string> cells);
+  std::string text(std::string_view indent = "") const;
   void print(Out& out, std::string_view indent = "") const;
 
  private:

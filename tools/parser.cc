@@ -60,12 +60,13 @@ void suggest(Error& error, std::string_view typed, const std::vector<std::string
   }
 }
 
-CLI::App* add_verb(CLI::App& app, Verb& verb) {
+CLI::App* add_verb(CLI::App& app, Verb& verb, bool& profile) {
   CLI::App* sub = app.add_subcommand(std::string(verb.name()), std::string(verb.summary()));
   sub->formatter(std::make_shared<HelpPage>(cat("uckpt ", verb.name(), " [OPTIONS] ", verb.usage()),
                                             std::string(verb.examples())));
   sub->allow_extras();
   verb.add_flags(*sub);
+  sub->add_flag("--profile", profile, "Tell where the time went, on stderr");
   sub->get_help_ptr()->description("Show this page");
   return sub;
 }
@@ -102,7 +103,7 @@ void check_verb(const std::string& typed, std::span<const std::unique_ptr<Verb>>
 }  // namespace
 
 Verb* parse(int argc, const char* const* argv, std::span<const std::unique_ptr<Verb>> verbs,
-            std::string& answer) {
+            std::string& answer, bool& profile) {
   CLI::App app("uckpt reads distributed training checkpoints and makes one file of them.", "uckpt");
   app.formatter(std::make_shared<HelpPage>("uckpt VERB [OPTIONS] …", std::string(kFirstSteps)));
   app.footer(formats_text() + std::string(kExitCodes));
@@ -110,7 +111,7 @@ Verb* parse(int argc, const char* const* argv, std::span<const std::unique_ptr<V
   app.get_help_ptr()->description("Show this page");
   app.allow_extras();
   std::vector<CLI::App*> subs;
-  for (const auto& verb : verbs) subs.push_back(add_verb(app, *verb));
+  for (const auto& verb : verbs) subs.push_back(add_verb(app, *verb, profile));
 
   if (argc < 2) throw usage("expected a verb").hint("`uckpt --help` lists what there is");
   check_verb(argv[1], verbs);

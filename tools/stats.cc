@@ -91,10 +91,11 @@ class Stats final : public Verb {
     for (const std::string& name : fail_on_) unwanted.push_back(&oddity(name));
     const ReadOptions options = read_.checked();
     const auto progress = make_progress(read_.progress.checked(), read_.progress.quiet);
+    read_.resources.hold_to();
     const Opened opened = open_to_read(path_, options);
     for (const std::string& w : opened.catalog.warnings) progress->warn(w);
-    const std::vector<Statistics> found =
-        statistics_of(opened, options.selection.takes_all(), options.buffers(), *progress, stop_on_signals());
+    const std::vector<Statistics> found = statistics_of(
+        opened, options.selection.takes_all(), options.buffers(opened.catalog), *progress, stop_on_signals());
     std::vector<Failure> failures;
     for (const Oddity* o : unwanted)
       for (size_t i = 0; i < found.size(); ++i)

@@ -48,10 +48,11 @@ class Sum final : public Verb {
     require(path_, "PATH");
     const ReadOptions options = read_.checked();
     const auto progress = make_progress(read_.progress.checked(), read_.progress.quiet);
+    read_.resources.hold_to();
     const Opened opened = open_to_read(path_, options);
     for (const std::string& w : opened.catalog.warnings) progress->warn(w);
     std::vector<TensorSum> sums = sum_tensors(opened, sha256_ ? DigestKind::kSha256 : DigestKind::kCrc64,
-                                              options.buffers(), *progress, stop_on_signals());
+                                              options.buffers(opened.catalog), *progress, stop_on_signals());
     const std::string text = json_ ? json_of(path_, sums) : manifest_text(std::move(sums));
     output_.empty() ? out.print(text) : write_text_file(output_, text, force_, true);
     return 0;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "lib/base/phases.h"
 #include "lib/base/text.h"
 #include "lib/convert/manifest.h"
 #include "lib/convert/plan_document.h"
@@ -212,13 +213,13 @@ bool Conversion::was_finished() {
 std::unique_ptr<Output> Conversion::preallocate() {
   const bool is_folder = prepared_.layout.is_folder(), is_same = journal_->run() == run_;
   if (is_same && exec::can_continue(prepared_.layout, *journal_, staged_.temporary)) {
-    auto output = make_output(*claim_, is_folder, options_.force, LeftOver::kContinued);
+    auto output = make_output(*claim_, is_folder, options_.force, LeftOver::kContinued, options_.direct);
     exec::reopen(prepared_.layout, *output, journal_->made());
     return output;
   }
   if (!journal_->run().empty())
     forget_left_over(is_same ? "its files are not as it left them" : "its plan was another one");
-  auto output = make_output(*claim_, is_folder, options_.force, LeftOver::kDiscarded);
+  auto output = make_output(*claim_, is_folder, options_.force, LeftOver::kDiscarded, options_.direct);
   check_free_space(staged_, prepared_.plan.bytes_out);
   journal_->begin(run_, exec::preallocate(prepared_.layout, *output));
   return output;
@@ -227,6 +228,8 @@ std::unique_ptr<Output> Conversion::preallocate() {
 // False: module weights differ from their masters, so that all has to be laid out again with room for both.
 bool Conversion::copy_and_commit() {
   const std::unique_ptr<Output> output = preallocate();
+  if (options_.direct && !output->is_direct())
+    progress_.warn("--direct: the output's file system cannot do that; it is written through the page cache");
   try {
     return carry_out(*output);
   } catch (const Error& error) {
@@ -264,6 +267,7 @@ bool Conversion::settle_differences(const exec::Outcome& outcome) {
 }
 
 void Conversion::commit(Output& output, const exec::Outcome& outcome) {
+  enter_phase("commit");
   if (!options_.manifest.empty())
     write_text_file(options_.manifest, manifest_text(written_sums(catalog_, prepared_, outcome)), true,
                     options_.sync);

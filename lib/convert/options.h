@@ -58,6 +58,7 @@ struct ConvertOptions {
   bool sync = true;                      // the bytes are on the disk before the output gets its name
   bool force = false;                    // replace an existing output
   bool verify = false;                   // read the output back and compare its digests
+  bool direct = false;                   // write past the page cache where the file system can
   bool digests = true;                   // of all that is written; else only those that the output holds
   bool restart = false;                  // forget what an interrupted run has done
   std::string manifest;                  // a file to write the digest of every tensor to; empty: none

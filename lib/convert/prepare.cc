@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "lib/base/phases.h"
 #include "lib/base/text.h"
 #include "lib/convert/cut.h"
 #include "lib/convert/select.h"
@@ -107,6 +108,7 @@ Catalog open_for_conversion(const std::string& in, const std::string& out, const
 
 Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out,
                  const ConvertOptions& options) {
+  enter_phase("lay out");
   Prepared p;
   p.writer = &writer_for(options.to, out);
   p.request.tensors = select_tensors(catalog, options.selection);
@@ -136,15 +138,21 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   }
   p.layout = p.writer->lay_out(catalog, p.request);
   p.layout.notes.insert(p.layout.notes.begin(), notes.begin(), notes.end());
+  enter_phase("plan");
   p.plan = plan::make_plan(catalog, p.layout, {options.check_crc, !options.trust_copies});
-  p.buffers = exec::size_buffers(options.threads, options.max_mem);
+  exec::Budget budget = exec::budget_for(catalog, p.layout, p.plan);
+  budget.threads = options.threads;
+  budget.max_mem = options.max_mem;
+  budget.direct = options.direct;
+  p.held_bytes = budget.held;
+  p.buffers = exec::size_buffers(budget);
   return p;
 }
 
 PlanSummary summarise(const Catalog& catalog, const Prepared& p) {
   PlanSummary s = summarise(catalog, p.request.tensors, p.layout, p.plan);
   s.to = p.writer->name;
-  s.peak_memory = p.buffers.total() + p.plan.metadata_bytes();
+  s.peak_memory = p.buffers.total() + p.held_bytes;
   return s;
 }
 

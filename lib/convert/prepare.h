@@ -16,6 +16,7 @@ struct Prepared {
   TargetLayout layout;
   plan::Plan plan;
   exec::Buffers buffers;
+  int64_t held_bytes = 0;  // what this and the catalog take in memory, estimated
   const Writer* writer = nullptr;
   WriteRequest request;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "lib/base/phases.h"
 #include "lib/base/text.h"
 #include "lib/convert/found_spec.h"
 #include "lib/layout/assemble.h"
@@ -345,6 +346,7 @@ Catalog open_whole(const std::string& path, const OpenOptions& asked, const Rule
   OpenOptions options = asked;
   if (options.from.empty()) options.from = input_kind(rules);
   Catalog catalog = open_catalog(path, options);
+  enter_phase("join");
   if (catalog.refusal && !catalog.ranks.empty()) {  // files are missing, say: not worth joining
     if (!listed) throw *catalog.refusal;
     list_fragments(catalog, *catalog.refusal);

@@ -54,7 +54,7 @@ class Differ {
         stop_(stop),
         first_(open_to_read(first, options.read)),
         second_(open_second(second, options)),
-        buffers_(options.read.buffers()) {}
+        buffers_(options.read.buffers(std::array{&first_.catalog, &second_})) {}
 
   DiffReport run() {
     report_.exact = !options_.tolerance;
@@ -179,12 +179,12 @@ class Differ {
     second_whole_ = std::make_unique<exec::WholeTensors>(exec::whole_tensors(second_, second, kOnlyTensors));
     report_.bytes = first_whole_->plan.bytes_out + second_whole_->plan.bytes_out;
 
-    // Of what a worker may hold (three times its widest range), the first takes one, the second another and
-    // its staging. The second's ranges are the first's: where it is strided they are wide.
+    // Of what a worker may hold (four times its widest range), the first takes one, the second another and
+    // its staging. The second's ranges are the first's: where it wants wide ones both are.
     exec::Buffers mine = buffers_, theirs = buffers_;
     theirs.staging_bytes = std::min(theirs.staging_bytes, theirs.strided_bytes);
-    if (std::ranges::any_of(second_whole_->plan.moves, [](const plan::Move& m) { return !m.is_run(); }))
-      mine.task_bytes = mine.strided_bytes;
+    mine.task_bytes = std::clamp(exec::widest_range(second_whole_->layout, second_whole_->plan),
+                                 mine.task_bytes, mine.strided_bytes);
     const auto make_visitor = [&]() -> exec::ScanVisitor {
       auto reader = std::make_shared<exec::RangeReader>(*second_whole_, theirs);
       auto buffer = std::make_shared<Bytes>();

@@ -8,6 +8,13 @@
 
 namespace uckpt {
 
+exec::Buffers ReadOptions::buffers(std::span<const Catalog* const> catalogs) const {
+  exec::Budget budget = exec::budget_to_read(catalogs);
+  budget.threads = threads;
+  budget.max_mem = max_mem;
+  return exec::size_buffers(budget);
+}
+
 Opened open_to_read(const std::string& path, const ReadOptions& options) {
   Opened out{open_whole(path, options.open, options.rules, false), {}, {}, {}};
   if (out.catalog.refusal) throw *out.catalog.refusal;

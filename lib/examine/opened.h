@@ -1,7 +1,9 @@
 // A checkpoint opened to be read whole: what `sum`, `verify`, `diff` and `stats` begin with.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,7 +21,9 @@ struct ReadOptions {
   int threads = 0;      // 0: one a core
   int64_t max_mem = 0;  // bytes of our own memory to read with; 0: a quarter of the machine's
 
-  exec::Buffers buffers() const { return exec::size_buffers(threads, max_mem); }
+  // To read these side by side.
+  exec::Buffers buffers(std::span<const Catalog* const> catalogs) const;
+  exec::Buffers buffers(const Catalog& catalog) const { return buffers(std::array{&catalog}); }
 };
 
 struct Opened {

@@ -219,7 +219,7 @@ class Verifier {
   const VerifyOptions& options_;
   Progress& progress_;
   const StopFlag& stop_;
-  const exec::Buffers buffers_ = options_.read.buffers();
+  const exec::Buffers buffers_ = options_.read.buffers(opened_.catalog);
   VerifyReport report_;
 };
 

@@ -7,9 +7,11 @@
 #include <optional>
 
 #include "lib/base/bytes.h"
+#include "lib/base/phases.h"
 #include "lib/base/text.h"
 #include "lib/exec/filler.h"
 #include "lib/exec/workers.h"
+#include "lib/io/direct.h"
 #include "lib/kernels/crc.h"
 
 namespace uckpt::exec {
@@ -33,6 +35,7 @@ void place_holes(TargetLayout& target, const Journal::Made& made) {
 }  // namespace
 
 std::vector<Journal::Made> preallocate(TargetLayout& target, Output& output) {
+  enter_phase("preallocate");
   std::vector<Journal::Made> made;
   for (uint32_t f = 0; f < target.files.size(); ++f) {
     TargetFile& file = target.files[f];
@@ -109,21 +112,21 @@ class Worker {
   void copy(uint32_t number, const Task& task) {
     const uint32_t file = run_.target.holes[task.first_hole].file;
     int64_t file_offset = 0;
-    buffer_.clear();
+    buffer_.begin(0);
     for (uint32_t h = task.first_hole; h <= task.last_hole; ++h) {
       const Hole& hole = run_.target.holes[h];
       const int64_t begin = task.first_hole == task.last_hole ? task.begin : 0,
                     end = task.first_hole == task.last_hole ? task.end : hole.count;
       if (begin == end) continue;
       const int64_t offset = hole.offset + begin * unit_size(hole.dtype);
-      if (!buffer_.empty() && offset != file_offset + static_cast<int64_t>(buffer_.size())) {
-        write(file, file_offset);
-        buffer_.clear();
+      const auto held = static_cast<int64_t>(buffer_.bytes().size());
+      if (held == 0 || offset != file_offset + held) {
+        if (held > 0) write(file, file_offset);
+        file_offset = offset;
+        buffer_.begin(offset);
       }
-      if (buffer_.empty()) file_offset = offset;
-      const size_t at = buffer_.size();
-      buffer_.resize(at + static_cast<size_t>((end - begin) * unit_size(hole.dtype)));
-      filler_.fill(h, begin, end - begin, std::span(buffer_).subspan(at));
+      const auto bytes = static_cast<size_t>((end - begin) * unit_size(hole.dtype));
+      filler_.fill(h, begin, end - begin, buffer_.append(bytes));
     }
     if (!buffer_.empty()) write(file, file_offset);
     finish(number);
@@ -137,8 +140,8 @@ class Worker {
 
  private:
   void write(uint32_t file, int64_t offset) {
-    run_.output.write_at(file, offset, buffer_);
-    const auto bytes = static_cast<int64_t>(buffer_.size());
+    run_.output.write_at(file, offset, buffer_.bytes());
+    const auto bytes = static_cast<int64_t>(buffer_.bytes().size());
     if (run_.options.start_writeback) run_.output.start_writeback(file, offset, bytes);
     run_.progress.advance(bytes);
     written_ += bytes;
@@ -154,7 +157,7 @@ class Worker {
 
   Run& run_;
   Filler filler_;
-  Bytes buffer_;
+  PageBuffer buffer_;
   int64_t written_ = 0;  // by the task
 };
 
@@ -187,10 +190,10 @@ class WorkList {
       if (number < tasks_.size()) continued_ += bytes_of(target_, tasks_[number]);
     });
   }
-  std::vector<uint32_t> open() const {
-    std::vector<uint32_t> numbers;
-    for (uint32_t i = 0; i < done_.size(); ++i)
-      if (!done_[i]) numbers.push_back(i);
+  std::vector<uint32_t> open(int threads) const {
+    std::vector<uint32_t> numbers = order_of_tasks(target_, tasks_, threads);
+    for (size_t i = tasks_.size(); i < done_.size(); ++i) numbers.push_back(static_cast<uint32_t>(i));
+    std::erase_if(numbers, [&](uint32_t i) { return done_[i]; });
     return numbers;
   }
   void work(Worker& worker, uint32_t number) const {
@@ -221,7 +224,7 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
   if (options.tensor_digests) digests.emplace(catalog, target);
   WorkList list(target, plan, cut_tasks(catalog, target, plan, buffers));
   if (options.journal != nullptr) list.continue_from(*options.journal, totals);
-  const std::vector<uint32_t> open = list.open();
+  const std::vector<uint32_t> open = list.open(buffers.threads);
   std::optional<JournalKeeper> keeper;
   const int64_t interval = journal_interval(plan.bytes_out);
   if (options.journal != nullptr && plan.bytes_out > interval)
@@ -237,6 +240,8 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
              digests ? &*digests : nullptr,
              keeper ? &*keeper : nullptr};
 
+  enter_phase("copy");
+  add_phase_bytes(bytes_to_do(plan) - list.continued());
   progress.begin("copying", bytes_to_do(plan));
   progress.advance(list.continued());
   try {
@@ -287,6 +292,8 @@ void verify(const Catalog& catalog, const TargetLayout& target, const Outcome& o
             const Buffers& buffers, Progress& progress, const StopFlag& stop) {
   int64_t total = 0;
   for (const Hole& h : target.holes) total += h.bytes();
+  enter_phase("verify");
+  add_phase_bytes(total);
   progress.begin("verifying", total);
   run_workers(buffers.threads, target.holes.size(), stop, [&] {
     return [&, buffer = Bytes(static_cast<size_t>(buffers.task_bytes))](size_t i) mutable {

@@ -12,7 +12,6 @@
 
 namespace uckpt::exec {
 
-using kernels::CopyLoop;
 using kernels::Crc32;
 using plan::Loop;
 using plan::Move;
@@ -50,16 +49,17 @@ std::span<const Move> moves_from(const std::vector<Move>& moves, const std::vect
 
 }  // namespace
 
-Gatherer::Box Gatherer::box_of(const Move& move, int64_t src, int64_t dst,
-                               std::span<const int64_t> counts) const {
-  Box box{src, dst, {}};
+void Gatherer::set_box(Box& box, const Move& move, int64_t src, int64_t dst,
+                       std::span<const int64_t> counts) const {
+  box.src = src;
+  box.dst = dst;
+  box.loops.clear();
   for (size_t l = 0; l < counts.size(); ++l) {
     if (counts[l] == 1) continue;
     const bool innermost = l + 1 == counts.size();
     const Loop loop = innermost ? Loop{0, move.src_step, move.dst_step} : plan_.loops[move.loops_at + l];
     box.loops.push_back({counts[l], loop.src_stride, loop.dst_stride});
   }
-  return box;
 }
 
 void Gatherer::fill(uint32_t shard, int64_t begin, std::span<uint8_t> out, bool checked) {
@@ -68,12 +68,13 @@ void Gatherer::fill(uint32_t shard, int64_t begin, std::span<uint8_t> out, bool 
   for (const Move& move : moves_from(plan_.moves, plan_.first_move, plan_.sequential[shard], shard, begin)) {
     if (move.dst_offset >= end) break;  // sorted by target offset
     plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
-      gather(move, box_of(move, src, dst - begin, counts), out.data());
+      set_box(box_, move, src, dst - begin, counts);
+      gather(move, box_, out.data());
     });
   }
 }
 
-void Gatherer::gather(const Move& move, Box box, uint8_t* out) {
+void Gatherer::gather(const Move& move, Box& box, uint8_t* out) {
   const int64_t item = move.src_item;
   const bool run = box.loops.empty() || (box.loops.size() == 1 && box.loops[0].src_stride == item &&
                                          box.loops[0].dst_stride == item);
@@ -92,8 +93,9 @@ void Gatherer::gather(const Move& move, Box box, uint8_t* out) {
   gather_strided(move, box.loops, box.src, out + box.dst);
 }
 
-// Reads whole spans of the source into the staging buffer where at least an eighth of them is wanted or they
-// are short, and copies from there; else goes one loop deeper.
+// Fills the staging buffer with as much of the outermost loop as it holds, and copies from there; where not
+// even once fits, goes one loop deeper. Where what is wanted lies close together it is read in one span with
+// what lies between; else each part is read for itself, packed, so that the copy always has a block to turn.
 void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int64_t src, uint8_t* dst) {
   constexpr int64_t kShort = 4096, kDensity = 8;
   const int64_t item = move.src_item, room = static_cast<int64_t>(staging_.size());
@@ -108,20 +110,28 @@ void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int
       gather_strided(move, loops.subspan(1), src + i * outer.src_stride, dst + i * outer.dst_stride);
     return;
   }
-  const bool sparse = outer.src_stride > kShort && outer.src_stride > kDensity * inner_useful;
-  const int64_t together = sparse                  ? 1
-                           : outer.src_stride == 0 ? outer.count
-                                                   : (room - inner_span) / outer.src_stride + 1;
-  std::vector<CopyLoop> nest;
-  for (const Loop& l : loops) nest.push_back({l.count, l.src_stride, l.dst_stride});
+  const bool packed = outer.src_stride > kShort && outer.src_stride > kDensity * inner_useful;
+  const int64_t stride = packed ? inner_span : outer.src_stride;  // in the staging buffer
+  const int64_t together = stride == 0 ? outer.count : (room - inner_span) / stride + 1;
+  nest_.clear();
+  for (const Loop& l : loops) nest_.push_back({l.count, l.src_stride, l.dst_stride});
+  if (!nest_.empty()) nest_[0].src_stride = stride;
   for (int64_t i = 0; i < outer.count; i += together) {
     const int64_t n = std::min(together, outer.count - i);
-    const int64_t span = inner_span + (n - 1) * outer.src_stride;
-    const std::span<uint8_t> range(staging_.data(), static_cast<size_t>(span));
-    read(move.file, src + i * outer.src_stride, range);
-    if (move.flags != kPlain) kernels::apply_flags(range.data(), span / item, move.src_dtype, move.flags);
-    if (!nest.empty()) nest[0].count = n;
-    kernels::copy_strided(dst + i * outer.dst_stride, range.data(), nest, static_cast<size_t>(item));
+    const std::span<uint8_t> staged(staging_.data(), static_cast<size_t>(inner_span + (n - 1) * stride));
+    const int64_t from = src + i * outer.src_stride;
+    if (packed) {
+      for (int64_t k = 0; k < n; ++k)
+        read(move.file, from + k * outer.src_stride,
+             staged.subspan(static_cast<size_t>(k * stride), static_cast<size_t>(inner_span)));
+    } else {
+      read(move.file, from, staged);
+    }
+    if (move.flags != kPlain)
+      kernels::apply_flags(staged.data(), static_cast<int64_t>(staged.size()) / item, move.src_dtype,
+                           move.flags);
+    if (!nest_.empty()) nest_[0].count = n;
+    kernels::copy_strided(dst + i * outer.dst_stride, staged.data(), nest_, static_cast<size_t>(item));
   }
 }
 
@@ -138,7 +148,8 @@ void Gatherer::finish(const TargetShard& target, uint32_t shard, int64_t begin, 
       if (move.dst_offset >= end) break;
       if (move.compare != part) continue;
       plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
-        gather(move, box_of(move, src, dst - begin, counts), addend_.data());
+        set_box(box_, move, src, dst - begin, counts);
+        gather(move, box_, addend_.data());
       });
     }
     kernels::add(filled.data(), addend_.data(), dtype, count);
@@ -156,7 +167,8 @@ void Gatherer::compare(uint32_t shard, int64_t begin, ByteSpan filled, DType dty
   for (const Move& move : moves_from(plan_.compares, plan_.first_compare, false, shard, begin)) {
     if (move.dst_offset >= end) break;
     plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
-      compare_box(move, box_of(move, src, dst - begin, counts), filled, dtype, begin);
+      set_box(box_, move, src, dst - begin, counts);
+      compare_box(move, box_, filled, dtype, begin);
     });
   }
 }
@@ -165,21 +177,21 @@ void Gatherer::compare(uint32_t shard, int64_t begin, ByteSpan filled, DType dty
 void Gatherer::compare_box(const Move& move, const Box& box, ByteSpan filled, DType dtype, int64_t begin) {
   const int64_t dst_item = move.dst_item;
   int64_t count = 1;
-  Box dense = box;
-  std::vector<CopyLoop> widen(box.loops.size());
+  dense_ = box;
+  dense_.dst = 0;
+  widen_.resize(box.loops.size());
   for (size_t l = box.loops.size(); l-- > 0;) {
-    widen[l] = {box.loops[l].count, box.loops[l].dst_stride, count * dst_item};
-    dense.loops[l].dst_stride = count * move.src_item;
+    widen_[l] = {box.loops[l].count, box.loops[l].dst_stride, count * dst_item};
+    dense_.loops[l].dst_stride = count * move.src_item;
     count *= box.loops[l].count;
   }
-  dense.dst = 0;
   narrow_.resize(static_cast<size_t>(count * move.src_item));
-  gather(move, dense, narrow_.data());
+  gather(move, dense_, narrow_.data());
   const uint8_t* wide = filled.data() + box.dst;
   const bool run = box.loops.size() <= 1 && (box.loops.empty() || box.loops[0].dst_stride == dst_item);
   if (!run) {
     wide_.resize(static_cast<size_t>(count * dst_item));
-    kernels::copy_strided(wide_.data(), wide, widen, static_cast<size_t>(dst_item));
+    kernels::copy_strided(wide_.data(), wide, widen_, static_cast<size_t>(dst_item));
     wide = wide_.data();
   }
   const kernels::Differences found =

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lib/exec/findings.h"
+#include "lib/kernels/elements.h"
 #include "lib/plan/plan.h"
 #include "lib/tensor/target.h"
 
@@ -29,12 +30,14 @@ class Gatherer {
   void check(const plan::CheckRead& read);
 
  private:
-  struct Box {  // part of a move, with target offsets relative to the buffer
-    int64_t src, dst;
-    std::vector<plan::Loop> loops;  // the innermost last
+  using Loops = std::vector<plan::Loop>;  // the innermost last
+  struct Box {                            // part of a move, with target offsets relative to the buffer
+    int64_t src = 0, dst = 0;
+    Loops loops;
   };
-  Box box_of(const plan::Move& move, int64_t src, int64_t dst, std::span<const int64_t> counts) const;
-  void gather(const plan::Move& move, Box box, uint8_t* out);
+  void set_box(Box& box, const plan::Move& move, int64_t src, int64_t dst,
+               std::span<const int64_t> counts) const;
+  void gather(const plan::Move& move, Box& box, uint8_t* out);  // may reorder the loops
   void gather_strided(const plan::Move& move, std::span<const plan::Loop> loops, int64_t src, uint8_t* dst);
   void read(FileId file, int64_t offset, std::span<uint8_t> out) const;
   void compare_box(const plan::Move& move, const Box& box, ByteSpan filled, DType dtype, int64_t begin);
@@ -45,6 +48,9 @@ class Gatherer {
   Findings& findings_;
   bool checked_ = false;  // what is read now counts
   Bytes staging_, narrow_, wide_, addend_;
+  // Used again for every move, so that none is allocated.
+  Box box_, dense_;
+  std::vector<kernels::CopyLoop> nest_, widen_;
 };
 
 }  // namespace uckpt::exec

@@ -2,7 +2,10 @@
 
 #include <memory>
 
+#include "lib/base/checked.h"
+#include "lib/base/phases.h"
 #include "lib/exec/workers.h"
+#include "lib/io/direct.h"
 
 namespace uckpt::exec {
 
@@ -11,11 +14,13 @@ WholeTensors whole_tensors(const Catalog& catalog, std::span<const uint32_t> ten
   WholeTensors out{&catalog, {}, {}};
   out.layout.files.push_back({"", 0, {}, {}});
   int64_t& size = out.layout.files[0].size;
-  for (const uint32_t t : tensors) {
+  for (const uint32_t t : tensors) {  // each from a page on, so that its tasks are cut from its beginning
     const uint32_t shard = out.layout.add_whole_shard(catalog, t);
+    size = ceil_div(size, kPageBytes) * kPageBytes;
     out.layout.holes.push_back({shard, 0, size, 0, out.layout.shards[shard].numel, catalog.tensors[t].dtype});
     size += out.layout.holes.back().bytes();
   }
+  enter_phase("plan");
   out.plan = plan::make_plan(catalog, out.layout, options);
   return out;
 }
@@ -81,6 +86,8 @@ Scanned scan(const WholeTensors& tensors, const Buffers& buffers, const ScanOpti
   const Totals::Wanted wanted{.hole_digests = options.digests};
   Totals totals(*tensors.catalog, tensors.layout, plan, wanted);
   const std::vector<Task> tasks = cut_tasks(*tensors.catalog, tensors.layout, plan, buffers);
+  enter_phase("read");
+  add_phase_bytes(bytes_to_do(plan));
   progress.begin(options.doing, bytes_to_do(plan));
   run_workers(buffers.threads, tasks.size() + plan.check_reads.size(), stop, [&] {
     auto scanner = std::make_shared<Scanner>(tensors, buffers, wanted, totals,

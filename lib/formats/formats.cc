@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "lib/base/phases.h"
 #include "lib/base/text.h"
 #include "lib/formats/dcp/dcp_format.h"
 #include "lib/formats/deepspeed/deepspeed_format.h"
@@ -77,6 +78,7 @@ bool looks_like_checkpoint(const std::string& path) {
 }
 
 Catalog open_catalog(const std::string& path, const OpenOptions& options) {
+  enter_phase("open");
   const Format* const forced = options.from.empty() ? nullptr : &format_called(options.from);
   const Target target = open_target(path);
   try {

@@ -9,6 +9,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/io/direct.h"
 #include "lib/io/output_folder.h"
 
 namespace uckpt {
@@ -17,7 +18,8 @@ namespace {
 
 class OneFile final : public Output {
  public:
-  OneFile(const Claim& claim, bool replace, LeftOver left) : file_(claim, replace, left) {}
+  OneFile(const Claim& claim, bool replace, LeftOver left, bool direct)
+      : file_(claim, replace, left, direct) {}
   const std::string& path() const override { return file_.path(); }
   std::string add(std::string_view) override { return file_.temporary(); }
   void preallocate(uint32_t, int64_t size) override { file_.preallocate(size); }
@@ -30,6 +32,7 @@ class OneFile final : public Output {
   void start_writeback(uint32_t, int64_t offset, int64_t size) override {
     file_.start_writeback(offset, size);
   }
+  bool is_direct() const override { return file_.is_direct(); }
   void sync() const override { file_.sync(); }
   void commit(bool sync) override { file_.commit(sync); }
   void keep(bool kept) override { file_.keep(kept); }
@@ -42,15 +45,15 @@ class OneFile final : public Output {
 
 OutputFile::OutputFile(std::string path, bool replace)
     : claim_(std::in_place, path), staged_(stage(std::move(path), "file")), replace_(replace) {
-  open(LeftOver::kDiscarded);
+  open(LeftOver::kDiscarded, false);
 }
 
-OutputFile::OutputFile(const Claim& claim, bool replace, LeftOver left)
+OutputFile::OutputFile(const Claim& claim, bool replace, LeftOver left, bool direct)
     : staged_(stage(claim.output(), "file")), replace_(replace) {
-  open(left);
+  open(left, direct);
 }
 
-void OutputFile::open(LeftOver left) {
+void OutputFile::open(LeftOver left, bool direct) {
   struct stat st {};
   if (::stat(staged_.path.c_str(), &st) == 0 && S_ISDIR(st.st_mode))
     throw trouble("output.folder", "expected the name of a file to write, found a folder")
@@ -63,18 +66,20 @@ void OutputFile::open(LeftOver left) {
   }
   fd_ = uninterrupted([&] { return ::open(staged_.temporary.c_str(), flags, 0666); });
   if (fd_ < 0) throw system_trouble("cannot create the output", staged_.path);
+  if (direct) direct_fd_ = open_direct(staged_.temporary);
 }
 
 OutputFile::~OutputFile() {
   if (fd_ < 0) return;
   if (!committed_ && !kept_ && same_file(fd_, staged_.temporary)) ::unlink(staged_.temporary.c_str());
   ::close(fd_);
+  if (direct_fd_ >= 0) ::close(direct_fd_);
 }
 
 void OutputFile::preallocate(int64_t size) { reserve_blocks(fd_, size, staged_.path); }
 
 void OutputFile::write_at(int64_t offset, std::span<const uint8_t> bytes) {
-  write_all(fd_, offset, bytes, staged_.path);
+  write_direct(direct_fd_, fd_, offset, bytes, staged_.path);
 }
 
 void OutputFile::read_at(int64_t offset, std::span<uint8_t> out) const {
@@ -113,9 +118,10 @@ void write_text_file(const std::string& path, std::string_view text, bool replac
   file.commit(sync);
 }
 
-std::unique_ptr<Output> make_output(const Claim& claim, bool is_folder, bool replace, LeftOver left) {
-  if (is_folder) return std::make_unique<OutputFolder>(claim, replace, left);
-  return std::make_unique<OneFile>(claim, replace, left);
+std::unique_ptr<Output> make_output(const Claim& claim, bool is_folder, bool replace, LeftOver left,
+                                    bool direct) {
+  if (is_folder) return std::make_unique<OutputFolder>(claim, replace, left, direct);
+  return std::make_unique<OneFile>(claim, replace, left, direct);
 }
 
 }  // namespace uckpt

@@ -27,7 +27,7 @@ class OutputFile {
   // something else than a regular file, if another process is writing it, or if the folder cannot be written.
   OutputFile(std::string path, bool replace);
   // The same for whoever holds the claim.
-  OutputFile(const Claim& claim, bool replace, LeftOver left);
+  OutputFile(const Claim& claim, bool replace, LeftOver left, bool direct = false);
   ~OutputFile();  // removes the temporary unless it is committed or kept
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
@@ -38,6 +38,7 @@ class OutputFile {
   // Reserves the blocks, so that a full disk is found before the copy. File systems without it are fine.
   void preallocate(int64_t size);
   void write_at(int64_t offset, std::span<const uint8_t> bytes);  // thread-safe
+  bool is_direct() const { return direct_fd_ >= 0; }              // whole pages go past the page cache
   void read_at(int64_t offset, std::span<uint8_t> out) const;
   void start_writeback(int64_t offset, int64_t size);  // a hint, never fails
   void sync() const;
@@ -47,11 +48,11 @@ class OutputFile {
   void keep(bool kept) { kept_ = kept; }
 
  private:
-  void open(LeftOver left);
+  void open(LeftOver left, bool direct);
   std::optional<Claim> claim_;  // where nobody else holds it
   StagedPath staged_;
   bool replace_;
-  int fd_ = -1;
+  int fd_ = -1, direct_fd_ = -1;
   bool committed_ = false, kept_ = false;
 };
 
@@ -71,6 +72,7 @@ class Output {
   virtual void preallocate(uint32_t file, int64_t size) = 0;
   virtual void write_at(uint32_t file, int64_t offset, std::span<const uint8_t> bytes) = 0;
   virtual void read_at(uint32_t file, int64_t offset, std::span<uint8_t> out) const = 0;
+  virtual bool is_direct() const = 0;  // of files that were added
   virtual void start_writeback(uint32_t file, int64_t offset, int64_t size) = 0;
   virtual void sync() const = 0;  // all that was written so far is on the disk
   virtual void commit(bool sync) = 0;
@@ -78,7 +80,8 @@ class Output {
 };
 
 // Throws as the constructor of OutputFile. A folder takes the name at once and whole, also where it replaces
-// another one.
-std::unique_ptr<Output> make_output(const Claim& claim, bool is_folder, bool replace, LeftOver left);
+// another one. `direct`: past the page cache where the file system can and a PageBuffer is written.
+std::unique_ptr<Output> make_output(const Claim& claim, bool is_folder, bool replace, LeftOver left,
+                                    bool direct = false);
 
 }  // namespace uckpt

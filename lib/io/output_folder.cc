@@ -11,33 +11,38 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/io/descriptors.h"
+#include "lib/io/direct.h"
 
 namespace uckpt {
 
-// The descriptor of a file for as long as one access lasts.
+// A descriptor of a file for as long as one access lasts.
 class OutputFolder::Access {
  public:
-  explicit Access(const File& file)
-      : fd_(file.fd >= 0 ? file.fd : uninterrupted([&] {
-          return ::open(file.path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-        })),
-        transient_(file.fd < 0) {
-    if (fd_ < 0) throw system_trouble("cannot open again", file.path);
+  enum class Kind : uint8_t { kCached, kDirect };
+  explicit Access(const File& file, Kind kind = Kind::kCached) {
+    const int kept = kind == Kind::kDirect ? file.direct_fd : file.fd;
+    transient_ = kept < 0;
+    fd_ = !transient_ ? kept : kind == Kind::kDirect ? open_direct(file.path) : open_again(file.path);
   }
   ~Access() {
-    if (transient_) ::close(fd_);
+    if (transient_ && fd_ >= 0) ::close(fd_);
   }
   Access(const Access&) = delete;
   Access& operator=(const Access&) = delete;
-  int fd() const { return fd_; }
+  int fd() const { return fd_; }  // -1 of a file that cannot be written directly
 
  private:
+  static int open_again(const std::string& path) {
+    const int fd = uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC); });
+    if (fd < 0) throw system_trouble("cannot open again", path);
+    return fd;
+  }
   int fd_;
   bool transient_;
 };
 
-OutputFolder::OutputFolder(const Claim& claim, bool replace, LeftOver left)
-    : staged_(stage(claim.output(), "folder")), replace_(replace), left_(left) {
+OutputFolder::OutputFolder(const Claim& claim, bool replace, LeftOver left, bool direct)
+    : staged_(stage(claim.output(), "folder")), replace_(replace), left_(left), direct_(direct) {
   check_free_or_replaceable(staged_.path, replace_);
   if (left == LeftOver::kContinued) return;
   remove_tree(staged_.temporary);
@@ -60,10 +65,12 @@ void OutputFolder::remove_made() {
 
 void OutputFolder::close_files() {
   for (File& f : files_) {
-    if (f.fd < 0) continue;
-    ::close(f.fd);
-    f.fd = -1;
-    release_descriptor();
+    for (int* fd : {&f.fd, &f.direct_fd}) {
+      if (*fd < 0) continue;
+      ::close(*fd);
+      *fd = -1;
+      release_descriptor();
+    }
   }
 }
 
@@ -91,6 +98,10 @@ std::string OutputFolder::add(std::string_view name) {
   } else {
     ::close(fd);
   }
+  if (direct_ && reserve_descriptor()) {
+    file.direct_fd = open_direct(file.path);
+    if (file.direct_fd < 0) release_descriptor();
+  }
   files_.push_back(std::move(file));
   return files_.back().path;
 }
@@ -100,7 +111,9 @@ void OutputFolder::preallocate(uint32_t file, int64_t size) {
 }
 
 void OutputFolder::write_at(uint32_t file, int64_t offset, std::span<const uint8_t> bytes) {
-  write_all(Access(files_[file]).fd(), offset, bytes, staged_.path);
+  const Access cached(files_[file]);
+  if (!direct_) return write_all(cached.fd(), offset, bytes, staged_.path);
+  write_direct(Access(files_[file], Access::Kind::kDirect).fd(), cached.fd(), offset, bytes, staged_.path);
 }
 
 void OutputFolder::read_at(uint32_t file, int64_t offset, std::span<uint8_t> out) const {
@@ -109,6 +122,10 @@ void OutputFolder::read_at(uint32_t file, int64_t offset, std::span<uint8_t> out
 
 void OutputFolder::start_writeback(uint32_t file, int64_t offset, int64_t size) {
   ::sync_file_range(Access(files_[file]).fd(), offset, size, SYNC_FILE_RANGE_WRITE);
+}
+
+bool OutputFolder::is_direct() const {
+  return direct_ && !files_.empty() && Access(files_.front(), Access::Kind::kDirect).fd() >= 0;
 }
 
 void OutputFolder::sync() const {

@@ -11,7 +11,7 @@ namespace uckpt {
 
 class OutputFolder final : public Output {
  public:
-  OutputFolder(const Claim& claim, bool replace, LeftOver left);
+  OutputFolder(const Claim& claim, bool replace, LeftOver left, bool direct = false);
   ~OutputFolder() override;  // removes what is neither committed nor kept
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;
@@ -22,6 +22,7 @@ class OutputFolder final : public Output {
   void write_at(uint32_t file, int64_t offset, std::span<const uint8_t> bytes) override;
   void read_at(uint32_t file, int64_t offset, std::span<uint8_t> out) const override;
   void start_writeback(uint32_t file, int64_t offset, int64_t size) override;
+  bool is_direct() const override;
   void sync() const override;
   void commit(bool sync) override;
   void keep(bool kept) override { kept_ = kept; }
@@ -29,7 +30,8 @@ class OutputFolder final : public Output {
  private:
   struct File {
     std::string path;
-    int fd = -1;  // -1: opened for each access
+    int fd = -1;         // -1: opened for each access
+    int direct_fd = -1;  // the same, where writing is direct
   };
   class Access;
   void make_folders(std::string_view name);
@@ -40,6 +42,7 @@ class OutputFolder final : public Output {
   StagedPath staged_;
   bool replace_;
   LeftOver left_;
+  bool direct_;
   bool committed_ = false, kept_ = false;
   std::vector<File> files_;
   std::set<std::string, std::less<>> folders_;  // below the temporary

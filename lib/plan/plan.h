@@ -8,11 +8,11 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "lib/base/function_ref.h"
 #include "lib/tensor/catalog.h"
 #include "lib/tensor/target.h"
 
@@ -98,7 +98,7 @@ Plan make_plan(const Catalog& catalog, const TargetLayout& target, const PlanOpt
 // Calls `box(src_offset, dst_offset, counts)` for the part of a move that lies in the target bytes [begin,
 // end): as few boxes as there are. `counts` has one entry per loop plus the innermost count. An element
 // belongs to the range its first byte lies in: ranges begin and end between elements.
-using BoxVisitor = std::function<void(int64_t src, int64_t dst, std::span<const int64_t> counts)>;
+using BoxVisitor = FunctionRef<void(int64_t src, int64_t dst, std::span<const int64_t> counts)>;
 void clip(const Plan& plan, const Move& move, int64_t begin, int64_t end, const BoxVisitor& visit);
 
 // The half-open range of target bytes between a move's first and last byte.

@@ -298,7 +298,7 @@ def test_memory_is_bounded(large, verb):
     args = [verb, "--json", "--max-mem", "64M", *([a] if verb == "stats" else [a, b])]
     if not tool.is_sanitized():
         code, _, anonymous = tool.peak_memory([tool.binary(), *args])
-        assert code == (1 if verb == "diff" else 0) and anonymous < 110
+        assert code == (1 if verb == "diff" else 0) and anonymous < 64
     if verb == "diff":
         pair, = answer(*args[:1], *args[2:], code=1)["different"]
         assert pair["different"] == 1 and pair["max_abs_at"]["at"] == [4321, 1234] and pair["max_abs"] == pytest.approx(2, rel=1e-6)

@@ -138,7 +138,7 @@ Bytes read_file(const fs::path& path) {
 void check_conversion(const Catalog& c, const fs::path& path, int threads, int64_t max_mem) {
   TargetLayout layout = flat_layout(c);
   const plan::Plan plan = plan::make_plan(c, layout, {});
-  const exec::Buffers buffers = exec::size_buffers(threads, max_mem);
+  const exec::Buffers buffers = exec::size_buffers({.threads = threads, .max_mem = max_mem});
   CHECK(buffers.total() <= max_mem);
   Quiet progress;
   const StopFlag stop{false};
@@ -233,8 +233,8 @@ TEST_CASE("copies are compared, whatever their pieces") {
   const Claim claim((s.path / "out").string());
   const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
   exec::preallocate(layout, *output);
-  const auto outcome =
-      exec::run(c, layout, plan, *output, exec::size_buffers(2, 64 << 20), {}, progress, stop);
+  const auto outcome = exec::run(c, layout, plan, *output,
+                                 exec::size_buffers({.threads = 2, .max_mem = 64 << 20}), {}, progress, stop);
   CHECK(outcome.differences[0].count == 1);
   CHECK(outcome.differences[0].first == 1234);
 }
@@ -250,7 +250,8 @@ TEST_CASE("a stop leaves nothing and says it can be resumed") {
   try {
     const Claim claim((s.path / "out").string());
     const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
-    exec::run(c, layout, plan, *output, exec::size_buffers(2, 64 << 20), {}, progress, stop);
+    exec::run(c, layout, plan, *output, exec::size_buffers({.threads = 2, .max_mem = 64 << 20}), {}, progress,
+              stop);
   } catch (const Error& e) {
     code = e.exit_code();
   }
@@ -279,5 +280,5 @@ TEST_CASE("pieces that do not tile their tensor are refused by name") {
 }
 
 TEST_CASE("a budget too small to work in is refused") {
-  CHECK_THROWS_AS(exec::size_buffers(8, 100 << 10), Error);
+  CHECK_THROWS_AS(exec::size_buffers({.threads = 8, .max_mem = 100 << 10}), Error);
 }

@@ -98,8 +98,9 @@ struct Conversion {
       options.journal = &journal;
       options.start_writeback = true;
       options.tensor_digests = true;
-      const exec::Outcome outcome = exec::run(catalog, layout, plan, *output, exec::size_buffers(2, 64 << 20),
-                                              options, progress, progress.stop);
+      const exec::Outcome outcome =
+          exec::run(catalog, layout, plan, *output, exec::size_buffers({.threads = 2, .max_mem = 64 << 20}),
+                    options, progress, progress.stop);
       continued = outcome.continued;
       digest = outcome.tensor_digests.at(0).crc64;
       hole_digests = outcome.digests;

@@ -36,6 +36,7 @@ struct Nowhere : Output {
   void preallocate(uint32_t, int64_t) override {}
   void write_at(uint32_t, int64_t, std::span<const uint8_t>) override {}
   void read_at(uint32_t, int64_t, std::span<uint8_t>) const override {}
+  bool is_direct() const override { return false; }
   void start_writeback(uint32_t, int64_t, int64_t) override {}
   void sync() const override {}
   void commit(bool) override {}

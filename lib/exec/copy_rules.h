@@ -1,0 +1,43 @@
+// How bytes are moved best, by the shape of the copy. One table; tests/bench/copy_shapes.cc measures it.
+//
+// Common to all: blocks are reserved first (fallocate), then each task reads into its own buffers and writes
+// with one call; where the output is synced, writeback begins behind each write. Never a mapping of either
+// side, never a write for each run.
+#pragma once
+
+#include <cstdint>
+
+namespace uckpt::exec {
+
+enum class CopyShape : uint8_t {
+  kDense,       // runs, and shards by rows or columns: a task's input lies as close together as its output
+  kTransposed,  // neighbours in the output lie far apart in the input
+  kDirect,      // past the page cache (--direct), whatever the shape
+};
+
+struct CopyRule {
+  int64_t task_bytes;  // of output that a task fills
+  int64_t most_bytes;  // where it is worth it to make a task wider, so that one read brings `run_bytes`
+  int64_t run_bytes;
+};
+
+// A dense task stays in the second cache: 256 KiB to 4 MiB are alike, 16 MiB lose. A transposed one reads a
+// short run from every row of its input: the wider the task, the longer the run. Past the page cache every
+// write waits for the disk, so fewer and larger ones.
+constexpr CopyRule copy_rule(CopyShape shape) {
+  constexpr int64_t kKi = int64_t{1} << 10, kMi = int64_t{1} << 20;
+  switch (shape) {
+    case CopyShape::kDense:
+      return {1 * kMi, 1 * kMi, 0};
+    case CopyShape::kTransposed:
+      return {1 * kMi, 32 * kMi, 4 * kKi};
+    case CopyShape::kDirect:
+      break;
+  }
+  return {4 * kMi, 32 * kMi, 4 * kKi};
+}
+
+// What one read brings of an input that is not one run.
+inline constexpr int64_t kStagingBytes = int64_t{1} << 20;
+
+}  // namespace uckpt::exec
