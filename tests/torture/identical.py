@@ -36,6 +36,7 @@ def variants(source, out):
     for threads in (1, 2, 3, 8, 64):
         yield f"-j {threads}", source, out, ["-j", str(threads)], {}
     yield "--max-mem", source, out, ["--max-mem", "48M"], {}
+    yield "--direct", source, out, ["--direct"], {}
     yield "--verify", source, out, ["--verify"], {}
     for name in locales():
         yield f"LC_ALL={name}", source, out, [], {"env": {"LC_ALL": name, "LANG": name}}
