@@ -25,8 +25,10 @@ class Fingerprint {
   }
   void add_bytes(ByteSpan bytes) {
     add(bytes.size());
-    flush();
-    raw_ = kernels::Crc64::shift(raw_, bytes.size()) ^ kernels::crc64_raw(bytes);
+    if (bytes.size() > block_.size() - filled_) flush();
+    if (bytes.size() > block_.size()) return feed(bytes);
+    std::ranges::copy(bytes, block_.begin() + static_cast<std::ptrdiff_t>(filled_));
+    filled_ += bytes.size();
   }
   void add_text(std::string_view text) {
     add_bytes({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
@@ -38,15 +40,17 @@ class Fingerprint {
 
  private:
   void add_one(uint64_t number) {
-    block_.resize(block_.size() + sizeof number);
-    store_le(block_.data() + block_.size() - sizeof number, number);
-    if (block_.size() >= (1 << 16)) flush();
+    if (sizeof number > block_.size() - filled_) flush();
+    store_le(block_.data() + filled_, number);
+    filled_ += sizeof number;
   }
   void flush() {
-    raw_ = kernels::Crc64::shift(raw_, block_.size()) ^ kernels::crc64_raw(block_);
-    block_.clear();
+    feed(ByteSpan(block_).first(filled_));
+    filled_ = 0;
   }
-  Bytes block_;
+  void feed(ByteSpan bytes) { raw_ = kernels::Crc64::shift(raw_, bytes.size()) ^ kernels::crc64_raw(bytes); }
+  Bytes block_ = Bytes(size_t{1} << 16);
+  size_t filled_ = 0;
   uint64_t raw_ = 1;
 };
 

@@ -21,6 +21,34 @@ struct Side {
   uint32_t index;  // of the piece
 };
 
+// The source's pieces of one tensor. In order: none begins or ends before the one in front of it, so those
+// that meet a target are found by search.
+struct Sources {
+  std::vector<Side> sides;
+  bool in_order = true;
+
+  std::span<const Side> meeting(const Hull& target) const {
+    if (!in_order) return sides;
+    const auto first =
+        std::ranges::lower_bound(sides, target.first, {}, [](const Side& s) { return s.hull.last; });
+    const auto past = std::ranges::upper_bound(first, sides.end(), target.last, {},
+                                               [](const Side& s) { return s.hull.first; });
+    return {first, past};
+  }
+};
+
+Sources in_order(std::vector<Side> sides) {
+  const auto goes_back = [](const Side& a, const Side& b) {
+    return b.hull.first < a.hull.first || b.hull.last < a.hull.last;
+  };
+  const bool ordered = std::ranges::adjacent_find(sides, goes_back) == sides.end();
+  return {std::move(sides), ordered};
+}
+
+bool have_same_factors(const Box& a, const Box& b) {
+  return std::ranges::equal(a.axes, b.axes, {}, &Axis::size, &Axis::size);
+}
+
 std::vector<Side> sides_of(std::span<const Piece> pieces, const Catalog& catalog, int64_t numel) {
   std::vector<Side> out;
   out.reserve(pieces.size());
@@ -33,6 +61,8 @@ std::vector<Side> sides_of(std::span<const Piece> pieces, const Catalog& catalog
   return out;
 }
 
+constexpr uint32_t kNone = 0xffffffff;
+
 class Builder {
  public:
   Builder(const Catalog& catalog, const TargetLayout& target, const PlanOptions& options)
@@ -40,6 +70,7 @@ class Builder {
 
   Plan build() {
     prove_target(catalog_, target_);
+    reserve();
     for (uint32_t shard = 0; shard < target_.shards.size(); ++shard) join_shard(shard);
     for (const Hole& hole : target_.holes) {
       plan_.bytes_out += hole.bytes();
@@ -53,6 +84,22 @@ class Builder {
   }
 
  private:
+  // Flat ranges cut each other into as many moves as both sides have pieces, at most. Growing step by step
+  // would hold the moves twice, and they are most of what planning holds.
+  void reserve() {
+    size_t moves = 0, compares = 0;
+    uint32_t last = kNone;
+    for (const TargetShard& shard : target_.shards) {
+      const Tensor& t = catalog_.tensors[shard.tensor];
+      moves += shard.pieces + (shard.tensor == last ? 0 : t.pieces.count);
+      for (const Copy& copy : t.copies)
+        compares += shard.pieces + (shard.tensor == last ? 0 : copy.pieces.count);
+      last = shard.tensor;
+    }
+    plan_.moves.reserve(moves);
+    if (options_.compare_copies) plan_.compares.reserve(compares);
+  }
+
   const Tensor& tensor_of(uint32_t shard) const { return catalog_.tensors[target_.shards[shard].tensor]; }
 
   [[noreturn]] void fail(const Tensor& t, std::string code, std::string message) const {
@@ -96,14 +143,17 @@ class Builder {
   // From pieces that must be the whole tensor, to all of the shard.
   void join_whole(const Tensor& t, uint32_t shard, PieceRange pieces, std::vector<Move>& list,
                   uint32_t number) {
-    const std::vector<Side> sources = sides(t, pieces, t.dtype);
-    // All shards of one tensor follow each other where they are many: it is proved once.
-    if (proved_.first != pieces.first || proved_.count != pieces.count) prove_source(t, sources);
-    proved_ = pieces;
+    // All shards of one tensor follow each other where they are many: it is looked at and proved once.
+    if (proved_.first != pieces.first || proved_.count != pieces.count) {
+      proved_ = {kNone, 0};
+      sources_ = in_order(sides(t, pieces, t.dtype));
+      prove_source(t, sources_.sides);
+      proved_ = pieces;
+    }
     for (const TargetPiece& tp : targets_of(shard)) {
       const Side side = target_side(tp, t);
       if (side.box.volume() == 0) continue;
-      const int64_t volume = join(t, shard, sources, pieces, t.dtype, tp, side, list, number);
+      const int64_t volume = join(t, shard, sources_, pieces, t.dtype, tp, side, list, number);
       if (volume != side.box.volume()) {
         fail(t, "plan.hole",
              cat("the target wants ", side.box.volume(), " elements, the input gives ", volume));
@@ -114,7 +164,7 @@ class Builder {
   void join_copies(const Tensor& t, uint32_t shard) {
     for (uint32_t c = 0; c < t.copies.size(); ++c) {
       const Copy& copy = t.copies[c];
-      const std::vector<Side> sources = sides(t, copy.pieces, copy.dtype);
+      const Sources sources = in_order(sides(t, copy.pieces, copy.dtype));
       const auto id = compared_of(target_.shards[shard].tensor, c);
       for (const TargetPiece& tp : targets_of(shard)) {
         if (tp.is_copy) continue;
@@ -152,13 +202,16 @@ class Builder {
   }
 
   // Adds the moves from all sources to one target piece; tells how many elements they carry.
-  int64_t join(const Tensor& t, uint32_t shard, std::span<const Side> sources, PieceRange range,
-               DType src_dtype, const TargetPiece& tp, const Side& target, std::vector<Move>& list,
-               uint32_t number) {
+  int64_t join(const Tensor& t, uint32_t shard, const Sources& sources, PieceRange range, DType src_dtype,
+               const TargetPiece& tp, const Side& target, std::vector<Move>& list, uint32_t number) {
     int64_t volume = 0;
-    for (const Side& source : sources) {
+    for (const Side& source : sources.meeting(target.hull)) {
       if (source.hull.last < target.hull.first || target.hull.last < source.hull.first) continue;
       const Piece& piece = catalog_.pieces_of(range)[source.index];
+      if (have_same_factors(source.box, target.box)) {
+        volume += intersect(piece, source.box, tp, target.box, shard, t.dtype, src_dtype, list, number);
+        continue;
+      }
       const auto cuts = common_cuts(cuts_of(source.box.axes), cuts_of(target.box.axes));
       if (!cuts)
         fail(t, "plan.factoring",
@@ -176,7 +229,8 @@ class Builder {
                     DType dst_dtype, DType src_dtype, std::vector<Move>& list, uint32_t number) {
     const int64_t src_item = unit_size(src_dtype), dst_item = unit_size(dst_dtype);
     int64_t src = piece.offset + a.offset * src_item, dst = (tp.offset + b.offset) * dst_item, volume = 1;
-    std::vector<Loop> nest;
+    std::vector<Loop>& nest = nest_;
+    nest.clear();
     for (size_t i = 0; i < a.axes.size(); ++i) {
       const Axis &x = a.axes[i], &y = b.axes[i];
       const int64_t from = std::max(x.start, y.start);
@@ -231,8 +285,9 @@ class Builder {
         moves[kept++] = moves[i];
       }
     }
+    const bool is_worth_moving = kept < moves.size() / 2;
     moves.resize(kept);
-    moves.shrink_to_fit();
+    if (is_worth_moving) moves.shrink_to_fit();
     first.assign(target_.shards.size() + 1, 0);
     for (const Move& m : moves) ++first[m.shard + 1];
     std::partial_sum(first.begin(), first.end(), first.begin());
@@ -319,7 +374,9 @@ class Builder {
   const TargetLayout& target_;
   const PlanOptions& options_;
   Plan plan_;
-  PieceRange proved_{0xffffffff, 0};
+  PieceRange proved_{kNone, 0};
+  Sources sources_;  // of proved_
+  std::vector<Loop> nest_;
   std::map<std::pair<uint32_t, uint32_t>, uint32_t> compared_;  // tensor, copy -> index into Plan::compared
 };
 
@@ -337,11 +394,11 @@ struct Nest {
 }  // namespace
 
 int64_t Plan::metadata_bytes() const {
-  return static_cast<int64_t>((moves.capacity() + compares.capacity() + addends.capacity()) * sizeof(Move) +
-                              loops.capacity() * sizeof(Loop) + check_reads.capacity() * sizeof(CheckRead) +
-                              checks.capacity() * sizeof(RecordCheck) +
-                              (first_move.capacity() + first_compare.capacity() + first_addend.capacity()) *
-                                  sizeof(uint32_t));
+  // Room that was reserved and not used takes no memory.
+  return static_cast<int64_t>(
+      (moves.size() + compares.size() + addends.size()) * sizeof(Move) + loops.size() * sizeof(Loop) +
+      check_reads.size() * sizeof(CheckRead) + checks.size() * sizeof(RecordCheck) +
+      (first_move.size() + first_compare.size() + first_addend.size()) * sizeof(uint32_t));
 }
 
 Plan make_plan(const Catalog& catalog, const TargetLayout& target, const PlanOptions& options) {

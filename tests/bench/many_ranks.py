@@ -69,14 +69,18 @@ def stage_3_shard(shapes, ranks):
             "optimizer_state_dict": adam(part), "fp32_flat_groups": [torch.empty(part)]}
 
 
-def make(folder, ranks, parameters, stage):
-    """Writes FOLDER/global_step7 and FOLDER/latest, unless they are there."""
-    if os.path.exists(os.path.join(folder, "latest")):
+def is_made(folder):
+    return os.path.exists(os.path.join(folder, "latest"))
+
+
+def make(folder, ranks, parameters, stage, side=1000):
+    """Writes FOLDER/global_step7 and FOLDER/latest, unless they are there; each parameter has side x side elements."""
+    if is_made(folder):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     tag = os.path.join(folder, TAG)
     os.makedirs(tag)
-    shapes = parameter_shapes(parameters)
+    shapes = parameter_shapes(parameters, side, side)
     if stage == 3:
         model, shard = model_state(shapes, ranks, 3), stage_3_shard(shapes, ranks)
     else:

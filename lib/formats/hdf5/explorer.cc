@@ -8,6 +8,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/hdf5/consolidated.h"
 #include "lib/formats/hdf5/dataset_view.h"
+#include "lib/formats/hdf5/plain_header.h"
 
 namespace uckpt::hdf5 {
 namespace {
@@ -15,7 +16,8 @@ namespace {
 constexpr size_t kMaxDepth = 256;
 constexpr size_t kMaxPathBytes = 1 << 20;
 
-// Where an object lies in the file; what the library calls it has changed with version 1.12.
+// Where an object lies in the file, 8 bytes at least, which begin with its address; what the library calls it
+// has changed with version 1.12.
 using ObjectKey = std::string;
 #if H5_VERSION_GE(1, 12, 0)
 using LinkInfo = H5L_info2_t;
@@ -69,11 +71,11 @@ struct OpenGroup {
 
 class Explorer {
  public:
-  Explorer(bool with_attributes, const std::function<void(const Entry&)>& tell)
-      : with_attributes_(with_attributes), tell_(tell) {}
+  Explorer(hid_t file, bool with_attributes, const std::function<void(const Entry&)>& tell)
+      : file_(file), with_attributes_(with_attributes), tell_(tell), plain_(file, with_attributes) {}
 
-  void walk(hid_t file) {
-    Handle root = checked(H5Gopen2(file, "/", H5P_DEFAULT), "open the root group");
+  void walk() {
+    Handle root = checked(H5Gopen2(file_, "/", H5P_DEFAULT), "open the root group");
     seen_.emplace(key_of_object(root), kNoEntry);
     enter(std::move(root));
     while (!stack_.empty()) {
@@ -105,25 +107,29 @@ class Explorer {
   void skip(const Link& link) {
     Entry entry;
     entry.kind = Entry::Kind::kLink;
-    entry.path = path_;
     entry.note = link.type == H5L_TYPE_SOFT       ? "a soft link"
                  : link.type == H5L_TYPE_EXTERNAL ? "a link to another file"
                                                   : "a user-defined link";
-    say(entry);
+    say(std::move(entry));
   }
 
   void follow(hid_t group, const Link& link) {
     const auto [seen, is_new] = seen_.try_emplace(link.key, kNoEntry);
     if (!is_new) return again(seen->second);
+    const auto address = load_le<uint64_t>(reinterpret_cast<const uint8_t*>(link.key.data()));
+    if (auto entry = plain_.look(address)) {
+      seen->second = told_;
+      return say(std::move(*entry));
+    }
     Handle object(H5Oopen(group, link.name.c_str(), H5P_DEFAULT));
     if (object < 0) fail(cat("open `", escape(path_), "`"));
     const H5I_type_t type = H5Iget_type(object);
     if (type == H5I_GROUP) return enter(std::move(object));
     if (type != H5I_DATASET) return;  // a named datatype
     Entry entry = describe_dataset(object, with_attributes_);
-    entry.path = path_;
+    plain_.learn(address, entry);
     seen->second = told_;
-    say(entry);
+    say(std::move(entry));
   }
 
   // Another link to something known: a further name of a dataset; a group is not entered twice.
@@ -131,19 +137,21 @@ class Explorer {
     if (source == kNoEntry) return;
     Entry entry;
     entry.kind = Entry::Kind::kAlias;
-    entry.path = path_;
     entry.source = source;
-    say(entry);
+    say(std::move(entry));
   }
 
-  void say(const Entry& entry) {
+  void say(Entry entry) {
+    entry.path = path_;
     tell_(entry);
     ++told_;
   }
 
   static constexpr uint32_t kNoEntry = 0xffffffff;
+  hid_t file_;
   bool with_attributes_;
   const std::function<void(const Entry&)>& tell_;
+  PlainHeaders plain_;
   std::vector<OpenGroup> stack_;
   std::string path_;
   std::unordered_map<ObjectKey, uint32_t> seen_;
@@ -154,6 +162,7 @@ class Explorer {
 
 Handle open_for_reading(const std::string& path) {
   const Handle access = checked(H5Pcreate(H5P_FILE_ACCESS), "make a property list");
+  checked_call(H5Pset_fapl_sec2(access), "set a property");  // headers are read past it, by its descriptor
   checked_call(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), "set a property");
   checked_call(H5Pset_file_locking(access, false, true), "set a property");
   return checked(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), "open it as HDF5");
@@ -175,7 +184,7 @@ Survey read_root(hid_t file) {
 }
 
 void explore(hid_t file, bool with_attributes, const std::function<void(const Entry&)>& tell) {
-  Explorer(with_attributes, tell).walk(file);
+  Explorer(file, with_attributes, tell).walk();
 }
 
 }  // namespace uckpt::hdf5

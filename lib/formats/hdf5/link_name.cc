@@ -1,4 +1,6 @@
 // How the true names of tensors become names of links, and back.
+#include <algorithm>
+
 #include "lib/base/text.h"
 #include "lib/formats/hdf5/skeleton.h"
 
@@ -21,6 +23,8 @@ int hex_digit(char c) {
 std::string escape_name(std::string_view name) {
   if (name.empty()) return "%";
   if (name == ".") return "%2e";
+  if (std::ranges::none_of(name, [](char c) { return must_escape(static_cast<unsigned char>(c), false); }))
+    return std::string(name);
   const bool is_utf8 = valid_utf8(name);
   std::string link;
   for (const char c : name) {
@@ -32,6 +36,7 @@ std::string escape_name(std::string_view name) {
 
 std::string unescape_name(std::string_view link) {
   if (link == "%") return "";
+  if (link.find('%') == std::string_view::npos) return std::string(link);
   std::string name;
   for (size_t i = 0; i < link.size(); ++i) {
     const int high = link[i] == '%' && i + 2 < link.size() ? hex_digit(link[i + 1]) : -1;

@@ -45,24 +45,27 @@ Shape stored_shape(const Dataset& dataset) {
   return shape;
 }
 
-void check_names(const Skeleton& skeleton) {
-  std::unordered_set<std::string> seen;
-  const auto check = [&](const std::string& path) {
+void check_names(const Skeleton& skeleton, const std::vector<std::string>& paths) {
+  std::unordered_set<std::string_view> seen;
+  seen.reserve(paths.size() + skeleton.texts.size());
+  const auto check = [&](std::string_view path) {
     if (path.size() > kMaxPath)
       throw refused("hdf5.name",
                     cat("its name is too long: expected at most ", kMaxPath, " bytes, found ", path.size()))
-          .in_tensor(path);
+          .in_tensor(std::string(path));
     if (!seen.insert(path).second)
-      throw refused("hdf5.duplicate", "two tensors have this name").in_tensor(path);
+      throw refused("hdf5.duplicate", "two tensors have this name").in_tensor(std::string(path));
   };
-  for (const Dataset& dataset : skeleton.datasets) {
-    check(path_of(dataset.group, dataset.name));
-    if (dataset.shape.size() > kMaxRank)
-      throw refused("hdf5.rank",
-                    cat("it has ", dataset.shape.size(), " dimensions: HDF5 holds at most ", kMaxRank))
-          .in_tensor(path_of(dataset.group, dataset.name));
+  for (size_t i = 0; i < paths.size(); ++i) {
+    check(paths[i]);
+    const Shape& shape = skeleton.datasets[i].shape;
+    if (shape.size() > kMaxRank)
+      throw refused("hdf5.rank", cat("it has ", shape.size(), " dimensions: HDF5 holds at most ", kMaxRank))
+          .in_tensor(paths[i]);
   }
-  for (const TextDataset& text : skeleton.texts) check(path_of(text.group, text.name));
+  std::vector<std::string> texts;
+  for (const TextDataset& text : skeleton.texts) texts.push_back(path_of(text.group, text.name));
+  for (const std::string& path : texts) check(path);
 }
 
 Handle property_list(hid_t kind) { return checked(H5Pcreate(kind), "make a property list"); }
@@ -107,9 +110,8 @@ class SkeletonFile {
 
   // The byte offset of the new dataset's bytes; -1 if it has none.
   int64_t add(const Dataset& dataset) {
-    const Shape shape = stored_shape(dataset);
-    const Handle made =
-        make_dataset(dataset.group, dataset.name, element_type(dataset.dtype), make_space(shape));
+    const Handle made = make_dataset(dataset.group, dataset.name, element_type(dataset.dtype),
+                                     space_of(stored_shape(dataset)));
     mark(made, dataset);
     return offset_of(made);
   }
@@ -204,6 +206,15 @@ class SkeletonFile {
     return known->second;
   }
 
+  // A model has few shapes; of those that it has, many times each.
+  hid_t space_of(const Shape& shape) {
+    constexpr size_t kMost = 1024;
+    auto known = spaces_.find(shape);
+    if (known != spaces_.end()) return known->second;
+    if (spaces_.size() == kMost) spaces_.clear();
+    return spaces_.emplace(shape, make_space(shape)).first->second;
+  }
+
   void mark(hid_t made, const Dataset& dataset) {
     if (!described_by_hdf5(dataset.dtype))
       put_text(made, attribute::kDtype, std::string(name_of(dataset.dtype)));
@@ -231,6 +242,7 @@ class SkeletonFile {
   Handle creation_, links_, scalar_, free_text_, file_;
   std::map<std::string, Handle> groups_;
   std::map<DType, Handle> types_;
+  std::map<Shape, Handle> spaces_;
 };
 
 class OutputDescriptor {
@@ -264,36 +276,35 @@ class OutputDescriptor {
   int fd_;
 };
 
-// The rows of /digest, written past the library: as bytes in blocks, however long the names are.
-void write_digest_rows(OutputDescriptor& file, int64_t offset, std::span<const std::string> paths,
-                       int64_t width) {
-  constexpr size_t kBlock = 1 << 20;
-  const auto row_bytes = static_cast<size_t>(width + kDigestBytes);
-  Bytes block;
+// The rows of /digest: the paths of all datasets with bytes of their own, and room for the longest.
+struct DigestRows {
+  std::vector<std::string_view> paths;
+  int64_t width = 8;
+};
+
+DigestRows digest_rows(const Skeleton& skeleton, const std::vector<std::string>& paths) {
+  DigestRows rows;
   for (size_t i = 0; i < paths.size(); ++i) {
-    block.insert(block.end(), paths[i].begin(), paths[i].end());
-    block.resize(block.size() + row_bytes - paths[i].size());
-    if (block.size() < kBlock && i + 1 < paths.size()) continue;
+    if (skeleton.datasets[i].link_to) continue;
+    rows.paths.push_back(paths[i]);
+    rows.width = std::max(rows.width, round_up(static_cast<int64_t>(paths[i].size()), 8));
+  }
+  return rows;
+}
+
+// Past the library: as bytes in blocks, however long the names are.
+void write_digest_rows(OutputDescriptor& file, int64_t offset, const DigestRows& rows) {
+  constexpr size_t kBlock = 1 << 20;
+  const auto row_bytes = static_cast<size_t>(rows.width + kDigestBytes);
+  Bytes block;
+  for (size_t i = 0; i < rows.paths.size(); ++i) {
+    block.insert(block.end(), rows.paths[i].begin(), rows.paths[i].end());
+    block.resize(block.size() + row_bytes - rows.paths[i].size());
+    if (block.size() < kBlock && i + 1 < rows.paths.size()) continue;
     file.write_at(offset, block);
     offset += static_cast<int64_t>(block.size());
     block.clear();
   }
-}
-
-// The paths of all datasets with bytes of their own, and room for the longest.
-struct DigestRows {
-  std::vector<std::string> paths;
-  int64_t width = 8;
-};
-
-DigestRows digest_rows(const Skeleton& skeleton) {
-  DigestRows rows;
-  for (const Dataset& dataset : skeleton.datasets) {
-    if (dataset.link_to) continue;
-    rows.paths.push_back(path_of(dataset.group, dataset.name));
-    rows.width = std::max(rows.width, round_up(static_cast<int64_t>(rows.paths.back().size()), 8));
-  }
-  return rows;
 }
 
 // Everything that the library has to do; the file is complete but for tensor bytes and digest rows.
@@ -317,8 +328,11 @@ int64_t lay_out(const std::string& path, const Skeleton& skeleton, const DigestR
 }  // namespace
 
 Placement create_skeleton(const std::string& path, const Skeleton& skeleton) try {
-  check_names(skeleton);
-  const DigestRows rows = digest_rows(skeleton);
+  std::vector<std::string> paths;
+  paths.reserve(skeleton.datasets.size());
+  for (const Dataset& dataset : skeleton.datasets) paths.push_back(path_of(dataset.group, dataset.name));
+  check_names(skeleton, paths);
+  const DigestRows rows = digest_rows(skeleton, paths);
   Placement placement;
   placement.offsets.reserve(skeleton.datasets.size());
   const int64_t digest_at = lay_out(path, skeleton, rows, placement);
@@ -329,7 +343,7 @@ Placement create_skeleton(const std::string& path, const Skeleton& skeleton) try
     if (!dataset.link_to) next_row += rows.width + kDigestBytes;
   }
   OutputDescriptor file(path);
-  write_digest_rows(file, digest_at, rows.paths, rows.width);
+  write_digest_rows(file, digest_at, rows);
   placement.file_size = file.size();
   return placement;
 } catch (Error& error) {

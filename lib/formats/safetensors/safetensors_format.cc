@@ -165,6 +165,7 @@ void Reader::check_index(const Index& index) {
 // Tensors are large: their numbers are sorted, and each moves once.
 void Reader::sort_by_name() {
   std::vector<Tensor>& tensors = catalog_.tensors;
+  if (std::ranges::is_sorted(tensors, natural_less, &Tensor::name)) return;
   std::vector<size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::ranges::stable_sort(
