@@ -201,7 +201,11 @@ void strided() {
       const Nest together = permuted({ways, each}, {1, 0}, i), apart = permuted({each, ways}, {1, 0}, i);
       add_nest("interleave " + std::to_string(ways) + text, together, kFar / kWindow, together);
       add_nest("de-interleave " + std::to_string(ways) + text, apart, kFar / kWindow, apart);
-      add_nest("de-interleave " + std::to_string(ways) + text + ", one by one", apart, kFar / kWindow, apart,
+      const Nest one_by_one{{apart.loops[1], apart.loops[0]}, i};
+      add_nest("de-interleave " + std::to_string(ways) + text + ", one by one", one_by_one, kFar / kWindow,
+               one_by_one, true);
+      const Nest back{{together.loops[0], together.loops[1]}, i};
+      add_nest("interleave " + std::to_string(ways) + text + ", one by one", back, kFar / kWindow, back,
                true);
     }
   }
