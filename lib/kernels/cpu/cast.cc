@@ -15,22 +15,19 @@
 namespace uckpt::kernels {
 namespace {
 
-// Of each magnitude of a type of 8 bits the code in another, by bytes.
-template <class To>
-using CodeTable = std::array<std::array<uint8_t, 128>, sizeof(typename To::Stored)>;
-
-template <class From, class To>
-const CodeTable<To>& codes_of() {
-  static const CodeTable<To> table = [] {
-    CodeTable<To> out{};
-    for (size_t code = 0; code < 128; ++code) {
-      const unsigned to = narrow<To>(widen<From>(static_cast<typename From::Stored>(code)));
-      for (size_t byte = 0; byte < out.size(); ++byte)
-        out[byte][code] = static_cast<uint8_t>(to >> (8 * byte));
+// Of the first magnitudes of a type of 8 bits the codes in another, by their bytes.
+template <class From, class To, size_t kCount>
+const uint8_t* codes_of() {
+  using Codes = std::array<uint8_t, kCount * sizeof(typename To::Stored)>;
+  static const Codes codes = [] {
+    Codes out{};
+    for (size_t code = 0; code < kCount; ++code) {
+      const typename To::Stored to = narrow<To>(widen<From>(static_cast<typename From::Stored>(code)));
+      std::memcpy(out.data() + code * sizeof to, &to, sizeof to);
     }
     return out;
   }();
-  return table;
+  return codes.data();
 }
 
 }  // namespace
@@ -65,36 +62,69 @@ void CastAll(const uint8_t* src, uint8_t* dst, int64_t count) {
   }
 }
 
-// From a type of 8 bits to one of 8 or 16, by a table of 8 registers for each byte: the magnitude's upper 3
-// bits say which, the lower 4 where in it. An index with its highest bit set gives 0.
+#if HWY_TARGET == HWY_SCALAR
 template <class From, class To>
 void CastBytes(const uint8_t* src, uint8_t* dst, int64_t count) {
-#if HWY_TARGET == HWY_SCALAR
   CastAll<Coded<From>, Coded<To>>(src, dst, count);
+}
 #else
-  using Out = typename To::Stored;
+// To another type of 8 bits, by a table of 8 registers: the magnitude's upper 3 bits say which, the lower 4
+// where in it. An index with its highest bit set gives 0.
+template <class From, class To>
+void CastBytesToBytes(const uint8_t* src, uint8_t* dst, int64_t count) {
   const hn::ScalableTag<uint8_t> d;
   using V = hn::Vec<hn::ScalableTag<uint8_t>>;
-  const CodeTable<To>& table = codes_of<From, To>();
+  const uint8_t* table = codes_of<From, To, 128>();
   const V sign = hn::Set(d, uint8_t{0x80}), high = hn::Set(d, uint8_t{0x70});
-  ByVectors<uint8_t, Out>(src, dst, count, hn::Lanes(d), [&](const uint8_t* s, uint8_t* t) HWY_ATTR {
+  ByVectors<uint8_t, uint8_t>(src, dst, count, hn::Lanes(d), [&](const uint8_t* s, uint8_t* t) HWY_ATTR {
     const V code = hn::LoadU(d, s), magnitude = hn::AndNot(sign, code);
-    V low = hn::Zero(d), top = hn::And(code, sign);
-    for (size_t part = 0; part < 8; ++part) {
-      const V index = hn::Add(hn::Xor(magnitude, hn::Set(d, static_cast<uint8_t>(16 * part))), high);
-      const auto look_up = [&](size_t byte) HWY_ATTR {
-        return hn::TableLookupBytesOr0(hn::LoadDup128(d, table[byte].data() + 16 * part), index);
-      };
-      top = hn::Or(top, look_up(sizeof(Out) - 1));
-      if constexpr (sizeof(Out) == 2) low = hn::Or(low, look_up(0));
+    V out = hn::And(code, sign);
+    for (size_t part = 0; part < 128; part += 16) {
+      const V index = hn::Add(hn::Xor(magnitude, hn::Set(d, static_cast<uint8_t>(part))), high);
+      out = hn::Or(out, hn::TableLookupBytesOr0(hn::LoadDup128(d, table + part), index));
     }
-    if constexpr (sizeof(Out) == 2)
-      hn::StoreInterleaved2(low, top, d, t);
-    else
-      hn::StoreU(top, d, t);
+    hn::StoreU(out, d, t);
   });
-#endif
 }
+
+// To a type of 16 bits, which has all of their numbers as normal ones or in the same places: only exponents
+// are rebiased, and the up to 8 subnormals looked up in a register.
+template <class From, class To>
+void CastBytesToWords(const uint8_t* src, uint8_t* dst, int64_t count) {
+  const hn::ScalableTag<uint16_t> d;
+  using V = hn::Vec<hn::ScalableTag<uint16_t>>;
+  const hn::Repartition<uint8_t, decltype(d)> bytes;
+  constexpr size_t kSubnormals = size_t{1} << From::kMantissa;
+  HWY_ALIGN uint8_t codes[16] = {};
+  std::memcpy(codes, codes_of<From, To, kSubnormals>(), 2 * kSubnormals);
+  const auto table = hn::LoadDup128(bytes, codes);
+  const auto set = [&](uint32_t word) HWY_ATTR { return hn::Set(d, static_cast<uint16_t>(word)); };
+  const V magnitudes = set(0x7f),
+          rebias = set(static_cast<uint32_t>(To::kBias - From::kBias) << To::kMantissa), twice = set(0x0202),
+          second = set(0x0100), first_normal = set(kSubnormals), top = set(From::kTop),
+          infinity = set(To::kTop), nan = set(To::kNaN);
+  ByVectors<uint8_t, uint16_t>(src, dst, count, hn::Lanes(d), [&](const uint8_t* s, uint8_t* t) HWY_ATTR {
+    const V code = LoadCodes<uint8_t>(d, s), magnitude = hn::And(code, magnitudes);
+    const V sign = hn::ShiftLeft<8>(hn::AndNot(magnitudes, code));
+    V number = hn::Add(hn::ShiftLeft<To::kMantissa - From::kMantissa>(magnitude), rebias);
+    const V places = hn::Add(hn::Mul(magnitude, twice), second);  // of both bytes
+    const V subnormal = hn::BitCast(d, hn::TableLookupBytes(table, hn::BitCast(bytes, places)));
+    number = hn::IfThenElse(hn::Lt(magnitude, first_normal), subnormal, number);
+    if constexpr (From::kTop == From::kFirstSpecial)
+      number = hn::IfThenElse(hn::Eq(magnitude, top), infinity, number);
+    number = hn::IfThenElse(hn::Gt(magnitude, top), nan, number);
+    hn::StoreU(hn::Or(number, sign), d, reinterpret_cast<uint16_t*>(t));
+  });
+}
+
+template <class From, class To>
+void CastBytes(const uint8_t* src, uint8_t* dst, int64_t count) {
+  if constexpr (sizeof(typename To::Stored) == 1)
+    CastBytesToBytes<From, To>(src, dst, count);
+  else
+    CastBytesToWords<From, To>(src, dst, count);
+}
+#endif
 
 template <class Type>
 struct FormatOf {

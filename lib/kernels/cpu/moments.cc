@@ -4,12 +4,13 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
-#include <utility>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lib/kernels/cpu/moments.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+
+#include "lib/kernels/cpu/unrolled-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace uckpt::kernels {
@@ -27,10 +28,7 @@ struct Lanes {
 
 template <class Function>
 HWY_INLINE void EachVector(const Function& function) {
-  [&]<size_t... kIndex>(std::index_sequence<kIndex...>) HWY_ATTR {
-    (function(std::integral_constant<size_t, kIndex>()), ...);
-  }
-  (std::make_index_sequence<Lanes::kVectors>());
+  Unrolled<Lanes::kVectors>(function);
 }
 
 HWY_INLINE void Fill(Lanes& lanes, double value) {

@@ -14,8 +14,6 @@ namespace uckpt::kernels {
 
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 // The power of two by which these are multiplied so that no square leaves the range of doubles; 0 for 2^0.
 int scale_for(double least, double most) {
   const double size = std::max(std::fabs(least), std::fabs(most));

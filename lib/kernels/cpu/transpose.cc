@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <utility>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lib/kernels/cpu/transpose.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+
+#include "lib/kernels/cpu/unrolled-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace uckpt::kernels {
@@ -43,15 +45,6 @@ template <class T>
 using Deep = hn::CappedTag<T, 64 / sizeof(T)>;
 template <class T>
 constexpr auto kDeep = static_cast<int64_t>(hn::MaxLanes(Deep<T>()));
-
-// Compilers leave loops over arrays of registers as loops, and the arrays in memory.
-template <int64_t kCount, class Function>
-HWY_INLINE void Unrolled(const Function& function) {
-  [&]<int64_t... kIndex>(std::integer_sequence<int64_t, kIndex...>) HWY_ATTR {
-    (function(std::integral_constant<int64_t, kIndex>()), ...);
-  }
-  (std::make_integer_sequence<int64_t, kCount>());
-}
 
 // A vector whose blocks of 16 bytes are those at `from`, `from + step`, and so on.
 template <class D>
