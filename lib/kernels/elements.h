@@ -5,17 +5,14 @@
 #include <cstdint>
 #include <span>
 
+#include "lib/kernels/nest.h"
 #include "lib/tensor/catalog.h"
 
 namespace uckpt::kernels {
 
-// One loop of a strided copy; strides in bytes, outermost first.
-struct CopyLoop {
-  int64_t count, src_stride, dst_stride;
-};
-
-// dst[…] = src[…] for every index of the loops; elements are `item` bytes (any size; 1, 2, 4, 8 and 16 are
-// fast).
+// dst[…] = src[…] for every index of the loops, whose order does not matter: they are merged and put into the
+// order that suits the caches. Elements are `item` bytes, any size. The two ranges do not overlap, and no
+// byte of `dst` is written twice.
 void copy_strided(uint8_t* dst, const uint8_t* src, std::span<const CopyLoop> loops, size_t item);
 
 // In place: byte order, conjugation, negation as `flags` (PieceFlags) say, on `count` elements back to back.

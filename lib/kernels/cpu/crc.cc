@@ -2,8 +2,8 @@
 //
 // Folding: in the reflected form a carry-less product of two 64-bit words stands for A·B·x, so a block of 16
 // bytes (first 8 bytes L, last 8 bytes H) is carried n bits further by L·x^(n+63) + H·x^(n-1), reduced
-// constants on the right, 128 bits wide. Several blocks are kept in flight; at the end they are reduced byte
-// by byte with a table.
+// constants on the right, 128 bits wide. Several blocks are kept in flight; at the end they are folded into
+// one, which is reduced byte by byte with a table.
 
 #include "lib/kernels/crc.h"
 
@@ -84,9 +84,22 @@ uint64_t Crc64Fold(const uint8_t* p, size_t n) {
   hn::Store(b, d, state + hn::Lanes(d));
   hn::Store(c, d, state + 2 * hn::Lanes(d));
   hn::Store(e, d, state + 3 * hn::Lanes(d));
-  uint8_t state_bytes[sizeof state];
-  std::memcpy(state_bytes, state, sizeof state);
-  return crc64_bytes(crc64_bytes(0, state_bytes, stride), p + done, n - done);
+  // The chains into one block, and that over the blocks that are left.
+  const hn::FixedTag<uint64_t, 2> one;
+  HWY_ALIGN static const uint64_t kNext[2] = {Crc64::power(128 + 63), Crc64::power(128 - 1)};
+  const auto next_k = hn::Load(one, kNext);
+  const auto fold_block = [&](auto x, auto next) HWY_ATTR {
+    return hn::Xor(hn::Xor(hn::CLMulLower(x, next_k), hn::CLMulUpper(x, next_k)), next);
+  };
+  auto block = hn::Load(one, state);
+  for (size_t i = 2; i < stride / 8; i += 2) block = fold_block(block, hn::Load(one, state + i));
+  for (; done + 16 <= n; done += 16)
+    block = fold_block(block, hn::BitCast(one, hn::LoadU(hn::FixedTag<uint8_t, 16>(), p + done)));
+  HWY_ALIGN uint64_t words[2];
+  hn::Store(block, one, words);
+  uint8_t bytes[sizeof words];
+  std::memcpy(bytes, words, sizeof words);
+  return crc64_bytes(crc64_bytes(0, bytes, sizeof bytes), p + done, n - done);
 #endif
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "lib/base/bytes.h"
+#include "lib/kernels/cpu/counts.h"
 #include "lib/kernels/numbers.h"
 
 namespace uckpt::kernels {
@@ -21,35 +22,6 @@ void keep_larger(double& most, int64_t& at, double value, int64_t place) {
 }
 void keep_first(int64_t& first, int64_t place) {
   if (place >= 0 && (first < 0 || place < first)) first = place;
-}
-
-template <class Word>
-int64_t count_other_words(const uint8_t* a, const uint8_t* b, int64_t count) {
-  int64_t different = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t at = i * static_cast<int64_t>(sizeof(Word));
-    different += load_le<Word>(a + at) != load_le<Word>(b + at);
-  }
-  return different;
-}
-
-int64_t count_other_bits(const uint8_t* a, const uint8_t* b, int64_t count, int64_t item) {
-  switch (item) {
-    case 1:
-      return count_other_words<uint8_t>(a, b, count);
-    case 2:
-      return count_other_words<uint16_t>(a, b, count);
-    case 4:
-      return count_other_words<uint32_t>(a, b, count);
-    case 8:
-      return count_other_words<uint64_t>(a, b, count);
-    default: {
-      int64_t different = 0;
-      for (int64_t i = 0; i < count; ++i)
-        different += std::memcmp(a + i * item, b + i * item, static_cast<size_t>(item)) != 0;
-      return different;
-    }
-  }
 }
 
 // One pair of elements that are no equals, with |a - b| and |b|.
@@ -71,14 +43,32 @@ void add_apart(ValueDifferences& out, int64_t i, bool finite, double distance, d
   if (size > 0) keep_larger(out.max_relative, out.max_relative_at, distance / size, i);
 }
 
-// Numbers that doubles hold.
+// Numbers that doubles hold: all is counted by vectors, and where a number was only if it is the first or the
+// largest of all so far.
 void compare_reals(const double* a, const double* b, int64_t count, const Tolerance& tolerance,
-                   ValueDifferences& out) {
+                   int64_t offset, ValueDifferences& out) {
+  const BlockDifferences block = compare_doubles(a, b, count, tolerance);
+  out.within += block.within;
+  out.max_within = std::max(out.max_within, block.max_within);
+  if (block.different == 0) return;
+  out.different += block.different;
+  out.unlike += block.unlike;
+  const bool more = block.finite > 0 && (out.max_absolute_at < 0 || block.max_absolute > out.max_absolute),
+             relatively =
+                 block.sized > 0 && (out.max_relative_at < 0 || block.max_relative > out.max_relative);
+  const bool first = out.first < 0, first_unlike = out.first_unlike < 0 && block.unlike > 0;
+  if (!more && !relatively && !first && !first_unlike) return;
+  ValueDifferences places;
   for (int64_t i = 0; i < count; ++i) {
     const double x = a[i], y = b[i];
     if (x == y || (x != x && y != y)) continue;
-    add_apart(out, i, std::isfinite(x) && std::isfinite(y), std::fabs(x - y), std::fabs(y), tolerance);
+    add_apart(places, i, std::isfinite(x) && std::isfinite(y), std::fabs(x - y), std::fabs(y), tolerance);
   }
+  if (first) out.first = places.first + offset;
+  if (first_unlike) out.first_unlike = places.first_unlike + offset;
+  if (more) out.max_absolute = places.max_absolute, out.max_absolute_at = places.max_absolute_at + offset;
+  if (relatively)
+    out.max_relative = places.max_relative, out.max_relative_at = places.max_relative_at + offset;
 }
 
 void compare_pairs(const double* a, const double* b, int64_t count, const Tolerance& tolerance,
@@ -113,25 +103,28 @@ void compare_bytes(const uint8_t* a, const uint8_t* b, int64_t count, ValueDiffe
 }
 
 void compare_block(const uint8_t* a, DType a_dtype, const uint8_t* b, DType b_dtype, int64_t count,
-                   const Tolerance& tolerance, ValueDifferences& out) {
+                   const Tolerance& tolerance, int64_t offset, ValueDifferences& out) {
+  ValueDifferences part;
   double x[2 * kBlock], y[2 * kBlock];
   const auto load = [&](int64_t numbers) {
     to_doubles(a, part_of(a_dtype), numbers, x);
     to_doubles(b, part_of(b_dtype), numbers, y);
   };
   if (!has_numbers(a_dtype)) {
-    compare_bytes(a, b, count, out);
+    compare_bytes(a, b, count, part);
   } else if (a_dtype == DType::kI64) {
-    compare_integers<int64_t>(a, b, count, tolerance, out);
+    compare_integers<int64_t>(a, b, count, tolerance, part);
   } else if (a_dtype == DType::kU64) {
-    compare_integers<uint64_t>(a, b, count, tolerance, out);
+    compare_integers<uint64_t>(a, b, count, tolerance, part);
   } else if (info(a_dtype).kind == DTypeClass::kComplex) {
     load(2 * count);
-    compare_pairs(x, y, count, tolerance, out);
+    compare_pairs(x, y, count, tolerance, part);
   } else {
     load(count);
-    compare_reals(x, y, count, tolerance, out);
+    compare_reals(x, y, count, tolerance, offset, out);
+    return;
   }
+  out.add(part, offset);
 }
 
 }  // namespace
@@ -160,10 +153,8 @@ ValueDifferences compare_values(const uint8_t* a, DType a_dtype, const uint8_t* 
     const int64_t n = std::min(kBlock, count - at);
     const uint8_t *x = a + at * a_item, *y = b + at * b_item;
     if (one_type && std::memcmp(x, y, static_cast<size_t>(n * a_item)) == 0) continue;
-    ValueDifferences part;
-    if (one_type) part.bits = count_other_bits(x, y, n, a_item);
-    compare_block(x, a_dtype, y, b_dtype, n, tolerance, part);
-    out.add(part, at);
+    if (one_type) out.bits += count_other_bits(x, y, n, a_item);
+    compare_block(x, a_dtype, y, b_dtype, n, tolerance, at, out);
   }
   return out;
 }

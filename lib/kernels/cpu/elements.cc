@@ -1,43 +1,12 @@
 #include "lib/kernels/elements.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "lib/base/bytes.h"
-#include "lib/kernels/floats.h"
 
 namespace uckpt::kernels {
 
 namespace {
-
-template <size_t kItem>
-void copy_row(uint8_t* dst, const uint8_t* src, const CopyLoop& row) {
-  for (int64_t i = 0; i < row.count; ++i)
-    std::memcpy(dst + i * row.dst_stride, src + i * row.src_stride, kItem);
-}
-
-void copy_row_any(uint8_t* dst, const uint8_t* src, const CopyLoop& row, size_t item) {
-  const auto size = static_cast<int64_t>(item);
-  if (row.src_stride == size && row.dst_stride == size) {
-    std::memcpy(dst, src, item * static_cast<size_t>(row.count));
-    return;
-  }
-  switch (item) {
-    case 1:
-      return copy_row<1>(dst, src, row);
-    case 2:
-      return copy_row<2>(dst, src, row);
-    case 4:
-      return copy_row<4>(dst, src, row);
-    case 8:
-      return copy_row<8>(dst, src, row);
-    case 16:
-      return copy_row<16>(dst, src, row);
-    default:
-      for (int64_t i = 0; i < row.count; ++i)
-        std::memcpy(dst + i * row.dst_stride, src + i * row.src_stride, item);
-  }
-}
 
 void swap_bytes(uint8_t* data, int64_t count, size_t item) {
   for (int64_t i = 0; i < count; ++i)
@@ -74,74 +43,7 @@ void negate(uint8_t* data, int64_t count, DType dtype) {
   }
 }
 
-inline bool is_nan16(uint16_t x, uint32_t infinity) { return (x & 0x7fffu) > infinity; }
-
-template <class Format>
-int64_t count_different(const uint8_t* wide, const uint8_t* rounded, int64_t count) {
-  int64_t different = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const uint16_t want = narrow<Format>(load_le<float>(wide + 4 * i)),
-                   have = load_le<uint16_t>(rounded + 2 * i);
-    different += want != have && !(is_nan16(want, Format::kTop) && is_nan16(have, Format::kTop));
-  }
-  return different;
-}
-
-template <class Word, Word kInfinity>
-int64_t count_different_floats(const uint8_t* a, const uint8_t* b, int64_t count) {
-  constexpr Word kMagnitude = static_cast<Word>(~Word{0}) >> 1;
-  const auto is_nan = [](Word w) { return (w & kMagnitude) > kInfinity; };
-  int64_t different = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const Word x = load_le<Word>(a + i * static_cast<int64_t>(sizeof(Word))),
-               y = load_le<Word>(b + i * static_cast<int64_t>(sizeof(Word)));
-    different += x != y && !(is_nan(x) && is_nan(y));
-  }
-  return different;
-}
-
-int64_t count_different_bytes(const uint8_t* a, const uint8_t* b, int64_t count, size_t item) {
-  int64_t different = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const auto at = static_cast<size_t>(i) * item;
-    different += std::memcmp(a + at, b + at, item) != 0;
-  }
-  return different;
-}
-
-int64_t count_pair(const uint8_t* wide, DType wide_dtype, const uint8_t* narrow, DType narrow_dtype,
-                   int64_t count) {
-  const auto item = static_cast<size_t>(item_size(wide_dtype));
-  if (wide_dtype == narrow_dtype) {
-    if (item > 0 && std::memcmp(wide, narrow, item * static_cast<size_t>(count)) == 0) return 0;
-    switch (wide_dtype) {
-      case DType::kF16:
-        return count_different_floats<uint16_t, 0x7c00>(wide, narrow, count);
-      case DType::kBF16:
-        return count_different_floats<uint16_t, 0x7f80>(wide, narrow, count);
-      case DType::kF32:
-        return count_different_floats<uint32_t, 0x7f800000u>(wide, narrow, count);
-      case DType::kF64:
-        return count_different_floats<uint64_t, 0x7ff0000000000000u>(wide, narrow, count);
-      default:
-        return count_different_bytes(wide, narrow, count, std::max<size_t>(1, item));
-    }
-  }
-  if (narrow_dtype == DType::kBF16) return count_different<BFloat>(wide, narrow, count);
-  return count_different<Half>(wide, narrow, count);
-}
-
 }  // namespace
-
-void copy_strided(uint8_t* dst, const uint8_t* src, std::span<const CopyLoop> loops, size_t item) {
-  if (loops.empty()) {
-    std::memcpy(dst, src, item);
-    return;
-  }
-  if (loops.size() == 1) return copy_row_any(dst, src, loops[0], item);
-  for (int64_t i = 0; i < loops[0].count; ++i)
-    copy_strided(dst + i * loops[0].dst_stride, src + i * loops[0].src_stride, loops.subspan(1), item);
-}
 
 void apply_flags(uint8_t* data, int64_t count, DType dtype, uint8_t flags) {
   const auto item = static_cast<size_t>(item_size(dtype));
@@ -149,21 +51,6 @@ void apply_flags(uint8_t* data, int64_t count, DType dtype, uint8_t flags) {
   if (flags & kByteSwapped) swap_bytes(data, complex ? count * 2 : count, complex ? item / 2 : item);
   if ((flags & kConjugated) && complex) flip_signs(data, count * 2, item / 2, 1, 2);
   if (flags & kNegated) negate(data, count, dtype);
-}
-
-bool comparable(DType wide, DType narrow) {
-  return wide == narrow || (wide == DType::kF32 && (narrow == DType::kBF16 || narrow == DType::kF16));
-}
-
-Differences compare_rounded(const uint8_t* wide, DType wide_dtype, const uint8_t* narrow, DType narrow_dtype,
-                            int64_t count) {
-  Differences out;
-  out.count = count_pair(wide, wide_dtype, narrow, narrow_dtype, count);
-  if (out.count == 0) return out;
-  const int64_t w = std::max(1, item_size(wide_dtype)), n = std::max(1, item_size(narrow_dtype));
-  for (int64_t i = 0; i < count && out.first < 0; ++i)
-    if (count_pair(wide + i * w, wide_dtype, narrow + i * n, narrow_dtype, 1) > 0) out.first = i;
-  return out;
 }
 
 }  // namespace uckpt::kernels

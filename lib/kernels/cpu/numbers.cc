@@ -1,14 +1,73 @@
 #include "lib/kernels/numbers.h"
 
-#include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
-#include "lib/kernels/floats.h"
+#include "lib/base/bytes.h"
+#include "lib/kernels/cast.h"
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "lib/kernels/cpu/numbers.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "lib/kernels/cpu/floats-inl.h"
+
+HWY_BEFORE_NAMESPACE();
 namespace uckpt::kernels {
+namespace HWY_NAMESPACE {
+
+template <class Integer, class Widen>
+HWY_INLINE void WidenIntegers(const uint8_t* src, int64_t count, double* out, const Widen& widen) {
+  const Doubles d;
+  const hn::Rebind<Integer, Doubles> integers;
+  ByVectors<Integer, double>(src, reinterpret_cast<uint8_t*>(out), count, hn::Lanes(d),
+                             [&](const uint8_t* s, uint8_t* t) HWY_ATTR {
+                               const auto x = hn::LoadU(integers, reinterpret_cast<const Integer*>(s));
+                               hn::StoreU(widen(x), d, reinterpret_cast<double*>(t));
+                             });
+}
+
+// Integers of up to 32 bits.
+void IntegersToDoubles(const uint8_t* src, DType dtype, int64_t count, double* out) {
+  const Doubles d;
+  const hn::Rebind<int32_t, Doubles> words;
+  const auto small = [&](auto x) HWY_ATTR { return hn::PromoteTo(d, hn::PromoteTo(words, x)); };
+  switch (dtype) {
+    case DType::kBool:
+      return WidenIntegers<uint8_t>(src, count, out, [&](auto x) HWY_ATTR {
+        return hn::PromoteTo(d, hn::Min(hn::PromoteTo(words, x), hn::Set(words, 1)));
+      });
+    case DType::kU8:
+      return WidenIntegers<uint8_t>(src, count, out, small);
+    case DType::kI8:
+      return WidenIntegers<int8_t>(src, count, out, small);
+    case DType::kU16:
+      return WidenIntegers<uint16_t>(src, count, out, small);
+    case DType::kI16:
+      return WidenIntegers<int16_t>(src, count, out, small);
+    case DType::kI32:
+      return WidenIntegers<int32_t>(src, count, out, [&](auto x) HWY_ATTR { return hn::PromoteTo(d, x); });
+    case DType::kU32:
+      return WidenIntegers<uint32_t>(src, count, out, [&](auto x) HWY_ATTR {  // as the lower bits of 2^52 + x
+        const LongWords longs;
+        const auto power = hn::Set(longs, uint64_t{0x433} << 52);
+        return hn::Sub(hn::BitCast(d, hn::Or(power, hn::PromoteTo(longs, x))), hn::BitCast(d, power));
+      });
+    default:
+      return;
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace uckpt::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace uckpt::kernels {
+
+HWY_EXPORT(IntegersToDoubles);
 
 namespace {
 
@@ -36,26 +95,10 @@ Table powers_table() {  // e8m0: exponents alone
 
 const Table kE4M3Fnuz = fnuz_table(3, 8), kE5M2Fnuz = fnuz_table(2, 16), kE8M0 = powers_table();
 
-// By blocks of a fixed length between arrays that are known not to overlap, so that the compiler vectorises.
-template <class Stored, class Widen>
-void each(const uint8_t* src, int64_t count, double* out, const Widen& widen_one) {
-  constexpr int64_t kBlock = 64;
-  Stored from[kBlock] = {};
-  double to[kBlock];
-  for (int64_t i = 0; i < count; i += kBlock) {
-    const auto n = static_cast<size_t>(std::min(kBlock, count - i));
-    std::memcpy(from, src + i * static_cast<int64_t>(sizeof(Stored)), n * sizeof(Stored));
-    for (int64_t k = 0; k < kBlock; ++k) to[k] = static_cast<double>(widen_one(from[k]));
-    std::memcpy(out + i, to, n * sizeof to[0]);
-  }
-}
-template <class Format>
-void each_float(const uint8_t* src, int64_t count, double* out) {
-  each<typename Format::Stored>(src, count, out, [](typename Format::Stored x) { return widen<Format>(x); });
-}
 template <class Number>
 void each_plain(const uint8_t* src, int64_t count, double* out) {
-  each<Number>(src, count, out, [](Number x) { return x; });
+  for (int64_t i = 0; i < count; ++i)
+    out[i] = static_cast<double>(load_le<Number>(src + i * static_cast<int64_t>(sizeof(Number))));
 }
 void each_listed(const uint8_t* src, int64_t count, double* out, const Table& table) {
   for (int64_t i = 0; i < count; ++i) out[i] = table[src[i]];
@@ -105,51 +148,23 @@ double least_normal(DType dtype) {
 }
 
 void to_doubles(const uint8_t* src, DType dtype, int64_t count, double* out) {
+  if (can_cast(dtype, DType::kF64))
+    return cast(src, dtype, reinterpret_cast<uint8_t*>(out), DType::kF64, count);
   switch (dtype) {
-    case DType::kBool:
-      return each<uint8_t>(src, count, out, [](uint8_t x) { return x != 0; });
-    case DType::kU8:
-      return each_plain<uint8_t>(src, count, out);
-    case DType::kI8:
-      return each_plain<int8_t>(src, count, out);
-    case DType::kU16:
-      return each_plain<uint16_t>(src, count, out);
-    case DType::kI16:
-      return each_plain<int16_t>(src, count, out);
-    case DType::kU32:
-      return each_plain<uint32_t>(src, count, out);
-    case DType::kI32:
-      return each_plain<int32_t>(src, count, out);
     case DType::kU64:
       return each_plain<uint64_t>(src, count, out);
     case DType::kI64:
       return each_plain<int64_t>(src, count, out);
-    case DType::kF16:
-      return each_float<Half>(src, count, out);
-    case DType::kBF16:
-      return each_float<BFloat>(src, count, out);
-    case DType::kF32:
-      return each_plain<float>(src, count, out);
-    case DType::kF64:
-      return each_plain<double>(src, count, out);
-    case DType::kF8E4M3:
-      return each_float<E4M3>(src, count, out);
-    case DType::kF8E5M2:
-      return each_float<E5M2>(src, count, out);
     case DType::kF8E4M3Fnuz:
       return each_listed(src, count, out, kE4M3Fnuz);
     case DType::kF8E5M2Fnuz:
       return each_listed(src, count, out, kE5M2Fnuz);
     case DType::kF8E8M0:
       return each_listed(src, count, out, kE8M0);
-    case DType::kC32:
-    case DType::kC64:
-    case DType::kC128:
-    case DType::kF4:
-    case DType::kF6E2M3:
-    case DType::kF6E3M2:
-      break;  // the caller's mistake: nothing is written
+    default:  // pairs and types under a byte are the caller's mistake: nothing is written
+      return HWY_DYNAMIC_DISPATCH(IntegersToDoubles)(src, dtype, count, out);
   }
 }
 
 }  // namespace uckpt::kernels
+#endif

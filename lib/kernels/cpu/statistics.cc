@@ -1,66 +1,18 @@
 #include "lib/kernels/statistics.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
-#include <type_traits>
 
 #include "lib/base/bytes.h"
+#include "lib/kernels/cpu/moments.h"
 #include "lib/kernels/floats.h"
 #include "lib/kernels/numbers.h"
 
 namespace uckpt::kernels {
 
 namespace {
-
-constexpr int64_t kLanes = 8;  // sums go side by side: fast, and in one order on every machine
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-double sum_of(const double (&lanes)[kLanes]) {
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
-
-void find_range(const double* x, int64_t count, double& min, double& max) {
-  double low[kLanes], high[kLanes];
-  std::fill_n(low, kLanes, kInfinity);
-  std::fill_n(high, kLanes, -kInfinity);
-  const auto see = [&](int64_t i, int64_t lane) {
-    low[lane] = x[i] < low[lane] ? x[i] : low[lane];
-    high[lane] = x[i] > high[lane] ? x[i] : high[lane];
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    for (int64_t lane = 0; lane < kLanes; ++lane) see(i + lane, lane);
-  for (; i < count; ++i) see(i, i % kLanes);
-  min = *std::min_element(low, low + kLanes) + 0.0;  // -0 is 0
-  max = *std::max_element(high, high + kLanes) + 0.0;
-}
-
-double sum_up(const double* x, int64_t count) {
-  double sums[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] += x[i + lane];
-  for (; i < count; ++i) sums[i % kLanes] += x[i];
-  return sum_of(sums);
-}
-
-// The sum of (x - mean)², as if the mean were exact.
-double squares_about(double mean, const double* x, int64_t count) {
-  double squares[kLanes] = {}, rests[kLanes] = {};
-  const auto see = [&](int64_t i, int64_t lane) {
-    const double away = x[i] - mean;
-    squares[lane] += away * away;
-    rests[lane] += away;
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    for (int64_t lane = 0; lane < kLanes; ++lane) see(i + lane, lane);
-  for (; i < count; ++i) see(i, i % kLanes);
-  const double rest = sum_of(rests);
-  return std::max(0.0, sum_of(squares) - rest * rest / static_cast<double>(count));
-}
 
 // The power of two by which these are multiplied so that no square leaves the range of doubles; 0 for 2^0.
 int scale_for(double least, double most) {
@@ -72,69 +24,41 @@ int scale_for(double least, double most) {
 // Sum and squares of finite numbers, in two passes. It may change them.
 void add_up(double* x, int64_t count, Statistics& out) {
   if (count == 0) return;
-  find_range(x, count, out.min, out.max);
+  const Moments found = moments_of(x, count);
+  out.min = found.min, out.max = found.max;
+  double sum = found.sum;
   const int scale = scale_for(out.min, out.max);
-  if (scale != 0)
+  if (scale != 0) {
     for (int64_t i = 0; i < count; ++i) x[i] = std::ldexp(x[i], scale);
-  const double sum = sum_up(x, count), squares = squares_about(sum / static_cast<double>(count), x, count);
+    sum = moments_of(x, count).sum;
+  }
+  const double squares = squares_about(sum / static_cast<double>(count), x, count);
   out.sum = std::ldexp(static_cast<long double>(sum), -scale);
   out.squares = std::ldexp(static_cast<long double>(squares), -2 * scale);
 }
 
-// The bits of the machine's own floats, as those of floats.h.
-struct Single {
-  using Stored = uint32_t;
-  static constexpr int kMantissa = 23;
-  static constexpr Stored kTop = 0x7f800000, kFirstSpecial = kTop, kSign = 0x80000000;
-};
-struct Double {
-  using Stored = uint64_t;
-  static constexpr int kMantissa = 52;
-  static constexpr Stored kTop = 0x7ff0000000000000, kFirstSpecial = kTop, kSign = 0x8000000000000000;
-};
-
 // By the bits, many at once: comparing doubles one by one takes longer than all the sums.
+void count_kinds(const uint8_t* data, int64_t count, const FloatBits& bits, Statistics& out) {
+  const KindCounts found = count_kinds(data, count, bits);
+  out.zeros = found.zeros;
+  out.denormals = found.below_normal - found.zeros;
+  out.infinities = bits.top == bits.special ? found.tops : 0;
+  out.nans = found.special - out.infinities;
+}
 template <class Format>
 void count_kinds(const uint8_t* data, int64_t count, Statistics& out) {
-  using Word = typename Format::Stored;
-  using Counter = std::conditional_t<sizeof(Word) == 1, uint16_t, Word>;  // of a block at most
-  constexpr auto kTop = static_cast<Word>(Format::kTop), kSpecial = static_cast<Word>(Format::kFirstSpecial),
-                 kMagnitude = static_cast<Word>(Format::kSign - 1),
-                 kNormal = static_cast<Word>(Word{1} << Format::kMantissa);
-  constexpr bool kHasInfinities = kTop == kSpecial;
-  constexpr int64_t kChunk = 64;
-  Counter zeros = 0, small = 0, special = 0, infinities = 0;
-  Word words[kChunk];
-  for (int64_t i = 0; i < count; i += kChunk) {
-    const auto n = static_cast<size_t>(std::min(kChunk, count - i));
-    std::fill_n(words, kChunk, kNormal);  // counts for nothing
-    std::memcpy(words, data + i * static_cast<int64_t>(sizeof(Word)), n * sizeof(Word));
-    for (const Word word : words) {
-      const auto magnitude = static_cast<Word>(word & kMagnitude);
-      zeros = static_cast<Counter>(zeros + (magnitude == 0));
-      small = static_cast<Counter>(small + (magnitude < kNormal));
-      special = static_cast<Counter>(special + (magnitude >= kSpecial));
-      infinities = static_cast<Counter>(infinities + (magnitude == kTop));
-    }
-  }
-  out.zeros = static_cast<int64_t>(zeros);
-  out.denormals = static_cast<int64_t>(small) - out.zeros;
-  out.infinities = kHasInfinities ? static_cast<int64_t>(infinities) : 0;
-  out.nans = static_cast<int64_t>(special) - out.infinities;
+  count_kinds(data, count,
+              {sizeof(typename Format::Stored), Format::kTop, Format::kFirstSpecial,
+               uint64_t{1} << Format::kMantissa},
+              out);
 }
 
 // Of any other type, by its numbers.
 void count_kinds(const double* x, int64_t count, double normal, Statistics& out) {
-  int64_t zeros = 0, nans = 0, infinities = 0, small = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const double size = std::fabs(x[i]);
-    zeros += size == 0;
-    small += size < normal;
-    nans += size != size;
-    infinities += size == kInfinity;
-  }
-  out.zeros = zeros, out.nans = nans, out.infinities = infinities;
-  out.denormals = normal > 0 ? small - zeros : 0;
+  constexpr uint64_t kInfinite = 0x7ff0000000000000;
+  count_kinds(reinterpret_cast<const uint8_t*>(x), count,
+              {8, kInfinite, kInfinite, std::bit_cast<uint64_t>(normal)}, out);
+  if (normal == 0) out.denormals = 0;
 }
 
 // Magnitudes; zeros and denormals are counted by the halves.
@@ -155,9 +79,9 @@ void count_kinds_of(const uint8_t* data, DType dtype, const double* x, int64_t c
     case DType::kBF16:
       return count_kinds<BFloat>(data, count, out);
     case DType::kF32:
-      return count_kinds<Single>(data, count, out);
+      return count_kinds(data, count, {4, 0x7f800000, 0x7f800000, uint64_t{1} << 23}, out);
     case DType::kF64:
-      return count_kinds<Double>(data, count, out);
+      return count_kinds(data, count, {8, 0x7ff0000000000000, 0x7ff0000000000000, uint64_t{1} << 52}, out);
     case DType::kF8E4M3:
       return count_kinds<E4M3>(data, count, out);
     case DType::kF8E5M2:
