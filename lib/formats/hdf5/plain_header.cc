@@ -83,7 +83,7 @@ class Parser {
   }
 
  private:
-  static constexpr size_t kMessageHead = 4, kChecksum = 4;
+  static constexpr size_t kMessageHead = 4;
 
   // What lies between the head and the checksum, which is checked.
   static std::optional<ByteSpan> messages_of(ByteSpan bytes) {
