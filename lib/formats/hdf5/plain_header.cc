@@ -83,7 +83,7 @@ class Parser {
   }
 
  private:
-  static constexpr size_t kMessageHead = 4, kChecksum = 4;
+  static constexpr size_t kMessageHead = 4;
 
   // What lies between the head and the checksum, which is checked.
   static std::optional<ByteSpan> messages_of(ByteSpan bytes) {
@@ -187,7 +187,8 @@ class Parser {
     if (name != attribute::kDtype && name != attribute::kModuleDtype) return true;
     const bool is_second =
         std::ranges::any_of(header_.texts, [&](const PlainHeader::Text& t) { return t.attribute == name; });
-    const ByteSpan type = in.take(type_size), space = in.take(space_size);
+    const ByteSpan type = in.take(type_size);
+    in.take(space_size);
     constexpr uint8_t kVariableLength = 9;
     if (in.failed || is_second || flags != 0 || in.left() != kLengthIndexAndPlace || type.empty() ||
         (type[0] & 0xf) != kVariableLength)

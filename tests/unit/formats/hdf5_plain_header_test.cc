@@ -1,4 +1,5 @@
 // Headers that are read without the library must say what the library says.
+#include <array>
 #include <functional>
 #include <map>
 
@@ -63,8 +64,9 @@ int count_seen(const std::string& path, const char* group, bool with_attributes)
   PlainHeaders plain(file, with_attributes);
   int seen = 0;
   for (int round = 0; round < 2; ++round)
-    for (const auto& [name, dataset] : datasets) {
-      CAPTURE(name);
+    for (const auto& named : datasets) {
+      const Handle& dataset = named.second;
+      CAPTURE(named.first);
       const Entry said = hdf5::describe_dataset(dataset, with_attributes);
       if (const auto entry = plain.look(address_of(dataset))) {
         check_equal(*entry, said);
@@ -134,6 +136,7 @@ TEST_CASE("hdf5 plain header: a consolidated file's datasets are seen as the lib
 }
 
 TEST_CASE("hdf5 plain header: what other programs make is seen as the library sees it, or left to it") {
+  hdf5::silence_library();  // not every combination can be made
   const TempFolder folder;
   const auto list = [](const std::function<void(hid_t)>& set) {
     Handle creation(H5Pcreate(H5P_DATASET_CREATE));
@@ -163,7 +166,7 @@ TEST_CASE("hdf5 plain header: what other programs make is seen as the library se
   H5Tset_size(text, 8);
   int seen = 0;
   for (const H5F_libver_t low : {H5F_LIBVER_EARLIEST, H5F_LIBVER_V18, H5F_LIBVER_LATEST}) {
-    for (const hsize_t user_block : {0, 512}) {
+    for (const hsize_t user_block : {hsize_t{0}, hsize_t{512}}) {
       const std::string path = folder.file("others.h5");
       {
         const Handle access(H5Pcreate(H5P_FILE_ACCESS)), creation(H5Pcreate(H5P_FILE_CREATE));
@@ -234,10 +237,10 @@ TEST_CASE("hdf5 plain header: a header that is sealed anew says what the library
     at = end;
   }
   REQUIRE(places.size() > 40);
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  hdf5::silence_library();
   int both = 0;
   for (const size_t at : places) {
-    for (const uint8_t change : {1, 2, 0x40, 0x80, 0xff}) {
+    for (const uint8_t change : std::to_array<uint8_t>({1, 2, 0x40, 0x80, 0xff})) {
       Bytes bytes = whole;
       bytes[at] ^= change;
       reseal(bytes);
