@@ -26,6 +26,52 @@ void Gatherer::add_to_record(uint32_t check, int64_t offset, ByteSpan bytes) {
                 Crc32::shift(kernels::crc32_raw(bytes), static_cast<uint64_t>(after)));
 }
 
+// Which checksum the bytes of a move count for; kNoRecord: none.
+uint32_t Gatherer::check_of(const Move& move) const {
+  if (!checked_ || move.is_copy || move.record == kNoRecord || plan_.checks.empty()) return kNoRecord;
+  const uint32_t check = plan_.check_of_record[move.record];
+  return plan_.checks[check].own_pass ? kNoRecord : check;
+}
+
+namespace {
+
+// The raw CRC-32 of the runs of a nest, each as far from the others as in the file, up to the end of the last
+// one. Strides in memory are those of `nest`.
+uint32_t crc_of_runs(const uint8_t* at, std::span<const Loop> loops, std::span<const kernels::CopyLoop> nest,
+                     std::span<const kernels::Crc32Shift* const> shifts, size_t run) {
+  if (loops.empty()) return kernels::crc32_raw({at, run});
+  uint32_t raw = 0;
+  for (int64_t i = 0; i < nest[0].count; ++i, at += nest[0].src_stride)
+    raw = (*shifts[0])(raw) ^ crc_of_runs(at, loops.subspan(1), nest.subspan(1), shifts.subspan(1), run);
+  return raw;
+}
+
+}  // namespace
+
+const kernels::Crc32Shift* Gatherer::shift_by(int64_t bytes) {
+  auto& shift = shifts_[bytes];
+  if (!shift) shift = std::make_unique<kernels::Crc32Shift>(static_cast<uint64_t>(bytes));
+  return shift.get();
+}
+
+void Gatherer::add_staged_to_record(const Move& move, std::span<const Loop> loops, int64_t from) {
+  const uint32_t check = check_of(move);
+  if (check == kNoRecord) return;
+  const Record& record = catalog_.records[plan_.checks[check].record];
+  int64_t run = move.src_item, end = from + run;
+  for (size_t l = 0; l < loops.size(); ++l) end += (nest_[l].count - 1) * loops[l].src_stride;
+  while (!loops.empty() && loops.back().src_stride == run && nest_[loops.size() - 1].src_stride == run) {
+    run *= nest_[loops.size() - 1].count;
+    loops = loops.first(loops.size() - 1);
+  }
+  if (shifts_.size() + loops.size() > kMostShifts) shifts_.clear();
+  loop_shifts_.clear();
+  for (const Loop& l : loops) loop_shifts_.push_back(shift_by(l.src_stride));
+  findings_.add(FindingOf::kRecordChecksum, check,
+                Crc32::shift(crc_of_runs(staging_.data(), loops, nest_, loop_shifts_, static_cast<size_t>(run)),
+                             static_cast<uint64_t>(record.offset + record.size - end)));
+}
+
 void Gatherer::read(FileId file, int64_t offset, std::span<uint8_t> out) const {
   if (file == kLiteral) {
     std::memcpy(out.data(), catalog_.literals.data() + offset, out.size());
@@ -82,9 +128,8 @@ void Gatherer::gather(const Move& move, Box& box, uint8_t* out) {
     const int64_t bytes = item * (box.loops.empty() ? 1 : box.loops[0].count);
     const std::span<uint8_t> range(out + box.dst, static_cast<size_t>(bytes));
     read(move.file, box.src, range);
-    if (!checked_ || move.is_copy || move.record == kNoRecord || plan_.checks.empty()) return;
-    const uint32_t check = plan_.check_of_record[move.record];
-    if (!plan_.checks[check].own_pass) add_to_record(check, box.src, range);
+    const uint32_t check = check_of(move);
+    if (check != kNoRecord) add_to_record(check, box.src, range);
     return;
   }
   // Strided: as few reads as their density allows, so the loops go by falling source stride.
@@ -120,6 +165,7 @@ void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int
     const int64_t n = std::min(together, outer.count - i);
     const std::span<uint8_t> staged(staging_.data(), static_cast<size_t>(inner_span + (n - 1) * stride));
     const int64_t from = src + i * outer.src_stride;
+    if (!nest_.empty()) nest_[0].count = n;
     if (packed) {
       for (int64_t k = 0; k < n; ++k)
         read(move.file, from + k * outer.src_stride,
@@ -127,10 +173,10 @@ void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int
     } else {
       read(move.file, from, staged);
     }
+    add_staged_to_record(move, loops, from);
     if (move.flags != kPlain)
       kernels::apply_flags(staged.data(), static_cast<int64_t>(staged.size()) / item, move.src_dtype,
                            move.flags);
-    if (!nest_.empty()) nest_[0].count = n;
     kernels::copy_strided(dst + i * outer.dst_stride, staged.data(), nest_, static_cast<size_t>(item));
   }
 }

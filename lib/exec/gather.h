@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "lib/exec/findings.h"
+#include "lib/kernels/crc.h"
 #include "lib/kernels/elements.h"
 #include "lib/plan/plan.h"
 #include "lib/tensor/target.h"
@@ -41,7 +44,11 @@ class Gatherer {
   void gather_strided(const plan::Move& move, std::span<const plan::Loop> loops, int64_t src, uint8_t* dst);
   void read(FileId file, int64_t offset, std::span<uint8_t> out) const;
   void compare_box(const plan::Move& move, const Box& box, ByteSpan filled, DType dtype, int64_t begin);
+  uint32_t check_of(const plan::Move& move) const;
   void add_to_record(uint32_t check, int64_t offset, ByteSpan bytes);
+  // What `nest_` takes of the staging buffer, which in the file begins at `from` and has these loops.
+  void add_staged_to_record(const plan::Move& move, std::span<const plan::Loop> loops, int64_t from);
+  const kernels::Crc32Shift* shift_by(int64_t bytes);
 
   const Catalog& catalog_;
   const plan::Plan& plan_;
@@ -51,6 +58,9 @@ class Gatherer {
   // Used again for every move, so that none is allocated.
   Box box_, dense_;
   std::vector<kernels::CopyLoop> nest_, widen_;
+  static constexpr size_t kMostShifts = 64;
+  std::unordered_map<int64_t, std::unique_ptr<kernels::Crc32Shift>> shifts_;
+  std::vector<const kernels::Crc32Shift*> loop_shifts_;
 };
 
 }  // namespace uckpt::exec

@@ -73,28 +73,28 @@ class CrcField {
 using Crc32 = CrcField<uint32_t, 0xEDB88320u>;
 using Crc64 = CrcField<uint64_t, 0xC96C5795D7870F42u>;
 
-// `Crc64::shift` by one number of bytes, for many CRCs: a product of 8 look-ups.
-class Crc64Shift {
+// `Field::shift` by one number of bytes, for many CRCs: a look-up for each byte of one.
+template <class Field, class Word>
+class CrcShift {
  public:
-  explicit Crc64Shift(uint64_t bytes) {
-    uint64_t of_bit = Crc64::shift(Crc64::kOne, bytes);  // of each bit, from the highest down
-    for (size_t bit = 64; bit-- > 0; of_bit = Crc64::times_x(of_bit)) {
-      auto& table = table_[bit / 8];
-      const size_t first = size_t{1} << (bit % 8);
-      table[first] = of_bit;
-    }
+  explicit CrcShift(uint64_t bytes) {
+    Word of_bit = Field::shift(Field::kOne, bytes);  // of each bit, from the highest down
+    for (size_t bit = Field::kBits; bit-- > 0; of_bit = Field::times_x(of_bit))
+      table_[bit / 8][size_t{1} << (bit % 8)] = of_bit;
     for (auto& table : table_)
       for (size_t i = 1; i < table.size(); ++i) table[i] = table[i & (i - 1)] ^ table[i & (~i + 1)];
   }
-  uint64_t operator()(uint64_t raw) const {
-    uint64_t out = 0;
-    for (size_t byte = 0; byte < 8; ++byte) out ^= table_[byte][(raw >> (8 * byte)) & 0xff];
+  Word operator()(Word raw) const {
+    Word out = 0;
+    for (size_t byte = 0; byte < sizeof(Word); ++byte) out ^= table_[byte][(raw >> (8 * byte)) & 0xff];
     return out;
   }
 
  private:
-  std::array<std::array<uint64_t, 256>, 8> table_{};
+  std::array<std::array<Word, 256>, sizeof(Word)> table_{};
 };
+using Crc32Shift = CrcShift<Crc32, uint32_t>;
+using Crc64Shift = CrcShift<Crc64, uint64_t>;
 
 uint32_t crc32_raw(std::span<const uint8_t> bytes);
 uint64_t crc64_raw(std::span<const uint8_t> bytes);

@@ -7,6 +7,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/plan/box.h"
+#include "lib/plan/checks.h"
 #include "lib/plan/target_proof.h"
 #include "lib/tensor/nest.h"
 
@@ -79,7 +80,7 @@ class Builder {
     index_moves(plan_.moves, plan_.first_move, true);
     index_moves(plan_.compares, plan_.first_compare, false);
     index_moves(plan_.addends, plan_.first_addend, false);
-    if (options_.check_crc) plan_checks();
+    if (options_.check_crc) plan_checks(catalog_, target_, plan_);
     return std::move(plan_);
   }
 
@@ -311,63 +312,6 @@ class Builder {
         end = r.end;
       }
     }
-  }
-
-  // How each used record's checksum comes about. What is read
-  // again for a copy is not checked again. One whose bytes are each read once, in runs, is checked on
-  // the way, with extra reads for the bytes nobody wants; any other gets a pass of its own.
-  void plan_checks() {
-    struct Read {
-      uint32_t record;
-      int64_t begin, end;
-    };
-    plan_.check_of_record.assign(catalog_.records.size(), kNoRecord);
-    std::vector<Read> reads;
-    const auto collect = [&](const std::vector<Move>& moves) {
-      for (const Move& m : moves) {
-        if (m.record == kNoRecord || m.is_copy) continue;
-        uint32_t& check = plan_.check_of_record[m.record];
-        if (check == kNoRecord) {
-          check = static_cast<uint32_t>(plan_.checks.size());
-          plan_.checks.push_back({m.record, false});
-        }
-        if (!m.is_run() || m.flags != kPlain) plan_.checks[check].own_pass = true;
-        reads.push_back({m.record, m.src_offset, m.src_offset + m.count * m.src_step});
-      }
-    };
-    collect(plan_.moves);
-    collect(plan_.compares);
-    collect(plan_.addends);
-    std::sort(reads.begin(), reads.end(), [](const Read& a, const Read& b) {
-      return a.record != b.record ? a.record < b.record : a.begin < b.begin;
-    });
-    for (size_t i = 0; i < reads.size();) {
-      size_t j = i;
-      const Record& record = catalog_.records[reads[i].record];
-      const uint32_t check = plan_.check_of_record[reads[i].record];
-      std::vector<CheckRead> gaps;
-      int64_t at = record.offset;
-      bool own_pass = plan_.checks[check].own_pass;
-      for (; j < reads.size() && reads[j].record == reads[i].record; ++j) {
-        own_pass |= reads[j].begin < at;
-        if (reads[j].begin > at) gaps.push_back({check, at, reads[j].begin - at});
-        at = std::max(at, reads[j].end);
-      }
-      const int64_t end = record.offset + record.size;
-      if (at < end) gaps.push_back({check, at, end - at});
-      if (own_pass) gaps = {{check, record.offset, record.size}};
-      plan_.checks[check].own_pass = own_pass;
-      for (const CheckRead& gap : gaps) add_check_reads(gap);
-      i = j;
-    }
-  }
-
-  void add_check_reads(const CheckRead& whole) {
-    constexpr int64_t kStep = int64_t{1} << 20;
-    for (int64_t done = 0; done < whole.size; done += kStep) {
-      plan_.check_reads.push_back({whole.check, whole.offset + done, std::min(kStep, whole.size - done)});
-    }
-    plan_.bytes_in += whole.size;
   }
 
   const Catalog& catalog_;
