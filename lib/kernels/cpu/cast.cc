@@ -75,12 +75,16 @@ void CastBytesToBytes(const uint8_t* src, uint8_t* dst, int64_t count) {
   const hn::ScalableTag<uint8_t> d;
   using V = hn::Vec<hn::ScalableTag<uint8_t>>;
   const uint8_t* table = codes_of<From, To, 128>();
-  const V sign = hn::Set(d, uint8_t{0x80}), high = hn::Set(d, uint8_t{0x70});
+  const V sign = hn::Set(d, uint8_t{0x80});
+  const hn::RebindToSigned<decltype(d)> signs;
+  const auto last = hn::Set(signs, int8_t{15});
   ByVectors<uint8_t, uint8_t>(src, dst, count, hn::Lanes(d), [&](const uint8_t* s, uint8_t* t) HWY_ATTR {
     const V code = hn::LoadU(d, s), magnitude = hn::AndNot(sign, code);
     V out = hn::And(code, sign);
     for (size_t part = 0; part < 128; part += 16) {
-      const V index = hn::Add(hn::Xor(magnitude, hn::Set(d, static_cast<uint8_t>(part))), high);
+      const V place = hn::Xor(magnitude, hn::Set(d, static_cast<uint8_t>(part)));
+      const V index =
+          hn::Or(place, hn::VecFromMask(d, hn::RebindMask(d, hn::Gt(hn::BitCast(signs, place), last))));
       out = hn::Or(out, hn::TableLookupBytesOr0(hn::LoadDup128(d, table + part), index));
     }
     hn::StoreU(out, d, t);

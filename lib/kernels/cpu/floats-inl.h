@@ -165,9 +165,14 @@ struct Single {
   template <class D>
   static HWY_INLINE void Store([[maybe_unused]] D d, hn::Vec<D> x, uint8_t* p) {
     if constexpr (std::is_same_v<hn::TFromD<D>, double>) {
-#if HWY_TARGET == HWY_SCALAR  // whose DemoteTo makes the largest number of what becomes infinite
-      const auto one = static_cast<float>(hn::GetLane(x));
-      std::memcpy(p, &one, sizeof one);
+#if HWY_TARGET == HWY_SCALAR || \
+    HWY_TARGET == HWY_EMU128  // whose DemoteTo gives the largest number for infinity
+      constexpr size_t n = hn::MaxLanes(D());
+      HWY_ALIGN double wide[n];
+      float narrow[n];
+      hn::Store(x, d, wide);
+      for (size_t i = 0; i < n; ++i) narrow[i] = static_cast<float>(wide[i]);
+      std::memcpy(p, narrow, sizeof narrow);
 #else
       const hn::Rebind<float, D> narrow;
       hn::StoreU(hn::DemoteTo(narrow, x), narrow, reinterpret_cast<float*>(p));

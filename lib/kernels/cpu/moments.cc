@@ -17,12 +17,12 @@ namespace uckpt::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr size_t kLanes = 8;
+constexpr int64_t kLanes = 8;
 using Eight = hn::CappedTag<double, kLanes>;
 
 // Eight doubles, in as many vectors as that takes; fewer where a vector's length is not known yet.
 struct Lanes {
-  static constexpr size_t kOfVector = hn::MaxLanes(Eight()), kVectors = kLanes / kOfVector;
+  static constexpr int64_t kOfVector = hn::MaxLanes(Eight()), kVectors = kLanes / kOfVector;
   hn::Vec<Eight> v[kVectors];
 };
 
@@ -47,12 +47,12 @@ HWY_INLINE double SumOf(const Lanes& lanes) {
 template <class See>
 HWY_INLINE void ByEights(const double* x, int64_t count, double rest, const See& see) {
   int64_t at = 0;
-  for (; at + static_cast<int64_t>(kLanes) <= count; at += static_cast<int64_t>(kLanes))
+  for (; at + kLanes <= count; at += kLanes)
     EachVector([&](auto i) HWY_ATTR { see(i, hn::LoadU(Eight(), x + at + i * Lanes::kOfVector)); });
   if (at >= count) return;
   double last[kLanes];
   std::fill_n(last, kLanes, rest);
-  std::copy_n(x + at, std::min<int64_t>(kLanes, count - at), last);
+  std::copy_n(x + at, std::min(kLanes, count - at), last);
   EachVector([&](auto i) HWY_ATTR { see(i, hn::LoadU(Eight(), last + i * Lanes::kOfVector)); });
 }
 
@@ -63,7 +63,7 @@ Moments MomentsOf(const double* x, int64_t count) {
   Fill(low, kInfinity);
   Fill(high, -kInfinity);
   Fill(sums, 0);
-  const int64_t whole = count / static_cast<int64_t>(kLanes) * static_cast<int64_t>(kLanes);
+  const int64_t whole = count / kLanes * kLanes;
   ByEights(x, whole, 0, [&](auto i, auto v) HWY_ATTR {
     low.v[i] = hn::Min(v, low.v[i]);
     high.v[i] = hn::Max(v, high.v[i]);

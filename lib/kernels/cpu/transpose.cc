@@ -134,13 +134,20 @@ HWY_INLINE T* Items(uint8_t* p) {
   return reinterpret_cast<T*>(p);
 }
 
+// What stands in for vectors loads and stores interleaved ones by their items, which must be aligned there.
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+constexpr bool kByVectors = false;
+#else
+constexpr bool kByVectors = true;
+#endif
+
 template <class T, int64_t kWays>
 void TakeApart(uint8_t* HWY_RESTRICT dst, int64_t stride, const uint8_t* HWY_RESTRICT src, int64_t count) {
   constexpr auto item = static_cast<int64_t>(sizeof(T));
   const Wide<T> wide;
   typename Wide<T>::V a, b, c, e;
   int64_t i = 0;
-  for (; i + wide.lanes() <= count; i += wide.lanes()) {
+  for (; kByVectors && i + wide.lanes() <= count; i += wide.lanes()) {
     const T* from = Items<T>(src + i * kWays * item);
     uint8_t* to = dst + i * item;
     if constexpr (kWays == 2) hn::LoadInterleaved2(wide.d, from, a, b);
@@ -164,7 +171,7 @@ void PutTogether(uint8_t* HWY_RESTRICT dst, const uint8_t* HWY_RESTRICT src, int
     return hn::LoadU(wide.d, Items<T>(src + w * stride + i * item));
   };
   int64_t i = 0;
-  for (; i + wide.lanes() <= count; i += wide.lanes()) {
+  for (; kByVectors && i + wide.lanes() <= count; i += wide.lanes()) {
     T* to = Items<T>(dst + i * kWays * item);
     if constexpr (kWays == 2) hn::StoreInterleaved2(load(i, 0), load(i, 1), wide.d, to);
     if constexpr (kWays == 3) hn::StoreInterleaved3(load(i, 0), load(i, 1), load(i, 2), wide.d, to);
@@ -182,7 +189,8 @@ void TakeEvery(uint8_t* HWY_RESTRICT dst, const uint8_t* HWY_RESTRICT src, int64
   const Wide<T> wide;
   typename Wide<T>::V a, b, c, e;
   int64_t i = 0;
-  for (; i + wide.lanes() < count; i += wide.lanes()) {  // the items between the last ones are not all there
+  for (; kByVectors && i + wide.lanes() < count;
+       i += wide.lanes()) {  // the items between the last ones are not all there
     const T* from = Items<T>(src + i * kWays * item);
     if constexpr (kWays == 2) hn::LoadInterleaved2(wide.d, from, a, b);
     if constexpr (kWays == 3) hn::LoadInterleaved3(wide.d, from, a, b, c);

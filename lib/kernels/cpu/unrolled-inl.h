@@ -10,6 +10,7 @@
 
 #include <hwy/highway.h>
 
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
@@ -18,12 +19,12 @@ namespace uckpt::kernels {
 namespace HWY_NAMESPACE {
 
 // function(0), … function(kCount - 1), each number a constant.
-template <size_t kCount, class Function>
+template <int64_t kCount, class Function>
 HWY_INLINE void Unrolled(const Function& function) {
-  [&]<size_t... kIndex>(std::index_sequence<kIndex...>) HWY_ATTR {
-    (function(std::integral_constant<size_t, kIndex>()), ...);
+  [&]<int64_t... kIndex>(std::integer_sequence<int64_t, kIndex...>) HWY_ATTR {
+    (function(std::integral_constant<int64_t, kIndex>()), ...);
   }
-  (std::make_index_sequence<kCount>());
+  (std::make_integer_sequence<int64_t, kCount>());
 }
 
 }  // namespace HWY_NAMESPACE
