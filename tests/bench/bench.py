@@ -1,4 +1,4 @@
-"""Times `uckpt convert` against copies, the converters of DeepSpeed and PyTorch, and plain Python scripts; see scripts/bench."""
+"""Times `uckpt convert` against copies, the frameworks' converters and plain Python scripts; see scripts/bench."""
 import argparse
 import json
 import os
@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "cli"), os.path.join(HERE, "..", "interop"), HERE]
@@ -31,7 +32,8 @@ SECTIONS = {**{f"safety-{to}": (safety, to, "zero2") for to in safety.KINDS},
 def commands_of(row, source, copied, out, no_peers):
     """name → what is timed, in the order of the table."""
     def all_of(*flags):
-        return runner.Measured([tool.binary(), "convert", "-q", "-j", "2", source, os.path.join(out, row.out), *row.flags, *flags])
+        return runner.Measured(
+            [tool.binary(), "convert", "-q", "-j", "2", source, os.path.join(out, row.out), *row.flags, *flags])
     made = {goals.COPY: runner.Measured(rivals.copy(copied, out))}
     if row.synced:
         made["two cp"] = runner.Measured(rivals.two_copies(copied, out))
@@ -113,13 +115,15 @@ def arguments():
     parser.add_argument("--plot", metavar="FILE", default=os.path.join(CACHE, "bench.svg"),
                         help="draw the ratios here (default: build/bench/bench.svg)")
     parser.add_argument("--gigabytes", type=float, default=2, help="of each input (default: 2)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each command; slow converters have two at most (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each command, two at most of slow ones (default: 5)")
     parser.add_argument("--only", nargs="+", metavar="ROW", choices=[*ROWS, *SECTIONS], help="these rows")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     parser.add_argument("--no-peers", action="store_true", help="leave the other converters out")
     parser.add_argument("--cold", action="store_true", help="also with the inputs dropped from the page cache, three rounds")
-    parser.add_argument("--warm", type=float, default=4, metavar="GIB", help="memory touched before each round (default: 4)")
-    return parser.parse_args()
+    parser.add_argument("--warm", type=float, metavar="GIB", help="memory touched before each round (default: two inputs')")
+    args = parser.parse_args()
+    args.warm = 2 * args.gigabytes if args.warm is None else args.warm
+    return args
 
 
 def main():
@@ -133,20 +137,22 @@ def main():
     os.makedirs(CACHE, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))   # so that what was written is removed
     say_needs(names, args)
-    place = runner.Place(CACHE)
+    place, begun = runner.Place(CACHE), time.monotonic()
     try:
         report = measured(names, place, args)
     finally:
         place.remove()
     entries = report["rows"] + report["sections"]
     table.conclude(entries)
+    print(f"{(time.monotonic() - begun) / 60:.0f} minutes")
     if report["rows"]:
         with open(args.plot, "w") as file:
-            file.write(plot.drawn(report["rows"], f"uckpt beside cp -r: {args.gigabytes:g} GB each, {os.cpu_count()} processors, "
-                                                  f"medians of {args.rounds} rounds; bar: uckpt, mark: goal"))
+            file.write(plot.drawn(report["rows"], f"uckpt beside cp -r: {args.gigabytes:g} GB each, {os.cpu_count()} "
+                                                  f"processors, medians of {args.rounds} rounds; bar: uckpt, mark: goal"))
     if args.json:
         with open(args.json, "w") as file:
-            json.dump({"gigabytes": args.gigabytes, "rounds": args.rounds, "processors": os.cpu_count(), **report}, file, indent=1)
+            about = {"gigabytes": args.gigabytes, "rounds": args.rounds, "processors": os.cpu_count()}
+            json.dump({**about, **report}, file, indent=1)
     failed = [entry["name"] for entry in entries if has_failed(entry)]
     if failed:
         print(f"bench: failed: {', '.join(failed)}")

@@ -28,5 +28,6 @@ def measure(stage, place, cache, args):
 
 
 def show(entry):
-    said = f"FAILED: {entry['error']}" if entry["error"] else f"{entry['median_s']:.2f} s, {entry['peak_rss_mib']:.0f} MiB resident"
+    said = (f"FAILED: {entry['error']}" if entry["error"] else
+            f"{entry['median_s']:.2f} s, {entry['peak_rss_mib']:.0f} MiB resident")
     print(f"\n{entry['name']}: {about(entry['stage'])}: {said}", flush=True)

@@ -3,7 +3,7 @@ from xml.sax.saxutils import escape
 
 from goals import COPY, OURS
 
-LEFT, WIDTH, RIGHT, STEP, TOP = 360, 420, 420, 26, 56
+LEFT, WIDTH, RIGHT, STEP, TOP = 390, 420, 420, 26, 56
 MET, MISSED, COLD, INK, LINE = "#3a7d5d", "#b8502f", "#c9d3cf", "#222", "#999"
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import glob
 import os
 import shlex
+import shutil
 import sys
 
 MEMORY_GOAL = 10   # times ours, at least, for every converter with a goal
@@ -46,8 +47,10 @@ def two_copies(source, out):
         smaller = sizes.index(min(sizes))
         halves[smaller].append(name)
         sizes[smaller] += os.path.getsize(os.path.join(root, name))
-    first, second = (shlex.join(["cp", "--parents", *half, out]) for half in halves)
-    return _shell(f"cd {shlex.quote(root)} || exit; {first} & {second}; second=$?; wait $! && exit $second")
+    folders = [os.path.join(out, name) for name in ("first", "second")]   # one would be made by both at once
+    first, second = (shlex.join(["cp", "--parents", *half, folder]) for half, folder in zip(halves, folders))
+    return _shell(f"mkdir {shlex.join(folders)} && cd {shlex.quote(root)} || exit; "
+                  f"{first} & {second}; second=$?; wait $! && exit $second")
 
 
 def dd(source, out):
@@ -86,7 +89,7 @@ consolidate_safetensors_files(source, out, {name: 1 for name in header if name !
 
 
 def _script(verb):
-    return Rival(lambda source, out: [sys.executable, __file__, verb, source, os.path.join(out, "out")])
+    return Rival(lambda source, out: [sys.executable, __file__, verb, source, os.path.join(out, "out")], slow=True)
 
 
 RIVALS = {
@@ -130,7 +133,9 @@ def _cast(source, out):
     from safetensors.torch import load_file, save_file
     os.makedirs(out)
     for name in os.listdir(source):
-        if name.endswith(".safetensors"):
+        if name.endswith(".json"):
+            shutil.copy(os.path.join(source, name), out)
+        else:
             tensors = load_file(os.path.join(source, name))
             save_file({key: tensor.to(torch.bfloat16) for key, tensor in tensors.items()}, os.path.join(out, name))
 

@@ -133,8 +133,8 @@ def run(command, place, sample_every=None):
             place.clean()
         if code:
             errors.seek(0)
-            why = f"stopped after {LONGEST_S} s" if seconds > LONGEST_S else errors.read().decode(errors="replace").strip()[-600:]
-            raise Failed(f"exit {code}: {why}")
+            why = errors.read().decode(errors="replace").strip()[-600:]
+            raise Failed(f"stopped after {LONGEST_S} s" if seconds > LONGEST_S else f"exit {code}: {why}")
     return (seconds, usage.ru_utime + usage.ru_stime), sampler.mib() if sampler else None
 
 
