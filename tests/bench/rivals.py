@@ -54,9 +54,10 @@ def two_copies(source, out):
 
 
 def dd(source, out):
+    """File by file; blocks of a megabyte and more leave the processor's caches and take up to three times as long."""
     root, files = _relative_files(source)
     return _shell("set -e; " + "; ".join(
-        shlex.join(["dd", f"if={os.path.join(root, name)}", f"of={os.path.join(out, str(i))}", "bs=1M", "status=none"])
+        shlex.join(["dd", f"if={os.path.join(root, name)}", f"of={os.path.join(out, str(i))}", "bs=128K", "status=none"])
         for i, name in enumerate(files)))
 
 
