@@ -1,213 +1,163 @@
-"""Times `uckpt convert` against cp and the converters of DeepSpeed and PyTorch; see scripts/bench --help."""
+"""Times `uckpt convert` against copies, the frameworks' converters and plain Python scripts; see scripts/bench."""
 import argparse
 import json
 import os
 import shutil
-import statistics
-import subprocess
+import signal
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "cli"), os.path.join(HERE, "..", "interop"), HERE]
 os.environ["DS_ACCELERATOR"] = "cpu"
 
-import tool          # noqa: E402
-import many_ranks    # noqa: E402
-from large import large_checkpoint, size_of   # noqa: E402
-from large_dcp import large_dcp, weight_names   # noqa: E402
+import goals      # noqa: E402
+import inputs     # noqa: E402
+import plans      # noqa: E402
+import plot       # noqa: E402
+import rivals     # noqa: E402
+import runner     # noqa: E402
+import safety     # noqa: E402
+import table      # noqa: E402
+import tool       # noqa: E402
+from rows import ROWS, SYNCED   # noqa: E402
 
 CACHE = os.path.join(tool.ROOT, "build", "bench")
-OUT = os.path.join(CACHE, "out")
+# Beside the rows, what has another table: name → what measures it, what shows it, and the input, if it has one of ours.
+SECTIONS = {**{f"safety-{to}": (safety, to, "zero2") for to in safety.KINDS},
+            **{f"plan-zero{stage}": (plans, stage, None) for stage in plans.STAGES}}
 
 
-def warm_memory(gib):
-    """Touches and frees memory: the first touch of fresh pages can cost more than any copy."""
-    block = bytearray(gib << 30)
-    del block
+def commands_of(row, source, copied, out, no_peers):
+    """name → what is timed, in the order of the table."""
+    def all_of(*flags):
+        return runner.Measured(
+            [tool.binary(), "convert", "-q", "-j", "2", source, os.path.join(out, row.out), *row.flags, *flags])
+    made = {goals.COPY: runner.Measured(rivals.copy(copied, out))}
+    if row.synced:
+        made["two cp"] = runner.Measured(rivals.two_copies(copied, out))
+        made["dd"] = runner.Measured(rivals.dd(copied, out))
+    made[goals.OURS] = all_of("--no-sync")
+    if row.synced:
+        made[goals.COPY_SYNCED] = runner.Measured(rivals.copy_and_sync(copied, out))
+        made[goals.OURS_SYNCED] = all_of()
+    for name in () if no_peers else row.rivals:
+        made[name] = runner.Measured(rivals.RIVALS[name].command(source, out), rivals.RIVALS[name].slow)
+    return made
 
 
-def clean():
-    shutil.rmtree(OUT, ignore_errors=True)
-    os.makedirs(OUT)
+def output_of(row, source, place, folder):
+    """The row's output, kept to be copied."""
+    path = os.path.join(folder, row.out)
+    runner.quiet([tool.binary(), "convert", "-q", "-j", "2", "--no-sync", source, path, *row.flags])
+    return path
 
 
-def timed(command):
-    """Seconds of a whole process, its output thrown away; the files it wrote are removed untimed."""
-    clean()
-    begun = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, shell=isinstance(command, str))
-    seconds = time.monotonic() - begun
-    if done.returncode:
-        sys.exit(f"{command}: exit {done.returncode}\n{done.stderr.decode()[-2000:]}")
-    clean()
-    return seconds
+def measure(row, place, args):
+    source = inputs.make(row.input, CACHE, args.gigabytes)
+    kept = tempfile.mkdtemp(prefix="out-", dir=CACHE)
+    try:
+        copied = source if row.copies == "input" else output_of(row, source, place, kept)
+        made = commands_of(row, source, copied, place.out, args.no_peers)
+        files = inputs.files_of(source) + (inputs.files_of(copied) if copied != source else [])
+        runner.alternate(made, files, place, "warm", args.rounds, args.warm)
+        if args.cold:
+            runner.alternate(made, files, place, "cold", min(args.rounds, 3), args.warm)
+        for measured in made.values():
+            measured.weigh(place)
+        commands = goals.summary(made, goals.COPY)
+        return {"name": row.name, "about": row.about, "bytes": inputs.bytes_of(copied), "rivals": list(row.rivals),
+                "commands": commands, "goals": goals.verdicts(row, commands, SYNCED)}
+    finally:
+        shutil.rmtree(kept)
 
 
-def memory(command):
-    """(peak resident, peak anonymous) MiB of one more, untimed run."""
-    clean()
-    peaks = tool.peak_memory(command)[1:]
-    clean()
-    return peaks
+def has_failed(entry):
+    return bool(entry.get("error")) or any("error" in command for command in entry.get("commands", {}).values())
 
 
-def commands(source):
-    convert = [tool.binary(), "convert", "-q", "-j", "2", source, os.path.join(OUT, "out.h5")]
-    copy = ["cp", "-r", source, os.path.join(OUT, "copy")]
-    sync = " ".join(copy) + f" && sync -f {OUT}"
-    return {"cp -r": copy, "uckpt --no-sync": [*convert, "--no-sync"], "cp -r, then sync": sync, "uckpt": convert}
+def measured(names, place, args):
+    """Each row's and section's numbers, shown as soon as they are there; what fails is told."""
+    report = {"rows": [], "sections": []}
+    table.header(args.cold)
+    for name in names:
+        try:
+            if name in ROWS:
+                report["rows"].append(measure(ROWS[name], place, args))
+                table.show(report["rows"][-1], args.cold)
+            else:
+                module, what, _ = SECTIONS[name]
+                report["sections"].append(module.measure(what, place, CACHE, args))
+                module.show(report["sections"][-1])
+        except Exception as problem:   # whatever one row met, the others go on
+            report["rows" if name in ROWS else "sections"].append({
+                "name": name, "about": name, "rivals": [], "commands": {}, "goals": [], "error": f"{problem}"})
+            print(f"{name}: FAILED: {type(problem).__name__}: {problem}", flush=True)
+    return report
 
 
-def peers(source):
-    tag = os.path.join(source, open(os.path.join(source, "latest")).read().strip())
-    return {"ds_to_universal": [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--input_folder", tag,
-                                "--output_folder", os.path.join(OUT, "universal"), "--inject_missing_state",
-                                "--num_extract_workers", "2", "--num_merge_workers", "2"],
-            "zero_to_fp32": [sys.executable, "-m", "deepspeed.utils.zero_to_fp32", source, os.path.join(OUT, "fp32")]}
+def say_needs(names, args):
+    """How much disk this takes: what is to be made, and three outputs at once, which DeepSpeed's own converter has."""
+    wanted = {ROWS[name].input if name in ROWS else SECTIONS[name][2] for name in names} - {None}
+    missing = inputs.missing_of(wanted, CACHE, args.gigabytes)
+    need = (1.1 * len(missing) + 3) * args.gigabytes
+    free = shutil.disk_usage(CACHE).free / 1e9
+    print(f"{len(names)} rows, {len(missing)} of {len(wanted)} inputs to be made ({', '.join(missing) or 'none'}): needs "
+          f"{need:.1f} GB of disk, {free:.1f} GB free", flush=True)
+    if need > free:
+        sys.exit("bench: too little disk: take fewer rows (--only) or --gigabytes, or clear build/bench")
 
 
-def alternate(table, rounds, gib):
-    """name → seconds of each round; the order rotates so that none always follows the same one."""
-    names, seconds = list(table), {name: [] for name in table}
-    for turn in range(rounds):
-        warm_memory(gib)
-        for name in names[turn % len(names):] + names[:turn % len(names)]:
-            seconds[name].append(timed(table[name]))
-    return seconds
-
-
-def bench_stage(stage, args):
-    source = large_checkpoint(CACHE, stage, args.gigabytes)
-    timed(["cp", "-r", source, os.path.join(OUT, "copy")])   # brings the input into the page cache
-    seconds = alternate(commands(source), args.rounds, args.warm)
-    if not args.no_peers:
-        seconds.update(alternate(peers(source), args.peer_rounds, args.warm))
-    resident, anonymous = memory(commands(source)["uckpt"])
-    rows = rows_of(seconds)
-    synced = statistics.median(seconds["cp -r, then sync"])
-    rows["uckpt"]["ratio_to_synced_cp"] = rows["uckpt"]["median_s"] / synced
-    return {"stage": stage, "bytes": size_of(source), "rows": rows, "peak_rss_mib": resident,
-            "peak_anonymous_mib": anonymous}
-
-
-def rows_of(seconds):
-    base = statistics.median(seconds["cp -r"])
-    return {name: {"median_s": statistics.median(times), "min_s": min(times), "rounds": len(times),
-                   "ratio_to_cp": statistics.median(times) / base} for name, times in seconds.items()}
-
-
-def bench_dcp(kind, args):
-    """Distributed checkpoints of eight files: `torch`, as dcp.save writes them, or `hf`, Hugging Face shards."""
-    source = large_dcp(CACHE, args.gigabytes, kind == "hf")
-    own = {f"uckpt to {to}": [tool.binary(), "convert", "-q", "-j", "2", "--no-sync", source, os.path.join(OUT, f"out.{end}")]
-           for to, end in (("hdf5", "h5"), ("safetensors", "safetensors"))}
-    mapping = {name: 1 for name in weight_names(args.gigabytes)}
-    peer = {"torch": {"dcp_to_torch_save": [sys.executable, "-m", "torch.distributed.checkpoint.format_utils", "dcp_to_torch",
-                                            source, os.path.join(OUT, "out.pt")]},
-            "hf": {"torch's consolidation": [sys.executable, "-c", f"""
-import os
-from torch.distributed.checkpoint._consolidate_hf_safetensors import consolidate_safetensors_files
-os.makedirs({OUT!r} + "/hf")
-consolidate_safetensors_files({source!r}, {OUT!r} + "/hf", {mapping!r}, num_threads=2)"""]}}[kind]
-    copy = {"cp -r": ["cp", "-r", source, os.path.join(OUT, "copy")]}
-    timed(copy["cp -r"])   # brings the input into the page cache
-    seconds = alternate({**copy, **own}, args.rounds, args.warm)
-    if not args.no_peers:
-        seconds.update(alternate(peer, args.peer_rounds, args.warm))
-    table = {**own, **({} if args.no_peers else peer)}
-    rows = rows_of(seconds)
-    for name, command in table.items():
-        rows[name]["peak_rss_mib"], rows[name]["peak_anonymous_mib"] = memory(command)
-    return {"kind": kind, "bytes": size_of(source), "rows": rows}
-
-
-def bench_safety(to, args):
-    """What digests, the journal and syncing cost: the default against `--no-verify --no-sync`, and each alone."""
-    source = large_checkpoint(CACHE, 2, args.gigabytes)
-    plain = [tool.binary(), "convert", "-q", "-j", "2", "--to", to, source, os.path.join(OUT, "out")]
-    table = {"neither": [*plain, "--no-verify", "--no-sync"], "digests": [*plain, "--no-sync"],
-             "sync": [*plain, "--no-verify"], "both (default)": plain}
-    timed(plain)   # brings the input into the page cache
-    seconds = alternate(table, args.rounds, args.warm)
-    base = statistics.median(seconds["neither"])
-    rows = {name: {"median_s": statistics.median(times), "min_s": min(times), "rounds": len(times),
-                   "ratio_to_neither": statistics.median(times) / base} for name, times in seconds.items()}
-    return {"to": to, "bytes": size_of(source), "rows": rows}
-
-
-def bench_plan(stage, args):
-    source = many_ranks.make(os.path.join(CACHE, f"ranks1024-zero{stage}"), 1024, 1000, stage)
-    command = [tool.binary(), "plan", source, os.path.join(OUT, "out.h5")]
-    seconds = [timed(command) for _ in range(3)]
-    resident, anonymous = memory(command)
-    return {"stage": stage, "median_s": statistics.median(seconds), "min_s": min(seconds), "peak_rss_mib": resident,
-            "peak_anonymous_mib": anonymous}
-
-
-def print_stage(entry):
-    print(f"\nZeRO-{entry['stage']}, {entry['bytes'] / 1e9:.2f} GB, -j 2, warm cache")
-    print(f"  {'':18} {'median':>9} {'min':>9} {'x cp':>7}")
-    for name, row in entry["rows"].items():
-        print(f"  {name:18} {row['median_s']:8.2f}s {row['min_s']:8.2f}s {row['ratio_to_cp']:7.2f}")
-    print(f"  uckpt against `cp -r, then sync`: {entry['rows']['uckpt']['ratio_to_synced_cp']:.2f}; peak memory "
-          f"{entry['peak_rss_mib']:.0f} MiB resident, {entry['peak_anonymous_mib']:.0f} MiB anonymous", flush=True)
-
-
-def print_dcp(entry):
-    print(f"\nDCP ({entry['kind']}), 8 files, {entry['bytes'] / 1e9:.2f} GB, -j 2, warm cache, no sync")
-    print(f"  {'':22} {'median':>9} {'min':>9} {'x cp':>7} {'peak resident':>15} {'anonymous':>13}")
-    for name, row in entry["rows"].items():
-        peaks = f"{row['peak_rss_mib']:11.0f} MiB {row['peak_anonymous_mib']:9.0f} MiB" if "peak_rss_mib" in row else ""
-        print(f"  {name:22} {row['median_s']:8.2f}s {row['min_s']:8.2f}s {row['ratio_to_cp']:7.2f} {peaks}")
-
-
-def print_safety(entry):
-    print(f"\nDigests and sync, ZeRO-2 to {entry['to']}, {entry['bytes'] / 1e9:.2f} GB, -j 2, warm cache")
-    print(f"  {'':18} {'median':>9} {'min':>9} {'x neither':>10}")
-    for name, row in entry["rows"].items():
-        print(f"  {name:18} {row['median_s']:8.2f}s {row['min_s']:8.2f}s {row['ratio_to_neither']:10.2f}", flush=True)
-
-
-def print_plan(entry):
-    print(f"\nuckpt plan, ZeRO-{entry['stage']}, 1,024 ranks x 1,000 parameters: {entry['median_s']:.2f} s, "
-          f"{entry['peak_rss_mib']:.0f} MiB resident", flush=True)
-
-
-def measured(measure, show, stages, args):
-    """Each stage's numbers, shown as soon as they are there."""
-    entries = []
-    for stage in stages:
-        entries.append(measure(stage, args))
-        show(entries[-1])
-    return entries
+def arguments():
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
+    parser.add_argument("--plot", metavar="FILE", default=os.path.join(CACHE, "bench.svg"),
+                        help="draw the ratios here (default: build/bench/bench.svg)")
+    parser.add_argument("--gigabytes", type=float, default=2, help="of each input (default: 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each command, two at most of slow ones (default: 5)")
+    parser.add_argument("--only", nargs="+", metavar="ROW", choices=[*ROWS, *SECTIONS], help="these rows")
+    parser.add_argument("--list", action="store_true", help="name the rows and stop")
+    parser.add_argument("--no-peers", action="store_true", help="leave the other converters out")
+    parser.add_argument("--cold", action="store_true", help="also with the inputs dropped from the page cache, three rounds")
+    parser.add_argument("--warm", type=float, metavar="GIB", help="memory touched before each round (default: two inputs')")
+    args = parser.parse_args()
+    args.warm = 2 * args.gigabytes if args.warm is None else args.warm
+    return args
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
-    parser.add_argument("--gigabytes", type=float, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--peer-rounds", type=int, default=2)
-    parser.add_argument("--stages", type=int, nargs="*", default=[1, 2, 3])
-    parser.add_argument("--plan-stages", type=int, nargs="*", default=[1, 3])
-    parser.add_argument("--dcp", nargs="*", choices=["torch", "hf"], default=["torch", "hf"],
-                        help="which distributed checkpoints")
-    parser.add_argument("--safety", nargs="*", choices=["hdf5", "dcp", "torch", "deepspeed-universal"], default=["hdf5", "dcp"],
-                        help="kinds of output to measure the cost of digests and syncing with")
-    parser.add_argument("--warm", type=int, default=4, help="GiB of memory touched before each round")
-    parser.add_argument("--no-peers", action="store_true", help="leave the converters of DeepSpeed and PyTorch out")
-    args = parser.parse_args()
+    args = arguments()
+    names = args.only or [*ROWS, *SECTIONS]
+    if args.list:
+        for name in names:
+            module, what, _ = SECTIONS.get(name, (None, None, None))
+            print(f"{name:26}{module.about(what) if module else ROWS[name].about}")
+        return 0
     os.makedirs(CACHE, exist_ok=True)
-    report = {"stages": measured(bench_stage, print_stage, args.stages, args),
-              "dcp": measured(bench_dcp, print_dcp, args.dcp, args),
-              "safety": measured(bench_safety, print_safety, args.safety, args),
-              "plans": measured(bench_plan, print_plan, args.plan_stages, args)}
-    clean()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))   # so that what was written is removed
+    say_needs(names, args)
+    place, begun = runner.Place(CACHE), time.monotonic()
+    try:
+        report = measured(names, place, args)
+    finally:
+        place.remove()
+    entries = report["rows"] + report["sections"]
+    table.conclude(entries)
+    print(f"{(time.monotonic() - begun) / 60:.0f} minutes")
+    if report["rows"]:
+        with open(args.plot, "w") as file:
+            file.write(plot.drawn(report["rows"], f"uckpt beside cp -r: {args.gigabytes:g} GB each, {os.cpu_count()} "
+                                                  f"processors, medians of {args.rounds} rounds; bar: uckpt, mark: goal"))
     if args.json:
         with open(args.json, "w") as file:
-            json.dump(report, file, indent=1)
+            about = {"gigabytes": args.gigabytes, "rounds": args.rounds, "processors": os.cpu_count()}
+            json.dump({**about, **report}, file, indent=1)
+    failed = [entry["name"] for entry in entries if has_failed(entry)]
+    if failed:
+        print(f"bench: failed: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,12 +1,13 @@
 """Distributed checkpoints of a gigabyte and more, saved by PyTorch from eight ranks on CPU, kept for the next run."""
 import os
-import shutil
 import tempfile
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
+
+from kept import kept
 
 RANKS, WIDTH = 8, 2048   # a file each; a layer is 2,048 x 2,048 weights and their two moments in fp32
 
@@ -38,15 +39,9 @@ def _rank_main(rank, folder, layers, hugging_face, rendezvous):
 
 def large_dcp(cache, gigabytes, hugging_face=False):
     """The folder of a checkpoint of about that size; made on first use. Hugging Face shards hold weights only."""
-    folder = os.path.join(cache, f"dcp{'-hf' if hugging_face else ''}-{gigabytes:g}GB")
-    if not os.path.isdir(folder):
+    def fill(folder):
         layers = round(gigabytes * 1e9 / (WIDTH * WIDTH * 4 * (1 if hugging_face else 3)))
-        making = tempfile.mkdtemp(dir=cache)
-        mp.spawn(_rank_main, (os.path.join(making, "ckpt"), layers, hugging_face, os.path.join(making, "meet")), RANKS)
-        os.rename(os.path.join(making, "ckpt"), folder)
-        shutil.rmtree(making)
-    return folder
-
-
-def weight_names(gigabytes):
-    return [f"layers.{i}.weight" for i in range(round(gigabytes * 1e9 / (WIDTH * WIDTH * 4)))]
+        with tempfile.TemporaryDirectory() as scratch:
+            mp.start_processes(_rank_main, (folder, layers, hugging_face, os.path.join(scratch, "meet")), RANKS,
+                               start_method="fork")   # so that torch is imported once
+    return kept(os.path.join(cache, f"dcp{'-hf' if hugging_face else ''}-{gigabytes:g}GB"), fill)
