@@ -1,8 +1,8 @@
 // How bytes are moved best, by the shape of the copy. One table; tests/bench/copy_shapes.cc measures it.
 //
 // Common to all: blocks are reserved first (fallocate), then each task reads into its own buffers and writes
-// with one call; where the output is synced, writeback begins behind each write. Never a mapping of either
-// side, never a write for each run.
+// with one call; where the output is synced, writeback begins behind each write. Never a mapped output, never
+// a write for each run; short runs that lie far apart are copied out of a mapped input.
 #pragma once
 
 #include <cstdint>
@@ -21,20 +21,21 @@ struct CopyRule {
   int64_t run_bytes;
 };
 
-// A dense task stays in the second cache: 256 KiB to 4 MiB are alike, 16 MiB lose. A transposed one reads a
-// short run from every row of its input: the wider the task, the longer the run. Past the page cache every
-// write waits for the disk, so fewer and larger ones.
+// A dense task stays in the second cache: 256 KiB to 8 MiB are alike, 16 MiB lose. A transposed one reads a
+// short run from every row of its input: the wider the task, the longer the run; runs of a few cache lines
+// are enough, and 4 to 8 MiB best. Past the page cache every write waits for the disk, so fewer and larger
+// ones.
 constexpr CopyRule copy_rule(CopyShape shape) {
-  constexpr int64_t kKi = int64_t{1} << 10, kMi = int64_t{1} << 20;
+  constexpr int64_t kMi = int64_t{1} << 20;
   switch (shape) {
     case CopyShape::kDense:
       return {1 * kMi, 1 * kMi, 0};
     case CopyShape::kTransposed:
-      return {1 * kMi, 32 * kMi, 4 * kKi};
+      return {1 * kMi, 8 * kMi, 256};
     case CopyShape::kDirect:
       break;
   }
-  return {4 * kMi, 32 * kMi, 4 * kKi};
+  return {4 * kMi, 8 * kMi, 256};
 }
 
 // What one read brings of an input that is not one run.

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <optional>
 
@@ -268,23 +269,57 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
   return outcome;
 }
 
-void write_late_fields(const TargetLayout& target, std::span<const LateDigest> digests,
-                       const Outcome& outcome, Output& output) {
+namespace {
+
+struct LateField {
+  uint32_t file;
+  int64_t offset;
+  size_t size;
+  uint8_t bytes[16];
+};
+
+std::vector<LateField> late_fields(const TargetLayout& target, std::span<const LateDigest> digests,
+                                   const Outcome& outcome) {
+  std::vector<LateField> fields;
   for (const LateDigest& late : digests) {
-    const uint64_t digest = outcome.digests[late.hole];
-    const std::string text = hex(digest, 16);
-    Bytes bytes(text.begin(), text.end());
-    if (!late.is_text) {
-      bytes.resize(sizeof digest);
-      store_le(bytes.data(), digest);
+    LateField& field = fields.emplace_back(LateField{target.holes[late.hole].file, late.offset, 8, {}});
+    if (late.is_text) {
+      const std::string text = hex(outcome.digests[late.hole], 16);
+      field.size = text.copy(reinterpret_cast<char*>(field.bytes), sizeof field.bytes);
+    } else {
+      store_le(field.bytes, outcome.digests[late.hole]);
     }
-    output.write_at(target.holes[late.hole].file, late.offset, bytes);
   }
   for (size_t i = 0; i < target.checksums.size(); ++i) {
-    uint8_t bytes[4];
-    store_le<uint32_t>(bytes, outcome.checksums[i]);
-    for (const int64_t place : target.checksums[i].places)
-      output.write_at(target.checksums[i].file, place, bytes);
+    for (const int64_t place : target.checksums[i].places) {
+      LateField& field = fields.emplace_back(LateField{target.checksums[i].file, place, 4, {}});
+      store_le(field.bytes, outcome.checksums[i]);
+    }
+  }
+  std::ranges::sort(fields, {}, [](const LateField& f) { return std::pair(f.file, f.offset); });
+  return fields;
+}
+
+}  // namespace
+
+// Neighbours are written together, with what lies between them as it is there.
+void write_late_fields(const TargetLayout& target, std::span<const LateDigest> digests,
+                       const Outcome& outcome, Output& output) {
+  constexpr int64_t kApart = 256, kMost = int64_t{64} << 10;
+  const std::vector<LateField> fields = late_fields(target, digests, outcome);
+  const auto end_of = [](const LateField& f) { return f.offset + static_cast<int64_t>(f.size); };
+  Bytes block;
+  for (size_t i = 0, first = 0; first < fields.size(); first = i) {
+    const int64_t begin = fields[first].offset;
+    for (i = first + 1; i < fields.size() && fields[i].file == fields[first].file &&
+                        fields[i].offset - end_of(fields[i - 1]) <= kApart &&
+                        end_of(fields[i]) - begin <= kMost;)
+      ++i;
+    block.resize(static_cast<size_t>(end_of(fields[i - 1]) - begin));
+    if (i > first + 1) output.read_at(fields[first].file, begin, block);
+    for (size_t f = first; f < i; ++f)
+      std::memcpy(block.data() + (fields[f].offset - begin), fields[f].bytes, fields[f].size);
+    output.write_at(fields[first].file, begin, block);
   }
 }
 

@@ -67,9 +67,10 @@ void Gatherer::add_staged_to_record(const Move& move, std::span<const Loop> loop
   if (shifts_.size() + loops.size() > kMostShifts) shifts_.clear();
   loop_shifts_.clear();
   for (const Loop& l : loops) loop_shifts_.push_back(shift_by(l.src_stride));
-  findings_.add(FindingOf::kRecordChecksum, check,
-                Crc32::shift(crc_of_runs(staging_.data(), loops, nest_, loop_shifts_, static_cast<size_t>(run)),
-                             static_cast<uint64_t>(record.offset + record.size - end)));
+  findings_.add(
+      FindingOf::kRecordChecksum, check,
+      Crc32::shift(crc_of_runs(staging_.data(), loops, nest_, loop_shifts_, static_cast<size_t>(run)),
+                   static_cast<uint64_t>(record.offset + record.size - end)));
 }
 
 void Gatherer::read(FileId file, int64_t offset, std::span<uint8_t> out) const {
@@ -155,7 +156,8 @@ void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int
       gather_strided(move, loops.subspan(1), src + i * outer.src_stride, dst + i * outer.dst_stride);
     return;
   }
-  const bool packed = outer.src_stride > kShort && outer.src_stride > kDensity * inner_useful;
+  const bool packed =
+      move.file != kLiteral && outer.src_stride > kShort && outer.src_stride > kDensity * inner_useful;
   const int64_t stride = packed ? inner_span : outer.src_stride;  // in the staging buffer
   const int64_t together = stride == 0 ? outer.count : (room - inner_span) / stride + 1;
   nest_.clear();
@@ -167,9 +169,7 @@ void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int
     const int64_t from = src + i * outer.src_stride;
     if (!nest_.empty()) nest_[0].count = n;
     if (packed) {
-      for (int64_t k = 0; k < n; ++k)
-        read(move.file, from + k * outer.src_stride,
-             staged.subspan(static_cast<size_t>(k * stride), static_cast<size_t>(inner_span)));
+      catalog_.files[move.file]->read_runs(from, outer.src_stride, inner_span, staged);
     } else {
       read(move.file, from, staged);
     }

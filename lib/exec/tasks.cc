@@ -113,7 +113,7 @@ std::vector<int64_t> wide_ranges(const TargetLayout& target, const plan::Plan& p
   const CopyRule rule = copy_rule(CopyShape::kTransposed);
   std::vector<int64_t> out(target.shards.size(), 0);
   for (const plan::Move& m : plan.moves) {
-    if (m.is_run() || m.src_step < rule.run_bytes / 16) continue;
+    if (m.is_run() || m.src_step < rule.run_bytes) continue;
     // The loop along which the source goes on, and how far apart its steps lie in the target.
     int64_t least = m.src_step, apart = m.dst_step, most = m.count;
     for (int l = 0; l < m.loops; ++l) {

@@ -12,12 +12,14 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/io/descriptors.h"
+#include "lib/io/mapping.h"
 
 namespace uckpt {
 
@@ -64,6 +66,11 @@ Bytes ByteSource::read_range(int64_t offset, int64_t length) const {
   return out;
 }
 
+void ByteSource::read_runs(int64_t offset, int64_t stride, int64_t length, std::span<uint8_t> out) const {
+  const auto step = static_cast<size_t>(length);
+  for (size_t at = 0; at < out.size(); at += step, offset += stride) read_at(offset, out.subspan(at, step));
+}
+
 void MemorySource::read_at(int64_t offset, std::span<uint8_t> out) const {
   if (!range_inside(offset, static_cast<int64_t>(out.size()), size())) {
     throw short_read(name_, offset, out.size(), size());
@@ -76,6 +83,31 @@ struct InputFile::Impl {
   ino_t inode;
   timespec changed;
   std::atomic<int> fd{-1};  // -1: not kept open
+  std::once_flag mapping_tried;
+  std::unique_ptr<Mapping> mapping;
+};
+
+// A descriptor of the file as it was opened first.
+class InputFile::Access {
+ public:
+  explicit Access(const InputFile& file)
+      : transient_(file.impl_->fd >= 0 ? -1 : open_read_only(file.path_)),
+        fd_(file.impl_->fd >= 0 ? file.impl_->fd.load() : transient_.get()) {
+    if (fd_ < 0) throw system_trouble("cannot open again", file.path_);
+    if (transient_.get() < 0) return;
+    struct stat st {};
+    const Impl& first = *file.impl_;
+    if (::fstat(fd_, &st) != 0 || st.st_dev != first.device || st.st_ino != first.inode ||
+        st.st_size != file.size_ || st.st_mtim.tv_sec != first.changed.tv_sec ||
+        st.st_mtim.tv_nsec != first.changed.tv_nsec) {
+      throw refused("io.changed", "the file was changed while it was read").in_file(file.path_);
+    }
+  }
+  int fd() const { return fd_; }
+
+ private:
+  Descriptor transient_;
+  int fd_;
 };
 
 InputFile::InputFile(std::string path, int64_t size, std::unique_ptr<Impl> impl)
@@ -108,17 +140,8 @@ void InputFile::read_at(int64_t offset, std::span<uint8_t> out) const {
   if (!range_inside(offset, static_cast<int64_t>(out.size()), size_)) {
     throw short_read(path_, offset, out.size(), size_);
   }
-  Descriptor transient(impl_->fd >= 0 ? -1 : open_read_only(path_));
-  const int fd = impl_->fd >= 0 ? impl_->fd.load() : transient.get();
-  if (fd < 0) throw system_trouble("cannot open again", path_);
-  if (impl_->fd < 0) {
-    struct stat st {};
-    if (::fstat(fd, &st) != 0 || st.st_dev != impl_->device || st.st_ino != impl_->inode ||
-        st.st_size != size_ || st.st_mtim.tv_sec != impl_->changed.tv_sec ||
-        st.st_mtim.tv_nsec != impl_->changed.tv_nsec) {
-      throw refused("io.changed", "the file was changed while it was read").in_file(path_);
-    }
-  }
+  const Access access(*this);
+  const int fd = access.fd();
   for (size_t done = 0; done < out.size();) {
     const ssize_t n = ::pread(fd, out.data() + done, out.size() - done, offset + static_cast<int64_t>(done));
     if (n < 0 && errno == EINTR) continue;
@@ -126,6 +149,19 @@ void InputFile::read_at(int64_t offset, std::span<uint8_t> out) const {
     if (n == 0) throw short_read(path_, offset, out.size(), offset + static_cast<int64_t>(done));
     done += static_cast<size_t>(n);
   }
+}
+
+void InputFile::read_runs(int64_t offset, int64_t stride, int64_t length, std::span<uint8_t> out) const {
+  constexpr int64_t kShort = 4096;  // from here on a system call costs less than the copy
+  if (length >= kShort || static_cast<int64_t>(out.size()) == length)
+    return ByteSource::read_runs(offset, stride, length, out);
+  const int64_t last = offset + (static_cast<int64_t>(out.size()) / length - 1) * stride;
+  if (!range_inside(offset, length, size_) || !range_inside(last, length, size_))
+    throw short_read(path_, last, static_cast<size_t>(length), size_);
+  std::call_once(impl_->mapping_tried, [&] { impl_->mapping = Mapping::of(Access(*this).fd(), size_); });
+  // What the mapping cannot read the system call has the error for, or it can.
+  if (!impl_->mapping || !impl_->mapping->copy_runs(offset, stride, length, out))
+    ByteSource::read_runs(offset, stride, length, out);
 }
 
 namespace {

@@ -19,6 +19,9 @@ class ByteSource {
   virtual int64_t size() const = 0;
   // Fills `out` from `offset`, or throws Error (`io.short_read`) if the source ends before.
   virtual void read_at(int64_t offset, std::span<uint8_t> out) const = 0;
+  // Runs of `length` bytes that lie `stride` apart from `offset` on, back to back into `out`, whose size is a
+  // multiple of `length`. Throws likewise.
+  virtual void read_runs(int64_t offset, int64_t stride, int64_t length, std::span<uint8_t> out) const;
   virtual const std::string& name() const = 0;             // for messages
   Bytes read_range(int64_t offset, int64_t length) const;  // checked against size() before allocating
 };
@@ -46,10 +49,13 @@ class InputFile : public ByteSource {
 
   int64_t size() const override { return size_; }
   void read_at(int64_t offset, std::span<uint8_t> out) const override;
+  // Short runs come out of a mapping of the file.
+  void read_runs(int64_t offset, int64_t stride, int64_t length, std::span<uint8_t> out) const override;
   const std::string& name() const override { return path_; }
 
  private:
   struct Impl;
+  class Access;
   InputFile(std::string path, int64_t size, std::unique_ptr<Impl> impl);
   std::string path_;
   int64_t size_;

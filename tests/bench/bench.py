@@ -26,7 +26,7 @@ from rows import ROWS, SYNCED   # noqa: E402
 CACHE = os.path.join(tool.ROOT, "build", "bench")
 # Beside the rows, what has another table: name → what measures it, what shows it, and the input, if it has one of ours.
 SECTIONS = {**{f"safety-{to}": (safety, to, "zero2") for to in safety.KINDS},
-            **{f"plan-zero{stage}": (plans, stage, None) for stage in plans.STAGES}}
+            **{name: (plans, name, None) for name in plans.SECTIONS}}
 
 
 def commands_of(row, source, copied, out, no_peers):
@@ -113,7 +113,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
     parser.add_argument("--plot", metavar="FILE", default=os.path.join(CACHE, "bench.svg"),
-                        help="draw the ratios here (default: build/bench/bench.svg)")
+                        help="draw the ratios here, and how planning grows beside it (default: build/bench/bench.svg)")
     parser.add_argument("--gigabytes", type=float, default=2, help="of each input (default: 2)")
     parser.add_argument("--rounds", type=int, default=5, help="of each command, two at most of slow ones (default: 5)")
     parser.add_argument("--only", nargs="+", metavar="ROW", choices=[*ROWS, *SECTIONS], help="these rows")
@@ -149,6 +149,10 @@ def main():
         with open(args.plot, "w") as file:
             file.write(plot.drawn(report["rows"], f"uckpt beside cp -r: {args.gigabytes:g} GB each, {os.cpu_count()} "
                                                   f"processors, medians of {args.rounds} rounds; bar: uckpt, mark: goal"))
+    for entry in report["sections"]:
+        if entry["name"] == "plan-growth" and entry.get("rows"):
+            with open(args.plot.removesuffix(".svg") + "-growth.svg", "w") as file:
+                file.write(plot.growth(entry["rows"]))
     if args.json:
         with open(args.json, "w") as file:
             about = {"gigabytes": args.gigabytes, "rounds": args.rounds, "processors": os.cpu_count()}

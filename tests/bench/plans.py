@@ -1,33 +1,19 @@
-"""How long `uckpt plan` takes of a checkpoint of 1,024 ranks, and the memory it needs."""
-import os
-import statistics
+"""The sections that are no copies: how planning grows with fragments, and 100,000 tensors in one HDF5 file."""
+import plan_growth
 
-import many_ranks
-import tool
-from runner import Measured
-
-STAGES = (1, 3)
+SECTIONS = {"plan-growth": "`uckpt plan` of ZeRO-3 checkpoints of a trillion parameters' kind, 10^4 to 10^7 fragments",
+            "hdf5-100k": "100,000 tensors of 256 bytes in one HDF5 file"}
 
 
-def about(stage):
-    return f"uckpt plan, ZeRO-{stage}, 1,024 ranks x 1,000 parameters"
+def about(name):
+    return SECTIONS[name]
 
 
-def measure(stage, place, cache, args):
-    source = many_ranks.make(os.path.join(cache, f"ranks1024-zero{stage}"), 1024, 1000, stage)
-    plan = Measured([tool.binary(), "plan", source, os.path.join(place.out, "out.h5")])
-    for _ in range(3):
-        plan.time(place, "warm")
-    plan.weigh(place)
-    entry = {"name": f"plan-zero{stage}", "stage": stage, "error": plan.error}
-    if not plan.error:
-        seconds = plan.seconds["warm"]
-        entry.update(median_s=statistics.median(seconds), min_s=min(seconds), peak_rss_mib=plan.peak[0],
-                     peak_anonymous_mib=plan.peak[1])
-    return entry
+def measure(name, place, cache, args):
+    rows = plan_growth.plan_growth() if name == "plan-growth" else plan_growth.hdf5_rows(runs=3)
+    return {"name": name, "about": about(name), "rows": rows, "error": None}
 
 
 def show(entry):
-    said = (f"FAILED: {entry['error']}" if entry["error"] else
-            f"{entry['median_s']:.2f} s, {entry['peak_rss_mib']:.0f} MiB resident")
-    print(f"\n{entry['name']}: {about(entry['stage'])}: {said}", flush=True)
+    print(f"\n{entry['name']}: {entry['about']}")
+    (plan_growth.print_plan if entry["name"] == "plan-growth" else plan_growth.print_hdf5)(entry["rows"])

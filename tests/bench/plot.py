@@ -56,3 +56,31 @@ def drawn(entries, about):
         parts += _row(entry, TOP + n * STEP, scale)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + RIGHT}" height="{bottom + 20}" '
             f'font-family="sans-serif" font-size="13">\n' + "\n".join(parts) + "\n</svg>\n")
+
+
+def growth(rows):
+    """The SVG's text of how planning grows: seconds over fragments, both by powers of ten, and the slope that is linear."""
+    from math import log10
+    left, top, size = 70, 30, 360
+    most = rows[-1]["fragments"]
+    low, high = log10(rows[0]["fragments"]) - 0.2, log10(most) + 0.2
+    floor = min(-1.0, log10(min(row["seconds"] for row in rows)) - 0.2)
+
+    def x(fragments):
+        return left + (log10(fragments) - low) / (high - low) * size
+
+    def y(seconds):
+        return top + size - (log10(seconds) - floor) / (2.0 - floor) * size
+    parts = [_rect(0, 0, left + size + 30, top + size + 50, "#fff"), _text(10, 18, "seconds of `uckpt plan` by fragments (dashed: linear)")]
+    parts += [_line(x(10 ** n), top, top + size, LINE, 0.5) + _text(x(10 ** n), top + size + 18, f"10^{n}", "middle")
+              for n in range(4, 8) if low <= n <= high]
+    parts += [_text(left - 8, y(10 ** n) + 4, f"{10 ** n:g} s", "end") for n in range(-1, 3)]
+    last = rows[-1]["seconds"]
+    first = last * rows[0]["fragments"] / most
+    parts.append(f'<line x1="{x(rows[0]["fragments"]):.1f}" y1="{y(max(first, 10 ** floor)):.1f}" x2="{x(most):.1f}" y2="{y(last):.1f}" '
+                 f'stroke="{LINE}" stroke-dasharray="4 4"/>')
+    for row in rows:
+        parts.append(f'<circle cx="{x(row["fragments"]):.1f}" cy="{y(row["seconds"]):.1f}" r="5" fill="{MET}"/>')
+        parts.append(_text(x(row["fragments"]) - 8, y(row["seconds"]) - 8, f'{row["seconds"]:.2f} s, {row["peak_mib"]:.0f} MiB', "end"))
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + size + 30}" height="{top + size + 50}" '
+            f'font-family="sans-serif" font-size="13">\n' + "\n".join(parts) + "\n</svg>\n")

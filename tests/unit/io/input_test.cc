@@ -57,3 +57,36 @@ TEST_CASE("a folder does not let names out") {
   CHECK(code_of([&] { folder.open(std::string_view("a2\0b", 4)); }) == "name.escapes");
   CHECK(code_of([&] { folder.open("absent"); }) == "io.system");
 }
+
+TEST_CASE("runs are read alike from a mapping and by calls") {
+  Scratch s;
+  std::string text;
+  for (int i = 0; i < 40000; ++i) text += static_cast<char>('a' + i * 7 % 26);
+  s.write("in/a", text);
+  const auto file = InputFile::open((s.path / "in/a").string());
+  for (const int64_t length : {1, 7, 256, 4095, 4096, 5000}) {
+    for (const int64_t stride : {length, length + 3, int64_t{6000}}) {
+      const int64_t count = (static_cast<int64_t>(text.size()) - 11 - length) / stride + 1;
+      Bytes runs(static_cast<size_t>(count * length));
+      file->read_runs(11, stride, length, runs);
+      std::string expected;
+      for (int64_t i = 0; i < count; ++i)
+        expected += text.substr(static_cast<size_t>(11 + i * stride), static_cast<size_t>(length));
+      CHECK(std::string(runs.begin(), runs.end()) == expected);
+    }
+  }
+  Bytes out(300);
+  CHECK(code_of([&] { file->read_runs(39000, 1000, 100, out); }) == "io.short_read");
+}
+
+TEST_CASE("a mapped file that shrinks is an error, not a signal") {
+  Scratch s;
+  s.write("in/a", std::string(100000, 'x'));
+  const auto file = InputFile::open((s.path / "in/a").string());
+  Bytes out(200);
+  file->read_runs(0, 90000, 100, out);
+  fs::resize_file(s.path / "in/a", 4096);
+  CHECK(code_of([&] { file->read_runs(0, 90000, 100, out); }) == "io.short_read");
+  file->read_runs(0, 2000, 100, out);
+  CHECK(out == Bytes(200, 'x'));
+}
