@@ -52,6 +52,14 @@ bool wants_json(int argc, const char* const* argv) {
   return false;
 }
 
+Error out_of_memory() {
+  const int64_t limit = memory_limit();
+  if (limit == 0) return trouble("memory", "out of memory");
+  return trouble("memory", cat("out of memory: more is needed than the ",
+                               human_bytes(static_cast<uint64_t>(limit)), " that this run may have"))
+      .hint("--max-mem allows more; without it a run has a quarter of the machine's");
+}
+
 int run(int argc, const char* const* argv) {
   const bool json = wants_json(argc, argv);
   const auto failed = [&](const Error& error) {
@@ -65,10 +73,7 @@ int run(int argc, const char* const* argv) {
   } catch (const Error& e) {
     return failed(e);
   } catch (const std::bad_alloc&) {
-    return failed(trouble("memory", cat("out of memory: more than the ",
-                                        human_bytes(static_cast<uint64_t>(memory_limit())),
-                                        " that it may have is needed"))
-                      .hint("--max-mem allows more, and by default a quarter of the machine's"));
+    return failed(out_of_memory());
   } catch (const std::exception& e) {
     return failed(trouble("internal", cat("internal error, please report it: ", e.what())));
   }
@@ -80,7 +85,6 @@ int run(int argc, const char* const* argv) {
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), and a normal end
   uckpt::raise_file_limit();
-  uckpt::limit_memory(uckpt::default_max_mem(), 0);
   uckpt::enter_phase("start");
   return uckpt::cli::run(argc, argv);
 }

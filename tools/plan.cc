@@ -30,6 +30,7 @@ class Plan final : public Verb {
         ->type_name("FILE");
   }
   int run(Out& out) override {
+    flags_.resources.hold_to();
     std::string document;
     const PlanSummary summary = plan_conversion(flags_.in, flags_.out, flags_.checked(),
                                                 json_ || !output_.empty() ? &document : nullptr);

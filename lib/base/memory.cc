@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kStackBytes = int64_t{8} << 20;  // as the system reserves for a thread, used or not
 constexpr int kOtherThreads = 4;                   // progress, journal, the library's own
 
-int64_t limit = 0;
+int64_t limit_set = 0;
 
 // Of the control group that we see as the root; what is no number is "max".
 int64_t control_group_limit(int64_t otherwise) {
@@ -36,7 +36,7 @@ int64_t default_max_mem() {
 
 void limit_memory(int64_t bytes, int threads) {
   if (kSanitized) return;
-  limit = bytes;
+  limit_set = bytes;
   const int most = std::max(threads, static_cast<int>(std::thread::hardware_concurrency())) + kOtherThreads;
   const auto wanted = static_cast<rlim_t>(bytes + most * kStackBytes);
   rlimit now{};
@@ -45,6 +45,6 @@ void limit_memory(int64_t bytes, int threads) {
   ::setrlimit(RLIMIT_DATA, &now);
 }
 
-int64_t memory_limit() { return limit; }
+int64_t memory_limit() { return limit_set; }
 
 }  // namespace uckpt

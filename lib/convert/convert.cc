@@ -14,6 +14,7 @@
 #include "lib/convert/resume.h"
 #include "lib/convert/written_sums.h"
 #include "lib/exec/executor.h"
+#include "lib/exec/late_fields.h"
 #include "lib/io/output.h"
 
 namespace uckpt {

@@ -40,16 +40,9 @@ bool can_continue(const TargetLayout& target, const Journal& journal, const std:
 // Opens them instead.
 void reopen(TargetLayout& target, Output& output, const std::vector<Journal::Made>& made);
 
-// The places of all digests, also in files that a library made; holes are those of the whole layout.
-std::vector<LateDigest> digest_places(const TargetLayout& target, const std::vector<Journal::Made>& made);
-
 // Fills every hole. Throws what a read or write throws, `zip.crc`, or a resumable error when stopped.
 Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan, Output& output,
             const Buffers& buffers, const RunOptions& options, Progress& progress, const StopFlag& stop);
-
-// Writes what is known only now.
-void write_late_fields(const TargetLayout& target, std::span<const LateDigest> digests,
-                       const Outcome& outcome, Output& output);
 
 // Reads the holes back and compares their digests. Throws `output.verify`.
 void verify(const Catalog& catalog, const TargetLayout& target, const Outcome& outcome, const Output& output,
