@@ -38,6 +38,7 @@ class MemoryOutput : public Output {
   void read_at(uint32_t file, int64_t offset, std::span<uint8_t> out) const override {
     std::copy_n(files.at(file).begin() + offset, out.size(), out.begin());
   }
+  bool is_direct() const override { return false; }
   void start_writeback(uint32_t, int64_t, int64_t) override {}
   void sync() const override {}
   void commit(bool) override {}
