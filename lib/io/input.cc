@@ -90,24 +90,30 @@ struct InputFile::Impl {
 // A descriptor of the file as it was opened first.
 class InputFile::Access {
  public:
-  explicit Access(const InputFile& file)
-      : transient_(file.impl_->fd >= 0 ? -1 : open_read_only(file.path_)),
-        fd_(file.impl_->fd >= 0 ? file.impl_->fd.load() : transient_.get()) {
-    if (fd_ < 0) throw system_trouble("cannot open again", file.path_);
-    if (transient_.get() < 0) return;
+  explicit Access(const InputFile& file) : fd_(file.impl_->fd) {
+    if (fd_ >= 0) return;
+    Descriptor opened(open_read_only(file.path_));
+    if (opened.get() < 0) throw system_trouble("cannot open again", file.path_);
     struct stat st {};
     const Impl& first = *file.impl_;
-    if (::fstat(fd_, &st) != 0 || st.st_dev != first.device || st.st_ino != first.inode ||
+    if (::fstat(opened.get(), &st) != 0 || st.st_dev != first.device || st.st_ino != first.inode ||
         st.st_size != file.size_ || st.st_mtim.tv_sec != first.changed.tv_sec ||
         st.st_mtim.tv_nsec != first.changed.tv_nsec) {
       throw refused("io.changed", "the file was changed while it was read").in_file(file.path_);
     }
+    fd_ = opened.release();
+    is_transient_ = true;
   }
+  ~Access() {
+    if (is_transient_) ::close(fd_);
+  }
+  Access(const Access&) = delete;
+  Access& operator=(const Access&) = delete;
   int fd() const { return fd_; }
 
  private:
-  Descriptor transient_;
   int fd_;
+  bool is_transient_ = false;
 };
 
 InputFile::InputFile(std::string path, int64_t size, std::unique_ptr<Impl> impl)
