@@ -15,7 +15,7 @@ import fixtures
 import tool
 
 EDGE, BLOCK = 4096, 512
-SHORT = 64   # of so many lengths the short form tries one
+SHORT = 256   # of so many lengths the short form tries one
 
 # Files that may be cut and leave a whole checkpoint with the same output: by how many bytes at most, and why.
 HARMLESS = [
