@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kSmallest = int64_t{32} << 10;
 constexpr uint32_t kMostHolesInTask = 4096;
 // The program with its libraries, and what a verb has in hand beside catalog and plan.
-constexpr int64_t kProgramBytes = int64_t{12} << 20;
+constexpr int64_t kProgramBytes = int64_t{4} << 20;
 
 template <class T>
 int64_t bytes_of_list(const std::vector<T>& list) {
