@@ -143,21 +143,21 @@ void Gatherer::gather(const Move& move, Box& box, uint8_t* out) {
 // even once fits, goes one loop deeper. Where what is wanted lies close together it is read in one span with
 // what lies between; else each part is read for itself, packed, so that the copy always has a block to turn.
 void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int64_t src, uint8_t* dst) {
-  constexpr int64_t kShort = 4096, kDensity = 8;
+  // What costs as much as to read a part for itself: of short ones, which come out of a mapping, and of
+  // others.
+  constexpr int64_t kShort = 4096, kGapOfShort = 512, kGap = 4096;
   const int64_t item = move.src_item, room = static_cast<int64_t>(staging_.size());
-  int64_t inner_span = item, inner_useful = item;
-  for (const Loop& l : loops.subspan(std::min<size_t>(1, loops.size()))) {
+  int64_t inner_span = item;
+  for (const Loop& l : loops.subspan(std::min<size_t>(1, loops.size())))
     inner_span += (l.count - 1) * l.src_stride;
-    inner_useful *= l.count;
-  }
   const Loop outer = loops.empty() ? Loop{1, 0, 0} : loops[0];
   if (inner_span > room) {
     for (int64_t i = 0; i < outer.count; ++i)
       gather_strided(move, loops.subspan(1), src + i * outer.src_stride, dst + i * outer.dst_stride);
     return;
   }
-  const bool packed =
-      move.file != kLiteral && outer.src_stride > kShort && outer.src_stride > kDensity * inner_useful;
+  const int64_t gap = outer.src_stride - inner_span;
+  const bool packed = move.file != kLiteral && gap > (inner_span < kShort ? kGapOfShort : kGap);
   const int64_t stride = packed ? inner_span : outer.src_stride;  // in the staging buffer
   const int64_t together = stride == 0 ? outer.count : (room - inner_span) / stride + 1;
   nest_.clear();
