@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import sys
+import threading
 import zipfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cli"))
@@ -89,18 +90,19 @@ def convert(source, out, *flags, **options):
     return tool.run("convert", *QUIET, source, out, *flags, **options)
 
 
-_references = {}
+_references, _making = {}, threading.Lock()
 
 
 def reference(fixture):
-    """The path of the HDF5 file that an undisturbed conversion makes."""
-    if fixture not in _references:
-        out = WORK.file(f"reference-{len(_references)}.h5")
-        result = convert(fixture.path, out)
-        if result.code != 0:
-            sys.exit(f"torture: {fixture.name} does not convert undisturbed: {result.error}")
-        _references[fixture] = out
-    return _references[fixture]
+    """The path of the HDF5 file that an undisturbed conversion makes. Suites ask from many threads."""
+    with _making:
+        if fixture not in _references:
+            out = WORK.file(f"reference-{len(_references)}.h5")
+            result = convert(fixture.path, out)
+            if result.code != 0:
+                sys.exit(f"torture: {fixture.name} does not convert undisturbed: {result.error}")
+            _references[fixture] = out
+        return _references[fixture]
 
 
 def read(path):
