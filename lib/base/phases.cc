@@ -28,15 +28,14 @@ void settle(Record& r) {
 
 }  // namespace
 
-void enter_phase(std::string_view name) {
+void enter_phase(std::string_view name, int64_t bytes) {
   Record& r = record();
   settle(r);
   const auto at = std::ranges::find(r.phases, name, &Phase::name);
   r.present = static_cast<size_t>(at - r.phases.begin());
   if (at == r.phases.end()) r.phases.push_back({std::string(name), 0, 0});
+  r.phases[r.present].bytes += bytes;
 }
-
-void add_phase_bytes(int64_t bytes) { record().phases[record().present].bytes += bytes; }
 
 std::vector<Phase> phases() {
   settle(record());

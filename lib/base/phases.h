@@ -14,9 +14,8 @@ struct Phase {
   int64_t bytes = 0;   // moved in it; 0: none
 };
 
-// The phase before ends. From the main thread only; costs a look at the clock.
-void enter_phase(std::string_view name);
-void add_phase_bytes(int64_t bytes);  // to the present phase
+// The phase before ends; `bytes` are moved in this one. From the main thread only; costs a look at the clock.
+void enter_phase(std::string_view name, int64_t bytes = 0);
 // In the order in which they were first entered; the present one until now.
 std::vector<Phase> phases();
 

@@ -12,13 +12,12 @@ namespace uckpt::exec {
 enum class CopyShape : uint8_t {
   kDense,       // runs, and shards by rows or columns: a task's input lies as close together as its output
   kTransposed,  // neighbours in the output lie far apart in the input
-  kDirect,      // past the page cache (--direct), whatever the shape
+  kDirect,      // dense, and past the page cache (--direct)
 };
 
 struct CopyRule {
-  int64_t task_bytes;  // of output that a task fills
-  int64_t most_bytes;  // where it is worth it to make a task wider, so that one read brings `run_bytes`
-  int64_t run_bytes;
+  int64_t task_bytes;  // of output that a task fills, at most
+  int64_t run_bytes;   // as wide as it takes for one read to bring so many; 0: always the most
 };
 
 // A dense task stays in the second cache: 256 KiB to 8 MiB are alike, 16 MiB lose. A transposed one reads a
@@ -29,13 +28,13 @@ constexpr CopyRule copy_rule(CopyShape shape) {
   constexpr int64_t kMi = int64_t{1} << 20;
   switch (shape) {
     case CopyShape::kDense:
-      return {1 * kMi, 1 * kMi, 0};
+      return {1 * kMi, 0};
     case CopyShape::kTransposed:
-      return {1 * kMi, 8 * kMi, 256};
+      return {8 * kMi, 256};
     case CopyShape::kDirect:
       break;
   }
-  return {4 * kMi, 8 * kMi, 256};
+  return {4 * kMi, 0};
 }
 
 // What one read brings of an input that is not one run.

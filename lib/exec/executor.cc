@@ -10,6 +10,7 @@
 #include "lib/base/phases.h"
 #include "lib/base/text.h"
 #include "lib/exec/filler.h"
+#include "lib/exec/holes.h"
 #include "lib/exec/workers.h"
 #include "lib/io/direct.h"
 #include "lib/kernels/crc.h"
@@ -17,14 +18,6 @@
 namespace uckpt::exec {
 
 namespace {
-
-// The holes of a file: [first, last).
-std::pair<uint32_t, uint32_t> holes_of(const TargetLayout& target, uint32_t file) {
-  const auto begin = target.holes.begin();
-  const auto first = std::ranges::lower_bound(target.holes, file, {}, &Hole::file);
-  const auto last = std::ranges::upper_bound(target.holes, file, {}, &Hole::file);
-  return {static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - begin)};
-}
 
 void place_holes(TargetLayout& target, const Journal::Made& made) {
   target.files[made.file].size = made.made.size;
@@ -94,7 +87,9 @@ struct Run {
 class Worker {
  public:
   Worker(Run& run, const Buffers& buffers)
-      : run_(run), filler_(run.catalog, run.target, run.plan, run.wanted, run.digests, buffers) {}
+      : run_(run),
+        filler_(run.catalog, run.target, run.plan, run.wanted, run.digests, buffers),
+        buffer_(static_cast<size_t>(buffers.task_bytes)) {}
 
   // Small holes that lie back to back in the file are written together.
   void copy(uint32_t number, const Task& task) {
@@ -228,8 +223,7 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
              digests ? &*digests : nullptr,
              keeper ? &*keeper : nullptr};
 
-  enter_phase("copy");
-  add_phase_bytes(bytes_to_do(plan) - list.continued());
+  enter_phase("copy", bytes_to_do(plan) - list.continued());
   progress.begin("copying", bytes_to_do(plan));
   progress.advance(list.continued());
   try {
@@ -260,8 +254,7 @@ void verify(const Catalog& catalog, const TargetLayout& target, const Outcome& o
             const Buffers& buffers, Progress& progress, const StopFlag& stop) {
   int64_t total = 0;
   for (const Hole& h : target.holes) total += h.bytes();
-  enter_phase("verify");
-  add_phase_bytes(total);
+  enter_phase("verify", total);
   progress.begin("verifying", total);
   run_workers(buffers.threads, target.holes.size(), stop, [&] {
     return [&, buffer = Bytes(static_cast<size_t>(buffers.task_bytes))](size_t i) mutable {

@@ -6,22 +6,14 @@
 
 #include "lib/base/bytes.h"
 #include "lib/base/text.h"
+#include "lib/exec/holes.h"
 
 namespace uckpt::exec {
-
-namespace {
-
-uint32_t first_hole_of(const TargetLayout& target, uint32_t file) {
-  const auto first = std::ranges::lower_bound(target.holes, file, {}, &Hole::file);
-  return static_cast<uint32_t>(first - target.holes.begin());
-}
-
-}  // namespace
 
 std::vector<LateDigest> digest_places(const TargetLayout& target, const std::vector<Journal::Made>& made) {
   std::vector<LateDigest> places = target.digests;
   for (const Journal::Made& m : made) {
-    const uint32_t first = first_hole_of(target, m.file);
+    const uint32_t first = holes_of(target, m.file).first;
     for (LateDigest d : m.made.digests) {
       d.hole += first;
       places.push_back(d);

@@ -86,8 +86,7 @@ Scanned scan(const WholeTensors& tensors, const Buffers& buffers, const ScanOpti
   const Totals::Wanted wanted{.hole_digests = options.digests};
   Totals totals(*tensors.catalog, tensors.layout, plan, wanted);
   const std::vector<Task> tasks = cut_tasks(*tensors.catalog, tensors.layout, plan, buffers);
-  enter_phase("read");
-  add_phase_bytes(bytes_to_do(plan));
+  enter_phase("read", bytes_to_do(plan));
   progress.begin(options.doing, bytes_to_do(plan));
   run_workers(buffers.threads, tasks.size() + plan.check_reads.size(), stop, [&] {
     auto scanner = std::make_shared<Scanner>(tensors, buffers, wanted, totals,

@@ -66,8 +66,8 @@ Buffers size_buffers(const Budget& budget) {
   const int64_t max_mem = budget.max_mem != 0 ? budget.max_mem : default_max_mem(),
                 room = max_mem - budget.held;
   const CopyRule dense = copy_rule(budget.direct ? CopyShape::kDirect : CopyShape::kDense),
-                 wide = copy_rule(budget.direct ? CopyShape::kDirect : CopyShape::kTransposed);
-  Buffers b{threads, dense.task_bytes, wide.most_bytes, kStagingBytes, budget.copies};
+                 wide = copy_rule(CopyShape::kTransposed);
+  Buffers b{threads, dense.task_bytes, wide.task_bytes, kStagingBytes, budget.copies};
   while (b.total() > room && b.strided_bytes > kSmallest) b.strided_bytes /= 2;
   b.task_bytes = std::min(b.task_bytes, b.strided_bytes);
   while (b.total() > room && b.staging_bytes > kSmallest) b.staging_bytes /= 2;
@@ -126,8 +126,8 @@ std::vector<int64_t> wide_ranges(const TargetLayout& target, const plan::Plan& p
     if (least >= m.src_step) continue;
     const int64_t steps = std::min(most, rule.run_bytes / std::max<int64_t>(1, least));
     int64_t wanted = 0;
-    if (__builtin_mul_overflow(apart, steps, &wanted)) wanted = rule.most_bytes;
-    out[m.shard] = std::max(out[m.shard], std::min(wanted, rule.most_bytes));
+    if (__builtin_mul_overflow(apart, steps, &wanted)) wanted = rule.task_bytes;
+    out[m.shard] = std::max(out[m.shard], std::min(wanted, rule.task_bytes));
   }
   return out;
 }

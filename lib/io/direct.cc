@@ -15,7 +15,7 @@ std::span<uint8_t> PageBuffer::append(size_t bytes) {
   constexpr auto kPage = static_cast<size_t>(kPageBytes);
   const size_t needed = phase_ + size_ + bytes;
   if (needed > capacity_) {
-    const size_t capacity = (needed + kPage - 1) / kPage * kPage;
+    const size_t capacity = (std::max(needed, phase_ + expected_) + kPage - 1) / kPage * kPage;
     std::unique_ptr<uint8_t, Free> grown(static_cast<uint8_t*>(std::aligned_alloc(kPage, capacity)));
     if (!grown) throw std::bad_alloc();
     if (size_ > 0) std::memcpy(grown.get() + phase_, memory_.get() + phase_, size_);

@@ -16,6 +16,8 @@ inline constexpr int64_t kPageBytes = 4096;
 // Bytes on their way to one range of a file, held so that pages of the file are pages of memory.
 class PageBuffer {
  public:
+  // `expected`: what it will mostly hold; taken whole when it is first needed, since growing copies.
+  explicit PageBuffer(size_t expected = 0) : expected_(expected) {}
   // Empties it; what comes next goes to this offset in the file.
   void begin(int64_t file_offset) {
     phase_ = static_cast<size_t>(file_offset % kPageBytes);
@@ -31,7 +33,7 @@ class PageBuffer {
     void operator()(uint8_t* p) const { std::free(p); }
   };
   std::unique_ptr<uint8_t, Free> memory_;
-  size_t capacity_ = 0, phase_ = 0, size_ = 0;
+  size_t expected_, capacity_ = 0, phase_ = 0, size_ = 0;
 };
 
 // A second descriptor of a file that exists; -1 where its file system knows no direct writing.

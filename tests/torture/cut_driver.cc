@@ -20,20 +20,13 @@
 #include "lib/base/text.h"
 #include "lib/convert/convert.h"
 #include "lib/io/input.h"
+#include "tests/unit/exec/quiet_progress.h"
 
 using namespace uckpt;
 
 namespace {
 
 constexpr unsigned kMostSeconds = 30;  // for one conversion: then the alarm's signal is the finding
-
-class Silent : public Progress {
- public:
-  void begin(std::string_view, int64_t) override {}
-  void advance(int64_t) override {}
-  void end() override {}
-  void warn(std::string_view) override {}
-};
 
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
@@ -63,7 +56,7 @@ int main(int argc, char** argv) {
   ConvertOptions options;
   options.threads = 1;
   options.sync = false;
-  Silent silent;
+  test::Quiet quiet;
   const StopFlag stop{false};
   const auto before = names_in(folder);
 
@@ -77,7 +70,7 @@ int main(int argc, char** argv) {
     ::alarm(kMostSeconds);
     std::string problem;
     try {
-      convert(source, out, options, silent, stop);
+      convert(source, out, options, quiet, stop);
       problem = "whole";
       std::filesystem::remove_all(out);
     } catch (const Error& e) {
