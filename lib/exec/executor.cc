@@ -139,7 +139,7 @@ class Worker {
   }
 
   Run& run_;
-  Filler filler_;
+  CpuFiller filler_;
   PageBuffer buffer_;
   int64_t written_ = 0;  // by the task
 };

@@ -3,21 +3,20 @@
 #include <algorithm>
 #include <cstring>
 
-#include "lib/base/error.h"
-#include "lib/base/text.h"
+#include "lib/base/checked.h"
 #include "lib/io/input.h"
-#include "lib/kernels/arithmetic.h"
 #include "lib/kernels/crc.h"
-#include "lib/kernels/elements.h"
 
 namespace uckpt::exec {
 
+using kernels::At;
 using kernels::Crc32;
+using kernels::Region;
 using plan::Loop;
 using plan::Move;
 
-Gatherer::Gatherer(const Catalog& catalog, const plan::Plan& plan, Findings& findings, int64_t staging)
-    : catalog_(catalog), plan_(plan), findings_(findings), staging_(static_cast<size_t>(staging)) {}
+Gatherer::Gatherer(const Catalog& catalog, const plan::Plan& plan, LaneUse& lane, Findings& findings)
+    : catalog_(catalog), plan_(plan), lane_(lane), findings_(findings) {}
 
 void Gatherer::add_to_record(uint32_t check, int64_t offset, ByteSpan bytes) {
   const Record& record = catalog_.records[plan_.checks[check].record];
@@ -54,7 +53,8 @@ const kernels::Crc32Shift* Gatherer::shift_by(int64_t bytes) {
   return shift.get();
 }
 
-void Gatherer::add_staged_to_record(const Move& move, std::span<const Loop> loops, int64_t from) {
+void Gatherer::add_staged_to_record(const Move& move, std::span<const Loop> loops, int64_t from,
+                                    const uint8_t* staged) {
   const uint32_t check = check_of(move);
   if (check == kNoRecord) return;
   const Record& record = catalog_.records[plan_.checks[check].record];
@@ -67,10 +67,9 @@ void Gatherer::add_staged_to_record(const Move& move, std::span<const Loop> loop
   if (shifts_.size() + loops.size() > kMostShifts) shifts_.clear();
   loop_shifts_.clear();
   for (const Loop& l : loops) loop_shifts_.push_back(shift_by(l.src_stride));
-  findings_.add(
-      FindingOf::kRecordChecksum, check,
-      Crc32::shift(crc_of_runs(staging_.data(), loops, nest_, loop_shifts_, static_cast<size_t>(run)),
-                   static_cast<uint64_t>(record.offset + record.size - end)));
+  findings_.add(FindingOf::kRecordChecksum, check,
+                Crc32::shift(crc_of_runs(staged, loops, nest_, loop_shifts_, static_cast<size_t>(run)),
+                             static_cast<uint64_t>(record.offset + record.size - end)));
 }
 
 void Gatherer::read(FileId file, int64_t offset, std::span<uint8_t> out) const {
@@ -109,107 +108,126 @@ void Gatherer::set_box(Box& box, const Move& move, int64_t src, int64_t dst,
   }
 }
 
-void Gatherer::fill(uint32_t shard, int64_t begin, std::span<uint8_t> out, bool checked) {
+void Gatherer::fill(uint32_t shard, int64_t begin, int64_t bytes, At out, DType dtype, bool checked) {
   checked_ = checked;
-  const int64_t end = begin + static_cast<int64_t>(out.size());
+  const int64_t end = begin + bytes;
   for (const Move& move : moves_from(plan_.moves, plan_.first_move, plan_.sequential[shard], shard, begin)) {
     if (move.dst_offset >= end) break;  // sorted by target offset
     plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
       set_box(box_, move, src, dst - begin, counts);
-      gather(move, box_, out.data());
+      gather(move, box_, out, dtype);
     });
   }
 }
 
-void Gatherer::gather(const Move& move, Box& box, uint8_t* out) {
+void Gatherer::gather(const Move& move, Box& box, At out, DType dtype) {
   const int64_t item = move.src_item;
   const bool run = box.loops.empty() || (box.loops.size() == 1 && box.loops[0].src_stride == item &&
                                          box.loops[0].dst_stride == item);
-  if (run && move.flags == kPlain) {
-    const int64_t bytes = item * (box.loops.empty() ? 1 : box.loops[0].count);
-    const std::span<uint8_t> range(out + box.dst, static_cast<size_t>(bytes));
-    read(move.file, box.src, range);
-    const uint32_t check = check_of(move);
-    if (check != kNoRecord) add_to_record(check, box.src, range);
-    return;
+  if (run && move.flags == kPlain && dtype == move.src_dtype) {
+    if (uint8_t* const to = lane_->direct(out + box.dst)) {
+      const std::span<uint8_t> range(
+          to, static_cast<size_t>(box.loops.empty() ? item : item * box.loops[0].count));
+      read(move.file, box.src, range);
+      const uint32_t check = check_of(move);
+      if (check != kNoRecord) add_to_record(check, box.src, range);
+      return;
+    }
   }
   // Strided: as few reads as their density allows, so the loops go by falling source stride.
   std::stable_sort(box.loops.begin(), box.loops.end(),
                    [](const Loop& a, const Loop& b) { return a.src_stride > b.src_stride; });
-  gather_strided(move, box.loops, box.src, out + box.dst);
+  if (dtype != move.src_dtype) {
+    const int64_t as = item_size(dtype);
+    box.dst = box.dst / item * as;
+    for (Loop& l : box.loops) l.dst_stride = l.dst_stride / item * as;
+  }
+  gather_strided(move, box.loops, box.src, out + box.dst, dtype);
 }
 
-// Fills the staging buffer with as much of the outermost loop as it holds, and copies from there; where not
-// even once fits, goes one loop deeper. Where what is wanted lies close together it is read in one span with
-// what lies between; else each part is read for itself, packed, so that the copy always has a block to turn.
-void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int64_t src, uint8_t* dst) {
+// Stages as much of the outermost loop as there is room for, and copies from there; where not even once fits,
+// goes one loop deeper. Where what is wanted lies close together it is read in one span with what lies
+// between; else each part is read for itself, packed, so that the copy always has a block to turn.
+void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int64_t src, At dst,
+                              DType dtype) {
   // What costs as much as to read a part for itself: of short ones, which come out of a mapping, and of
   // others.
   constexpr int64_t kShort = 4096, kGapOfShort = 512, kGap = 4096;
-  const int64_t item = move.src_item, room = static_cast<int64_t>(staging_.size());
+  const int64_t item = move.src_item, room = lane_.room();
   int64_t inner_span = item;
   for (const Loop& l : loops.subspan(std::min<size_t>(1, loops.size())))
     inner_span += (l.count - 1) * l.src_stride;
   const Loop outer = loops.empty() ? Loop{1, 0, 0} : loops[0];
   if (inner_span > room) {
     for (int64_t i = 0; i < outer.count; ++i)
-      gather_strided(move, loops.subspan(1), src + i * outer.src_stride, dst + i * outer.dst_stride);
+      gather_strided(move, loops.subspan(1), src + i * outer.src_stride, dst + i * outer.dst_stride, dtype);
     return;
   }
   const int64_t gap = outer.src_stride - inner_span;
   const bool packed = move.file != kLiteral && gap > (inner_span < kShort ? kGapOfShort : kGap);
-  const int64_t stride = packed ? inner_span : outer.src_stride;  // in the staging buffer
+  const int64_t stride = packed ? inner_span : outer.src_stride;  // as staged
   const int64_t together = stride == 0 ? outer.count : (room - inner_span) / stride + 1;
   nest_.clear();
   for (const Loop& l : loops) nest_.push_back({l.count, l.src_stride, l.dst_stride});
   if (!nest_.empty()) nest_[0].src_stride = stride;
   for (int64_t i = 0; i < outer.count; i += together) {
-    const int64_t n = std::min(together, outer.count - i);
-    const std::span<uint8_t> staged(staging_.data(), static_cast<size_t>(inner_span + (n - 1) * stride));
+    const int64_t n = std::min(together, outer.count - i), bytes = inner_span + (n - 1) * stride;
+    const At staged{Region::kInput, lane_.stage(bytes)};
+    const std::span<uint8_t> memory = lane_.staged(staged.offset, bytes);
     const int64_t from = src + i * outer.src_stride;
     if (!nest_.empty()) nest_[0].count = n;
     if (packed) {
-      catalog_.files[move.file]->read_runs(from, outer.src_stride, inner_span, staged);
+      catalog_.files[move.file]->read_runs(from, outer.src_stride, inner_span, memory);
     } else {
-      read(move.file, from, staged);
+      read(move.file, from, memory);
     }
-    add_staged_to_record(move, loops, from);
-    if (move.flags != kPlain)
-      kernels::apply_flags(staged.data(), static_cast<int64_t>(staged.size()) / item, move.src_dtype,
-                           move.flags);
-    kernels::copy_strided(dst + i * outer.dst_stride, staged.data(), nest_, static_cast<size_t>(item));
+    add_staged_to_record(move, loops, from, memory.data());
+    lane_->upload(staged.offset, bytes);
+    if (move.flags != kPlain) lane_->apply_flags(staged, bytes / item, move.src_dtype, move.flags);
+    const At to = dst + i * outer.dst_stride;
+    if (dtype == move.src_dtype) {
+      lane_->copy_strided(to, staged, nest_, item);
+    } else {
+      lane_->cast_strided(to, dtype, staged, move.src_dtype, nest_);
+    }
   }
 }
 
-void Gatherer::finish(const TargetShard& target, uint32_t shard, int64_t begin, std::span<uint8_t> filled,
+bool Gatherer::is_only_filled(const TargetShard& target, uint32_t shard, const Tensor& tensor) const {
+  return plan_.first_compare[shard] == plan_.first_compare[shard + 1] && tensor.averaged_with.empty() &&
+         tensor.factor == 1 && tensor.summand == 0 && target.factor == 1 && target.summand == 0;
+}
+
+void Gatherer::finish(const TargetShard& target, uint32_t shard, int64_t begin, const Range& filled,
                       const Tensor& tensor, bool checked) {
   checked_ = checked;
   const DType dtype = tensor.dtype;
-  const int64_t end = begin + static_cast<int64_t>(filled.size());
-  const int64_t count = static_cast<int64_t>(filled.size()) / std::max(1, item_size(dtype));
+  const int64_t end = begin + filled.bytes, count = filled.bytes / std::max(1, item_size(dtype));
   const auto parts = static_cast<uint32_t>(tensor.averaged_with.size());
+  const At addend{Region::kOther};
+  if (parts > 0) lane_->reserve(Region::kOther, filled.bytes);
   for (uint32_t part = 0; part < parts; ++part) {
-    addend_.resize(filled.size());
+    if (target.is_padded) lane_->clear(addend, filled.bytes);
     for (const Move& move : moves_from(plan_.addends, plan_.first_addend, false, shard, begin)) {
       if (move.dst_offset >= end) break;
       if (move.compare != part) continue;
       plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
         set_box(box_, move, src, dst - begin, counts);
-        gather(move, box_, addend_.data());
+        gather(move, box_, addend, move.src_dtype);
       });
     }
-    kernels::add(filled.data(), addend_.data(), dtype, count);
+    lane_->add(filled.at, addend, dtype, count);
   }
-  if (parts > 0) kernels::divide(filled.data(), parts + 1, dtype, count);
+  if (parts > 0) lane_->divide(filled.at, parts + 1, dtype, count);
   if (tensor.factor != 1 || tensor.summand != 0)
-    kernels::scale(filled.data(), tensor.factor, tensor.summand, dtype, count);
+    lane_->scale(filled.at, tensor.factor, tensor.summand, dtype, count);
   if (target.factor != 1 || target.summand != 0)
-    kernels::scale(filled.data(), target.factor, target.summand, dtype, count);
+    lane_->scale(filled.at, target.factor, target.summand, dtype, count);
 }
 
-void Gatherer::compare(uint32_t shard, int64_t begin, ByteSpan filled, DType dtype) {
+void Gatherer::compare(uint32_t shard, int64_t begin, const Range& filled, DType dtype) {
   checked_ = true;
-  const int64_t end = begin + static_cast<int64_t>(filled.size());
+  const int64_t end = begin + filled.bytes;
   for (const Move& move : moves_from(plan_.compares, plan_.first_compare, false, shard, begin)) {
     if (move.dst_offset >= end) break;
     plan::clip(plan_, move, begin, end, [&](int64_t src, int64_t dst, std::span<const int64_t> counts) {
@@ -220,7 +238,9 @@ void Gatherer::compare(uint32_t shard, int64_t begin, ByteSpan filled, DType dty
 }
 
 // The box is made dense on both sides, then compared; a plain run is compared where it lies.
-void Gatherer::compare_box(const Move& move, const Box& box, ByteSpan filled, DType dtype, int64_t begin) {
+void Gatherer::compare_box(const Move& move, const Box& box, const Range& filled, DType dtype,
+                           int64_t begin) {
+  constexpr int64_t kAlignment = 64;
   const int64_t dst_item = move.dst_item;
   int64_t count = 1;
   dense_ = box;
@@ -231,28 +251,24 @@ void Gatherer::compare_box(const Move& move, const Box& box, ByteSpan filled, DT
     dense_.loops[l].dst_stride = count * move.src_item;
     count *= box.loops[l].count;
   }
-  narrow_.resize(static_cast<size_t>(count * move.src_item));
-  gather(move, dense_, narrow_.data());
-  const uint8_t* wide = filled.data() + box.dst;
   const bool run = box.loops.size() <= 1 && (box.loops.empty() || box.loops[0].dst_stride == dst_item);
+  const At narrow{Region::kOther}, dense{Region::kOther, round_up(count * move.src_item, kAlignment)};
+  At wide = filled.at + box.dst;
+  lane_->reserve(Region::kOther, run ? dense.offset : dense.offset + count * dst_item);
+  gather(move, dense_, narrow, move.src_dtype);
   if (!run) {
-    wide_.resize(static_cast<size_t>(count * dst_item));
-    kernels::copy_strided(wide_.data(), wide, widen_, static_cast<size_t>(dst_item));
-    wide = wide_.data();
+    lane_->copy_strided(dense, wide, widen_, dst_item);
+    wide = dense;
   }
-  const kernels::Differences found =
-      kernels::compare_rounded(wide, dtype, narrow_.data(), move.src_dtype, count);
-  if (found.count == 0) return;
-  const int64_t first = (begin + box.dst) / dst_item + (run ? found.first : 0);
-  findings_.add(FindingOf::kDifferent, move.compare, static_cast<uint64_t>(found.count));
-  findings_.add(FindingOf::kFirstDifferent, move.compare, static_cast<uint64_t>(first));
+  lane_.await_differences(move.compare, lane_->compare_rounded(wide, dtype, narrow, move.src_dtype, count),
+                          (begin + box.dst) / dst_item, run);
 }
 
 void Gatherer::check(const plan::CheckRead& read_range) {
   const Record& record = catalog_.records[plan_.checks[read_range.check].record];
   for (int64_t done = 0; done < read_range.size;) {
-    const int64_t n = std::min<int64_t>(static_cast<int64_t>(staging_.size()), read_range.size - done);
-    const std::span<uint8_t> range(staging_.data(), static_cast<size_t>(n));
+    const int64_t n = std::min(lane_.room(), read_range.size - done);
+    const std::span<uint8_t> range = lane_.staged(lane_.stage(n), n);
     read(record.file, read_range.offset + done, range);
     add_to_record(read_range.check, read_range.offset + done, range);
     done += n;

@@ -1,5 +1,5 @@
-// Fills ranges of the target from wherever their boxes lie in the input. One Gatherer a thread: it owns its
-// buffers.
+// Fills ranges of the target, in the memory of a lane, from wherever their boxes lie in the input. One
+// Gatherer a lane.
 #pragma once
 
 #include <cstdint>
@@ -8,27 +8,35 @@
 #include <unordered_map>
 #include <vector>
 
-#include "lib/exec/findings.h"
+#include "lib/exec/lane_use.h"
 #include "lib/kernels/crc.h"
-#include "lib/kernels/elements.h"
+#include "lib/kernels/lane.h"
 #include "lib/plan/plan.h"
 #include "lib/tensor/target.h"
 
 namespace uckpt::exec {
 
+// Bytes of a lane's memory.
+struct Range {
+  kernels::At at;
+  int64_t bytes;
+};
+
 class Gatherer {
  public:
-  // What it finds goes to `findings`. `staging` bounds the buffer for strided reads, in bytes.
-  Gatherer(const Catalog& catalog, const plan::Plan& plan, Findings& findings, int64_t staging);
+  Gatherer(const Catalog& catalog, const plan::Plan& plan, LaneUse& lane, Findings& findings);
 
-  // The bytes [begin, begin + out.size()) of a shard, in the tensor's own type. What no move fills is left as
-  // it is. `checked`: the bytes read count for the checksums of the input (once each).
-  void fill(uint32_t shard, int64_t begin, std::span<uint8_t> out, bool checked);
-  // Compares the same range, already filled, with every other copy in the input.
-  void compare(uint32_t shard, int64_t begin, ByteSpan filled, DType dtype);
+  // The bytes of a shard from `begin` on, counted in the tensor's own type and made elements of `dtype`. What
+  // no move fills is left as it is. `checked`: the bytes read count for the checksums of the input (once
+  // each).
+  void fill(uint32_t shard, int64_t begin, int64_t bytes, kernels::At out, DType dtype, bool checked);
+  // Compares such a range, filled with elements of the tensor's type, with every other copy in the input.
+  void compare(uint32_t shard, int64_t begin, const Range& filled, DType dtype);
   // What is left to do to the same range once it is compared: the mean with other parts, factors, summands.
-  void finish(const TargetShard& target, uint32_t shard, int64_t begin, std::span<uint8_t> filled,
+  void finish(const TargetShard& target, uint32_t shard, int64_t begin, const Range& filled,
               const Tensor& tensor, bool checked);
+  // Is there nothing else to do to elements of this shard?
+  bool is_only_filled(const TargetShard& target, uint32_t shard, const Tensor& tensor) const;
   // A range for a record's checksum.
   void check(const plan::CheckRead& read);
 
@@ -40,21 +48,23 @@ class Gatherer {
   };
   void set_box(Box& box, const plan::Move& move, int64_t src, int64_t dst,
                std::span<const int64_t> counts) const;
-  void gather(const plan::Move& move, Box& box, uint8_t* out);  // may reorder the loops
-  void gather_strided(const plan::Move& move, std::span<const plan::Loop> loops, int64_t src, uint8_t* dst);
+  void gather(const plan::Move& move, Box& box, kernels::At out, DType dtype);  // may reorder the loops
+  void gather_strided(const plan::Move& move, std::span<const plan::Loop> loops, int64_t src, kernels::At dst,
+                      DType dtype);
   void read(FileId file, int64_t offset, std::span<uint8_t> out) const;
-  void compare_box(const plan::Move& move, const Box& box, ByteSpan filled, DType dtype, int64_t begin);
+  void compare_box(const plan::Move& move, const Box& box, const Range& filled, DType dtype, int64_t begin);
   uint32_t check_of(const plan::Move& move) const;
   void add_to_record(uint32_t check, int64_t offset, ByteSpan bytes);
-  // What `nest_` takes of the staging buffer, which in the file begins at `from` and has these loops.
-  void add_staged_to_record(const plan::Move& move, std::span<const plan::Loop> loops, int64_t from);
+  // What `nest_` takes of the bytes staged, which in the file begin at `from` and have these loops.
+  void add_staged_to_record(const plan::Move& move, std::span<const plan::Loop> loops, int64_t from,
+                            const uint8_t* staged);
   const kernels::Crc32Shift* shift_by(int64_t bytes);
 
   const Catalog& catalog_;
   const plan::Plan& plan_;
+  LaneUse& lane_;
   Findings& findings_;
   bool checked_ = false;  // what is read now counts
-  Bytes staging_, narrow_, wide_, addend_;
   // Used again for every move, so that none is allocated.
   Box box_, dense_;
   std::vector<kernels::CopyLoop> nest_, widen_;

@@ -74,7 +74,7 @@ class Scanner {
   Totals& totals_;
   ScanVisitor visit_;
   Progress& progress_;
-  Filler filler_;
+  CpuFiller filler_;
   Bytes buffer_;
 };
 

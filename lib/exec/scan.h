@@ -32,7 +32,7 @@ class RangeReader {
 
  private:
   const WholeTensors& tensors_;
-  Filler filler_;
+  CpuFiller filler_;
 };
 
 struct ScanRange {

@@ -137,10 +137,14 @@ int64_t TensorDigests::bytes_of_tensor(uint32_t h) const {
   return units_of(target_.tensor_of(catalog_, hole)) * unit_size(hole.dtype);
 }
 
+bool TensorDigests::is_scattered(uint32_t h) const {
+  const Hole& hole = target_.holes[h];
+  return !hole.is_copy && hole.count > 0 && run_begin_[hole.shard] < 0;
+}
+
 void TensorDigests::add(uint32_t h, int64_t begin, ByteSpan written, Bytes& scratch,
                         Findings& findings) const {
   const Hole& hole = target_.holes[h];
-  if (hole.is_copy || written.empty() || run_begin_[hole.shard] >= 0) return;
   const int64_t item = unit_size(hole.dtype), first = hole.first + begin,
                 last = first + static_cast<int64_t>(written.size()) / item, total = bytes_of_tensor(h);
   for (uint32_t m = where_.first_move[hole.shard]; m < where_.first_move[hole.shard + 1]; ++m) {

@@ -20,8 +20,10 @@ class TensorDigests {
  public:
   TensorDigests(const Catalog& catalog, const TargetLayout& target);
 
-  // Adds to `findings` the share of the bytes of a hole from its unit `begin` on. `scratch` is a buffer to
-  // use again. Ranges whose shares follow from the hole's own digest add nothing here.
+  // Has a hole shares to add? Those of others follow from their own digests.
+  bool is_scattered(uint32_t hole) const;
+  // Adds to `findings` the share of the bytes of such a hole from its unit `begin` on. `scratch` is a buffer
+  // to use again.
   void add(uint32_t hole, int64_t begin, ByteSpan written, Bytes& scratch, Findings& findings) const;
   // One for each tensor that has holes of its own, in the catalog's order.
   std::vector<TensorDigest> finish(const Totals& totals) const;
