@@ -9,10 +9,9 @@
 #include "lib/base/bytes.h"
 #include "lib/base/phases.h"
 #include "lib/base/text.h"
-#include "lib/exec/filler.h"
 #include "lib/exec/holes.h"
+#include "lib/exec/worker.h"
 #include "lib/exec/workers.h"
-#include "lib/io/direct.h"
 #include "lib/kernels/crc.h"
 
 namespace uckpt::exec {
@@ -70,80 +69,6 @@ void reopen(TargetLayout& target, Output& output, const std::vector<Journal::Mad
 
 namespace {
 
-// What all workers share.
-struct Run {
-  const Catalog& catalog;
-  const TargetLayout& target;
-  const plan::Plan& plan;
-  Output& output;
-  const RunOptions& options;
-  Progress& progress;
-  const Totals::Wanted& wanted;
-  Totals& totals;
-  const TensorDigests* digests;  // null: not wanted
-  JournalKeeper* keeper;         // null: nothing is kept
-};
-
-class Worker {
- public:
-  Worker(Run& run, const Buffers& buffers)
-      : run_(run),
-        filler_(run.catalog, run.target, run.plan, run.wanted, run.digests, buffers),
-        buffer_(static_cast<size_t>(buffers.task_bytes)) {}
-
-  // Small holes that lie back to back in the file are written together.
-  void copy(uint32_t number, const Task& task) {
-    const uint32_t file = run_.target.holes[task.first_hole].file;
-    int64_t file_offset = 0;
-    buffer_.begin(0);
-    for (uint32_t h = task.first_hole; h <= task.last_hole; ++h) {
-      const Hole& hole = run_.target.holes[h];
-      const int64_t begin = task.first_hole == task.last_hole ? task.begin : 0,
-                    end = task.first_hole == task.last_hole ? task.end : hole.count;
-      if (begin == end) continue;
-      const int64_t offset = hole.offset + begin * unit_size(hole.dtype);
-      const auto held = static_cast<int64_t>(buffer_.bytes().size());
-      if (held == 0 || offset != file_offset + held) {
-        if (held > 0) write(file, file_offset);
-        file_offset = offset;
-        buffer_.begin(offset);
-      }
-      const auto bytes = static_cast<size_t>((end - begin) * unit_size(hole.dtype));
-      filler_.fill(h, begin, end - begin, buffer_.append(bytes));
-    }
-    if (!buffer_.empty()) write(file, file_offset);
-    finish(number);
-  }
-
-  void check(uint32_t number, const plan::CheckRead& read) {
-    filler_.check(read);
-    run_.progress.advance(read.size);
-    finish(number);
-  }
-
- private:
-  void write(uint32_t file, int64_t offset) {
-    run_.output.write_at(file, offset, buffer_.bytes());
-    const auto bytes = static_cast<int64_t>(buffer_.bytes().size());
-    if (run_.options.start_writeback) run_.output.start_writeback(file, offset, bytes);
-    run_.progress.advance(bytes);
-    written_ += bytes;
-  }
-
-  // What a task found counts when its bytes are written.
-  void finish(uint32_t number) {
-    run_.totals.add(filler_.findings().all());
-    if (run_.keeper != nullptr) run_.keeper->finished(number, written_, filler_.findings().all());
-    filler_.findings().clear();
-    written_ = 0;
-  }
-
-  Run& run_;
-  CpuFiller filler_;
-  PageBuffer buffer_;
-  int64_t written_ = 0;  // by the task
-};
-
 int64_t bytes_of(const TargetLayout& target, const Task& task) {
   int64_t sum = 0;
   for (uint32_t h = task.first_hole; h <= task.last_hole; ++h) sum += target.holes[h].bytes();
@@ -196,6 +121,16 @@ class WorkList {
   int64_t continued_ = 0;  // bytes of output
 };
 
+LanePlan lanes_for(const DeviceUse& use, const plan::Plan& plan, const Buffers& buffers,
+                   DeviceState& device) {
+  const LanePlan lanes = plan_lanes(plan, buffers, use.host_room, use.device->info());
+  if (lanes.per_worker == 0)
+    device.fail(trouble("device.memory", cat("cuda:", use.device->info().number,
+                                             " has no part in this: there is too little memory for ",
+                                             buffers.threads, " threads' buffers")));
+  return lanes;
+}
+
 }  // namespace
 
 Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan, Output& output,
@@ -222,14 +157,17 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
              totals,
              digests ? &*digests : nullptr,
              keeper ? &*keeper : nullptr};
+  DeviceState device;
+  if (options.device != nullptr) shared.lanes = lanes_for(*options.device, plan, buffers, device);
 
   enter_phase("copy", bytes_to_do(plan) - list.continued());
   progress.begin("copying", bytes_to_do(plan));
   progress.advance(list.continued());
   try {
     run_workers(buffers.threads, open.size(), stop, [&] {
-      return
-          [&, worker = std::make_shared<Worker>(shared, buffers)](size_t i) { list.work(*worker, open[i]); };
+      auto worker = std::make_shared<Worker>(shared, device, buffers);
+      return WorkerBody([&list, &open, worker](size_t i) { list.work(*worker, open[i]); },
+                        [worker] { worker->drain(); });
     });
   } catch (...) {
     if (keeper) keeper->flush_if_possible();
@@ -241,6 +179,8 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
   totals.throw_if_damaged();
   Outcome outcome;
   outcome.continued = list.continued();
+  outcome.on_device = device.bytes();
+  outcome.device_failure = device.failure();
   outcome.checksums_checked = static_cast<int64_t>(plan.checks.size());
   if (options.digests)
     for (uint32_t h = 0; h < target.holes.size(); ++h) outcome.digests.push_back(totals.hole_digest(h));

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "lib/exec/device_use.h"
 #include "lib/exec/journal.h"
 #include "lib/exec/progress.h"
 #include "lib/exec/tasks.h"
@@ -16,10 +17,11 @@
 namespace uckpt::exec {
 
 struct RunOptions {
-  bool start_writeback = false;  // the output will be synced
-  bool digests = true;           // of every hole; else only what the layout's late fields need
-  bool tensor_digests = false;   // of every logical tensor, however scattered; needs `digests`
-  Journal* journal = nullptr;    // what is finished goes there, and what is there counts as finished
+  bool start_writeback = false;       // the output will be synced
+  bool digests = true;                // of every hole; else only what the layout's late fields need
+  bool tensor_digests = false;        // of every logical tensor, however scattered; needs `digests`
+  const DeviceUse* device = nullptr;  // fills some of the holes; null: the CPU fills all
+  Journal* journal = nullptr;         // what is finished goes there, and what is there counts as finished
 };
 
 struct Outcome {
@@ -29,6 +31,8 @@ struct Outcome {
   std::vector<Difference> differences;       // one for each Plan::compared
   int64_t checksums_checked = 0;             // records of the input
   int64_t continued = 0;                     // bytes of output that an interrupted run had written
+  int64_t on_device = 0;                     // bytes that a device filled
+  std::string device_failure;  // why the CPU did without it from some task on; empty: it did not
 };
 
 // Makes the files of the layout at their full size, with all but the holes' bytes. Tells where everything

@@ -37,15 +37,16 @@ void run_at_once(int threads, const std::function<void()>& worker) {
 int default_threads() { return tbb::info::default_concurrency(); }
 
 void run_workers(int threads, size_t count, const StopFlag& stop,
-                 const std::function<std::function<void(size_t)>()>& make_worker) {
+                 const std::function<WorkerBody()>& make_worker) {
   const int wanted = static_cast<int>(std::clamp<size_t>(count, 1, static_cast<size_t>(threads)));
   std::atomic<size_t> next{0}, done{0};
   std::atomic<bool> failed{false};
   std::exception_ptr first_failure;
   run_at_once(wanted, [&] {
     try {
-      const auto work = make_worker();
-      for (size_t i; !failed && !stop && (i = next++) < count; ++done) work(i);
+      const WorkerBody body = make_worker();
+      for (size_t i; !failed && !stop && (i = next++) < count; ++done) body.work(i);
+      if (!failed) body.drain();
     } catch (...) {
       if (!failed.exchange(true)) first_failure = std::current_exception();
     }
