@@ -1,4 +1,4 @@
-// CRC-32 by libdeflate; CRC-64 by folding with carry-less multiplication.
+// CRCs by folding with carry-less multiplication.
 //
 // Folding: in the reflected form a carry-less product of two 64-bit words stands for A·B·x, so a block of 16
 // bytes (first 8 bytes L, last 8 bytes H) is carried n bits further by L·x^(n+63) + H·x^(n-1), reduced
@@ -7,10 +7,9 @@
 
 #include "lib/kernels/crc.h"
 
-#include <libdeflate.h>
-
 #include <array>
 #include <cstring>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lib/kernels/cpu/crc.cc"
@@ -22,21 +21,39 @@
 namespace uckpt::kernels {
 namespace {
 
-constexpr std::array<uint64_t, 256> make_table() {
-  std::array<uint64_t, 256> table{};
-  for (uint64_t i = 0; i < 256; ++i) {
-    uint64_t w = i;
-    for (int k = 0; k < 8; ++k) w = Crc64::times_x(w);
+template <class Field>
+using WordOf = std::remove_const_t<decltype(Field::kOne)>;
+
+template <class Field>
+constexpr std::array<WordOf<Field>, 256> make_table() {
+  std::array<WordOf<Field>, 256> table{};
+  for (size_t i = 0; i < table.size(); ++i) {
+    auto w = static_cast<WordOf<Field>>(i);
+    for (int k = 0; k < 8; ++k) w = Field::times_x(w);
     table[i] = w;
   }
   return table;
 }
 
-constexpr std::array<uint64_t, 256> kTable = make_table();
-
-uint64_t crc64_bytes(uint64_t raw, const uint8_t* p, size_t n) {
+template <class Field>
+WordOf<Field> crc_of_bytes(WordOf<Field> raw, const uint8_t* p, size_t n) {
+  static constexpr auto kTable = make_table<Field>();
   for (size_t i = 0; i < n; ++i) raw = kTable[(raw ^ p[i]) & 0xff] ^ (raw >> 8);
   return raw;
+}
+
+// A block of 16 bytes and what follows it.
+template <class Field>
+WordOf<Field> crc_of_block(const void* block, const uint8_t* p, size_t n) {
+  uint8_t bytes[16];
+  std::memcpy(bytes, block, sizeof bytes);
+  return crc_of_bytes<Field>(crc_of_bytes<Field>(0, bytes, sizeof bytes), p, n);
+}
+
+// x to the power n, reflected, in 64 bits.
+template <class Field>
+uint64_t wide_power(uint64_t n) {
+  return static_cast<uint64_t>(Field::power(n)) << (64 - Field::kBits);
 }
 
 }  // namespace
@@ -48,19 +65,21 @@ namespace uckpt::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-uint64_t Crc64Fold(const uint8_t* p, size_t n) {
+template <class Field>
+WordOf<Field> Fold(const uint8_t* p, size_t n) {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
-  return crc64_bytes(0, p, n);
+  return crc_of_bytes<Field>(0, p, n);
 #else
   const hn::ScalableTag<uint64_t> d;
   using V = decltype(hn::Zero(d));
   constexpr size_t kChains = 4;
   const size_t vector_bytes = hn::Lanes(d) * sizeof(uint64_t);
   const size_t stride = kChains * vector_bytes;
-  if (n < 2 * stride) return crc64_bytes(0, p, n);
+  if (n < 2 * stride) return crc_of_bytes<Field>(0, p, n);
 
   HWY_ALIGN uint64_t constants[hn::MaxLanes(d)];
-  static const uint64_t kFirst = Crc64::power(stride * 8 + 63), kSecond = Crc64::power(stride * 8 - 1);
+  static const uint64_t kFirst = wide_power<Field>(stride * 8 + 63),
+                        kSecond = wide_power<Field>(stride * 8 - 1);
   for (size_t i = 0; i < hn::Lanes(d); i += 2) constants[i] = kFirst, constants[i + 1] = kSecond;
   const V k = hn::Load(d, constants);
   const auto load = [&](const uint8_t* at) {
@@ -86,7 +105,7 @@ uint64_t Crc64Fold(const uint8_t* p, size_t n) {
   hn::Store(e, d, state + 3 * hn::Lanes(d));
   // The chains into one block, and that over the blocks that are left.
   const hn::FixedTag<uint64_t, 2> one;
-  HWY_ALIGN static const uint64_t kNext[2] = {Crc64::power(128 + 63), Crc64::power(128 - 1)};
+  HWY_ALIGN static const uint64_t kNext[2] = {wide_power<Field>(128 + 63), wide_power<Field>(128 - 1)};
   const auto next_k = hn::Load(one, kNext);
   const auto fold_block = [&](auto x, auto next) HWY_ATTR {
     return hn::Xor(hn::Xor(hn::CLMulLower(x, next_k), hn::CLMulUpper(x, next_k)), next);
@@ -97,29 +116,102 @@ uint64_t Crc64Fold(const uint8_t* p, size_t n) {
     block = fold_block(block, hn::BitCast(one, hn::LoadU(hn::FixedTag<uint8_t, 16>(), p + done)));
   HWY_ALIGN uint64_t words[2];
   hn::Store(block, one, words);
-  uint8_t bytes[sizeof words];
-  std::memcpy(bytes, words, sizeof words);
-  return crc64_bytes(crc64_bytes(0, bytes, sizeof bytes), p + done, n - done);
+  return crc_of_block<Field>(words, p + done, n - done);
 #endif
 }
+
+uint32_t Fold32(const uint8_t* p, size_t n) { return Fold<Crc32>(p, n); }
+uint64_t Fold64(const uint8_t* p, size_t n) { return Fold<Crc64>(p, n); }
+// Chosen between Highway's AVX2, whose carry-less products are of 128 bits, and its AVX3_DL?
+bool HasNarrowProducts() { return HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace uckpt::kernels
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+
+#if HWY_ARCH_X86_64
+#include <immintrin.h>
+#endif
+
 namespace uckpt::kernels {
 
-HWY_EXPORT(Crc64Fold);
+HWY_EXPORT(Fold32);
+HWY_EXPORT(Fold64);
+HWY_EXPORT(HasNarrowProducts);
 
-uint64_t crc64_raw(std::span<const uint8_t> bytes) {
-  return HWY_DYNAMIC_DISPATCH(Crc64Fold)(bytes.data(), bytes.size());
+namespace {
+
+#if HWY_ARCH_X86_64
+// Wider products than Highway has them.
+constexpr size_t kFewestForWide = 1024;
+
+bool has_wide_products() {
+  static const bool cpu_has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("vpclmulqdq");
+  return cpu_has && HWY_DYNAMIC_DISPATCH(HasNarrowProducts)();
 }
 
+template <class Field>
+__attribute__((target("avx2,pclmul,vpclmulqdq"))) WordOf<Field> fold_wide(const uint8_t* p, size_t n) {
+  constexpr size_t kChains = 8, kVector = 32, kBlock = 16, kStride = kChains * kVector;
+  static const auto kFar = static_cast<long long>(wide_power<Field>(kStride * 8 + 63)),
+                    kFarNext = static_cast<long long>(wide_power<Field>(kStride * 8 - 1)),
+                    kNear = static_cast<long long>(wide_power<Field>(kBlock * 8 + 63)),
+                    kNearNext = static_cast<long long>(wide_power<Field>(kBlock * 8 - 1));
+  const __m256i far = _mm256_set_epi64x(kFarNext, kFar, kFarNext, kFar);
+  __m256i chain[kChains];
+  for (size_t c = 0; c < kChains; ++c)
+    chain[c] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + c * kVector));
+  size_t done = kStride;
+  for (; done + kStride <= n; done += kStride) {
+    for (size_t c = 0; c < kChains; ++c) {
+      const __m256i next = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + done + c * kVector));
+      chain[c] = _mm256_xor_si256(_mm256_xor_si256(_mm256_clmulepi64_epi128(chain[c], far, 0x00),
+                                                   _mm256_clmulepi64_epi128(chain[c], far, 0x11)),
+                                  next);
+    }
+  }
+  __m128i blocks[kStride / kBlock];
+  std::memcpy(blocks, chain, sizeof blocks);
+  const __m128i near = _mm_set_epi64x(kNearNext, kNear);
+  __m128i block = blocks[0];
+  size_t b = 1;
+  for (; b < kStride / kBlock || done + kBlock <= n; ++b) {
+    __m128i next{};
+    if (b < kStride / kBlock) {
+      next = blocks[b];
+    } else {
+      next = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + done));
+      done += kBlock;
+    }
+    block = _mm_xor_si128(
+        _mm_xor_si128(_mm_clmulepi64_si128(block, near, 0x00), _mm_clmulepi64_si128(block, near, 0x11)),
+        next);
+  }
+  return crc_of_block<Field>(&block, p + done, n - done);
+}
+#else
+constexpr size_t kFewestForWide = SIZE_MAX;
+bool has_wide_products() { return false; }
+template <class Field>
+WordOf<Field> fold_wide(const uint8_t*, size_t) {
+  return 0;
+}
+#endif
+
+}  // namespace
+
 uint32_t crc32_raw(std::span<const uint8_t> bytes) {
-  if (bytes.empty()) return 0;  // libdeflate takes a null pointer for "begin"
-  // It inverts on the way in and out; undo both.
-  return ~libdeflate_crc32(0xffffffffu, bytes.data(), bytes.size());
+  if (bytes.size() >= kFewestForWide && has_wide_products())
+    return fold_wide<Crc32>(bytes.data(), bytes.size());
+  return HWY_DYNAMIC_DISPATCH(Fold32)(bytes.data(), bytes.size());
+}
+
+uint64_t crc64_raw(std::span<const uint8_t> bytes) {
+  if (bytes.size() >= kFewestForWide && has_wide_products())
+    return fold_wide<Crc64>(bytes.data(), bytes.size());
+  return HWY_DYNAMIC_DISPATCH(Fold64)(bytes.data(), bytes.size());
 }
 
 }  // namespace uckpt::kernels
