@@ -6,10 +6,10 @@ namespace uckpt::plan {
 
 namespace {
 
-// A piece of the input, as a range of its record.
+// A piece of the input, as runs of its record that lie a period apart.
 struct Read {
   uint32_t record;
-  int64_t begin, end;
+  int64_t begin, run, period, count;
 };
 
 // The bytes that the move brings, and how many of them lie in one run of the input at least.
@@ -89,19 +89,37 @@ class Checks {
   void add_pieces(const Tensor& t, PieceRange range, DType dtype) {
     for (const Piece& p : catalog_.pieces_of(range)) {
       if (p.record == kNoRecord || plan_.check_of_record[p.record] == kNoRecord) continue;
-      int64_t elements = 1, last = 0;
-      for (const Axis& a : catalog_.axes_of(p)) {
-        elements *= a.extent;
-        last += (a.extent - 1) * a.stride;
-      }
+      Read read{p.record, p.offset, unit_size(dtype), 0, 1};
       if (item_size(dtype) == 0) {  // goes in whole bytes
-        elements = units_of(t);
-        last = elements - 1;
+        read.run = units_of(t);
+      } else if (!find_runs(catalog_.axes_of(p), read)) {
+        plan_.checks[plan_.check_of_record[p.record]].own_pass = true;
       }
-      if (elements <= 0) continue;
-      if (last + 1 != elements) plan_.checks[plan_.check_of_record[p.record]].own_pass = true;
-      reads_.push_back({p.record, p.offset, p.offset + (last + 1) * unit_size(dtype)});
+      if (read.run > 0) reads_.push_back(read);
     }
+  }
+
+  // False: they are no runs a period apart.
+  bool find_runs(std::span<const Axis> axes, Read& read) {
+    const int64_t item = read.run;
+    loops_.clear();
+    for (const Axis& a : axes) {
+      if (a.extent == 0) read.run = 0;
+      if (a.extent > 1) loops_.push_back({a.stride * item, a.extent});
+    }
+    if (read.run == 0) return true;
+    std::sort(loops_.begin(), loops_.end());
+    for (const auto& [stride, extent] : loops_) {
+      if (read.count == 1 && stride == read.run) {
+        read.run *= extent;
+      } else if (read.count == 1 || stride == read.count * read.period) {
+        if (read.count == 1) read.period = stride;
+        read.count *= extent;
+      } else {
+        return false;
+      }
+    }
+    return true;
   }
 
   // All pieces of one record, by where they begin.
@@ -111,11 +129,19 @@ class Checks {
     RecordCheck& check = plan_.checks[number];
     int64_t at = record.offset, covered = 0;
     gaps_.clear();
-    for (const Read& r : reads) {
+    for (size_t i = 0; i < reads.size();) {
+      const Read& r = reads[i];
       check.own_pass |= r.begin < at;
       if (r.begin > at) gaps_.push_back({number, at, r.begin - at});
-      at = std::max(at, r.end);
-      covered += r.end - r.begin;
+      // Others of its period, which fill it up.
+      int64_t filled = 0;
+      for (; i < reads.size() && reads[i].begin == r.begin + filled && reads[i].period == r.period &&
+             reads[i].count == r.count;
+           ++i)
+        filled += reads[i].run;
+      check.own_pass |= r.count > 1 && filled != r.period;
+      at = std::max(at, r.begin + r.count * filled);
+      covered += r.count * filled;
     }
     const int64_t end = record.offset + record.size;
     if (at < end) gaps_.push_back({number, at, end - at});
@@ -137,7 +163,8 @@ class Checks {
   Plan& plan_;
   std::vector<int64_t> moved_;  // of each check: the bytes that moves bring of its record
   std::vector<Read> reads_;
-  std::vector<CheckRead> gaps_;  // of one record
+  std::vector<std::pair<int64_t, int64_t>> loops_;  // of one piece: stride in bytes, steps
+  std::vector<CheckRead> gaps_;                     // of one record
 };
 
 }  // namespace

@@ -16,10 +16,6 @@ pkg_check_modules(RE2 REQUIRED IMPORTED_TARGET re2)
 add_library(uckpt_re2 INTERFACE)
 target_link_libraries(uckpt_re2 INTERFACE PkgConfig::RE2)
 
-pkg_check_modules(DEFLATE REQUIRED IMPORTED_TARGET libdeflate)
-add_library(uckpt_deflate INTERFACE)
-target_link_libraries(uckpt_deflate INTERFACE PkgConfig::DEFLATE)
-
 # OpenSSL's libcrypto: SHA-256.
 pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
 

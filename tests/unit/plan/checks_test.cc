@@ -120,3 +120,29 @@ TEST_CASE("what is read twice, or has gaps inside a piece, is read once more for
   });
   CHECK(gaps.plan().checks[0].own_pass);
 }
+
+TEST_CASE("blocks that take turns in a record are checked on the way if they fill it up") {
+  // Of each of 5 heads 12 rows of q, then of k, then of v, as one fused weight has them.
+  struct Part {
+    int64_t first, rows;
+  };
+  const auto fused = [](std::initializer_list<Part> parts) {
+    Example e;
+    const uint32_t record = e.record(40, 4 * 5 * 36 * 8 + 16);
+    for (const Part& part : parts)
+      e.tensor({5, part.rows, 8}, [&] {
+        const Axis box[] = {{5, 0, 5, 36 * 8}, {part.rows, 0, part.rows, 8}, {8, 0, 8, 1}};
+        e.catalog.add_piece(e.catalog.records[record].file, record, 40 + 4 * 8 * part.first, box);
+      });
+    return e.plan();
+  };
+  const plan::Plan whole = fused({{12, 12}, {0, 12}, {24, 12}});
+  CHECK(!whole.checks[0].own_pass);
+  REQUIRE(whole.check_reads.size() == 1);  // what lies behind them
+  CHECK((whole.check_reads[0].offset == 40 + 4 * 5 * 36 * 8 && whole.check_reads[0].size == 16));
+  CHECK(fused({{0, 12}, {24, 12}}).checks[0].own_pass);            // no k
+  CHECK(fused({{0, 12}, {12, 12}}).checks[0].own_pass);            // no v
+  CHECK(fused({{0, 12}, {11, 12}, {23, 13}}).checks[0].own_pass);  // a row twice
+  CHECK(fused({{0, 12}, {12, 11}, {24, 12}}).checks[0].own_pass);  // a row of k is missing
+  CHECK(fused({{0, 12}, {0, 12}, {12, 12}}).checks[0].own_pass);   // as many bytes as all, but q twice
+}
