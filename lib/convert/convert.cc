@@ -222,7 +222,7 @@ std::unique_ptr<Output> Conversion::preallocate() {
     forget_left_over(is_same ? "its files are not as it left them" : "its plan was another one");
   auto output = make_output(*claim_, is_folder, options_.force, LeftOver::kDiscarded, options_.direct);
   check_free_space(staged_, prepared_.plan.bytes_out);
-  journal_->begin(run_, exec::preallocate(prepared_.layout, *output));
+  journal_->begin(run_, exec::preallocate(prepared_.layout, *output, prepared_.buffers.threads));
   return output;
 }
 

@@ -24,9 +24,20 @@ void place_holes(TargetLayout& target, const Journal::Made& made) {
   for (uint32_t h = first; h < last; ++h) target.holes[h].offset = made.made.hole_offsets[h - first];
 }
 
+// What lies back to back is written together.
+void write_fixed(std::span<const FixedBytes> fixed, uint32_t file, Output& output, Bytes& buffer) {
+  for (size_t i = 0; i < fixed.size();) {
+    const int64_t offset = fixed[i].offset;
+    buffer.clear();
+    for (; i < fixed.size() && fixed[i].offset == offset + static_cast<int64_t>(buffer.size()); ++i)
+      buffer.insert(buffer.end(), fixed[i].bytes.begin(), fixed[i].bytes.end());
+    output.write_at(file, offset, buffer);
+  }
+}
+
 }  // namespace
 
-std::vector<Journal::Made> preallocate(TargetLayout& target, Output& output) {
+std::vector<Journal::Made> preallocate(TargetLayout& target, Output& output, int threads) {
   enter_phase("preallocate");
   std::vector<Journal::Made> made;
   for (uint32_t f = 0; f < target.files.size(); ++f) {
@@ -36,9 +47,14 @@ std::vector<Journal::Made> preallocate(TargetLayout& target, Output& output) {
       made.push_back({f, file.make(path)});
       place_holes(target, made.back());
     }
-    output.preallocate(f, file.size);
-    for (const FixedBytes& fixed : file.fixed) output.write_at(f, fixed.offset, fixed.bytes);
   }
+  const StopFlag never{false};
+  run_workers(threads, target.files.size(), never, [&] {
+    return [&, buffer = Bytes()](size_t f) mutable {
+      output.preallocate(static_cast<uint32_t>(f), target.files[f].size);
+      write_fixed(target.files[f].fixed, static_cast<uint32_t>(f), output, buffer);
+    };
+  });
   return made;
 }
 

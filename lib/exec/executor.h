@@ -37,7 +37,7 @@ struct Outcome {
 
 // Makes the files of the layout at their full size, with all but the holes' bytes. Tells where everything
 // lies in those that a library makes, and sets the places of their holes.
-std::vector<Journal::Made> preallocate(TargetLayout& target, Output& output);
+std::vector<Journal::Made> preallocate(TargetLayout& target, Output& output, int threads);
 
 // Do the files of an interrupted run lie at `temporary` as its journal says?
 bool can_continue(const TargetLayout& target, const Journal& journal, const std::string& temporary);

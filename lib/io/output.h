@@ -68,7 +68,7 @@ class Output {
   // Makes an empty file, and the folders above it, or opens the one that is left; tells where it lies for
   // now.
   virtual std::string add(std::string_view name) = 0;
-  // As the same of OutputFile. Thread-safe but for `preallocate`.
+  // As the same of OutputFile. Thread-safe once all files are added.
   virtual void preallocate(uint32_t file, int64_t size) = 0;
   virtual void write_at(uint32_t file, int64_t offset, std::span<const uint8_t> bytes) = 0;
   virtual void read_at(uint32_t file, int64_t offset, std::span<uint8_t> out) const = 0;

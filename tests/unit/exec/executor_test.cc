@@ -144,7 +144,7 @@ void check_conversion(const Catalog& c, const fs::path& path, int threads, int64
   const StopFlag stop{false};
   const Claim claim(path.string());
   const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
-  exec::preallocate(layout, *output);
+  exec::preallocate(layout, *output, 2);
   const exec::Outcome outcome = exec::run(c, layout, plan, *output, buffers, {}, progress, stop);
   exec::verify(c, layout, outcome, *output, buffers, progress, stop);
   output->commit(false);
@@ -232,7 +232,7 @@ TEST_CASE("copies are compared, whatever their pieces") {
   const StopFlag stop{false};
   const Claim claim((s.path / "out").string());
   const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
-  exec::preallocate(layout, *output);
+  exec::preallocate(layout, *output, 2);
   const auto outcome = exec::run(c, layout, plan, *output,
                                  exec::size_buffers({.threads = 2, .max_mem = 64 << 20}), {}, progress, stop);
   CHECK(outcome.differences[0].count == 1);

@@ -89,7 +89,7 @@ struct Conversion {
     if (continues) {
       exec::reopen(layout, *output, journal.made());
     } else {
-      journal.begin({"one", "two\n"}, exec::preallocate(layout, *output));
+      journal.begin({"one", "two\n"}, exec::preallocate(layout, *output, 2));
     }
     Stopping progress;
     progress.after = stop_after;
