@@ -136,8 +136,7 @@ class Diff final : public Verb {
       if (!absolute_.empty()) options.tolerance->absolute = parse_tolerance("--atol", absolute_);
     }
     const auto tolerance = options.tolerance;
-    const auto progress = make_progress(read_.progress.checked(), read_.progress.quiet);
-    read_.resources.hold_to();
+    const auto progress = read_.start();
     const DiffReport report =
         diff_checkpoints(first_, second_, std::move(options), *progress, stop_on_signals());
     for (const std::string& w : report.warnings) progress->warn(w);

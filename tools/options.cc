@@ -355,4 +355,10 @@ ReadOptions ReadFlags::checked() const {
   return options;
 }
 
+std::unique_ptr<Progress> ReadFlags::start() const {
+  auto made = make_progress(progress.checked(), progress.quiet);
+  resources.hold_to();
+  return made;
+}
+
 }  // namespace uckpt::cli

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -101,6 +102,8 @@ struct ReadFlags {
   bool allow_expand = false;
   void add(CLI::App& app);
   ReadOptions checked() const;
+  // Once all flags are checked: holds the process to --max-mem, and gives what tells the progress.
+  std::unique_ptr<Progress> start() const;
 };
 
 // Positional arguments are optional to the parser, so that a misspelt flag is reported first.

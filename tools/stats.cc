@@ -90,8 +90,7 @@ class Stats final : public Verb {
     std::vector<const Oddity*> unwanted;
     for (const std::string& name : fail_on_) unwanted.push_back(&oddity(name));
     const ReadOptions options = read_.checked();
-    const auto progress = make_progress(read_.progress.checked(), read_.progress.quiet);
-    read_.resources.hold_to();
+    const auto progress = read_.start();
     const Opened opened = open_to_read(path_, options);
     for (const std::string& w : opened.catalog.warnings) progress->warn(w);
     const std::vector<Statistics> found = statistics_of(

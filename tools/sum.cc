@@ -47,8 +47,7 @@ class Sum final : public Verb {
   int run(Out& out) override {
     require(path_, "PATH");
     const ReadOptions options = read_.checked();
-    const auto progress = make_progress(read_.progress.checked(), read_.progress.quiet);
-    read_.resources.hold_to();
+    const auto progress = read_.start();
     const Opened opened = open_to_read(path_, options);
     for (const std::string& w : opened.catalog.warnings) progress->warn(w);
     std::vector<TensorSum> sums = sum_tensors(opened, sha256_ ? DigestKind::kSha256 : DigestKind::kCrc64,

@@ -75,8 +75,7 @@ class Verify final : public Verb {
     if (!sample_.empty()) options.sample = parse_percent("--sample", sample_);
     options.seed =
         seed_.empty() ? std::random_device()() : static_cast<uint64_t>(parse_count("--seed", seed_, 0));
-    const auto progress = make_progress(read_.progress.checked(), read_.progress.quiet);
-    read_.resources.hold_to();
+    const auto progress = read_.start();
     const VerifyReport report = verify_checkpoint(path_, options, *progress, stop_on_signals());
     for (const std::string& w : report.warnings) progress->warn(w);
     json_ ? print_json(report, options, out) : print_report(report, options, out);

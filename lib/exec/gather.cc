@@ -32,21 +32,6 @@ uint32_t Gatherer::check_of(const Move& move) const {
   return plan_.checks[check].own_pass ? kNoRecord : check;
 }
 
-namespace {
-
-// The raw CRC-32 of the runs of a nest, each as far from the others as in the file, up to the end of the last
-// one. Strides in memory are those of `nest`.
-uint32_t crc_of_runs(const uint8_t* at, std::span<const Loop> loops, std::span<const kernels::CopyLoop> nest,
-                     std::span<const kernels::Crc32Shift* const> shifts, size_t run) {
-  if (loops.empty()) return kernels::crc32_raw({at, run});
-  uint32_t raw = 0;
-  for (int64_t i = 0; i < nest[0].count; ++i, at += nest[0].src_stride)
-    raw = (*shifts[0])(raw) ^ crc_of_runs(at, loops.subspan(1), nest.subspan(1), shifts.subspan(1), run);
-  return raw;
-}
-
-}  // namespace
-
 const kernels::Crc32Shift* Gatherer::shift_by(int64_t bytes) {
   auto& shift = shifts_[bytes];
   if (!shift) shift = std::make_unique<kernels::Crc32Shift>(static_cast<uint64_t>(bytes));
@@ -65,11 +50,13 @@ void Gatherer::add_staged_to_record(const Move& move, std::span<const Loop> loop
     loops = loops.first(loops.size() - 1);
   }
   if (shifts_.size() + loops.size() > kMostShifts) shifts_.clear();
-  loop_shifts_.clear();
-  for (const Loop& l : loops) loop_shifts_.push_back(shift_by(l.src_stride));
-  findings_.add(FindingOf::kRecordChecksum, check,
-                Crc32::shift(crc_of_runs(staged, loops, nest_, loop_shifts_, static_cast<size_t>(run)),
-                             static_cast<uint64_t>(record.offset + record.size - end)));
+  runs_.clear();
+  for (size_t l = 0; l < loops.size(); ++l)
+    runs_.push_back({nest_[l].count, nest_[l].src_stride, shift_by(loops[l].src_stride)});
+  findings_.add(
+      FindingOf::kRecordChecksum, check,
+      Crc32::shift(kernels::crc_of_runs(staged, std::span<const CrcLoop>(runs_), static_cast<size_t>(run)),
+                   static_cast<uint64_t>(record.offset + record.size - end)));
 }
 
 void Gatherer::read(FileId file, int64_t offset, std::span<uint8_t> out) const {

@@ -42,7 +42,8 @@ class Gatherer {
 
  private:
   using Loops = std::vector<plan::Loop>;  // the innermost last
-  struct Box {                            // part of a move, with target offsets relative to the buffer
+  using CrcLoop = kernels::CrcLoop<kernels::Crc32Shift>;
+  struct Box {  // part of a move, with target offsets relative to the buffer
     int64_t src = 0, dst = 0;
     Loops loops;
   };
@@ -70,7 +71,7 @@ class Gatherer {
   std::vector<kernels::CopyLoop> nest_, widen_;
   static constexpr size_t kMostShifts = 64;
   std::unordered_map<int64_t, std::unique_ptr<kernels::Crc32Shift>> shifts_;
-  std::vector<const kernels::Crc32Shift*> loop_shifts_;
+  std::vector<CrcLoop> runs_;
 };
 
 }  // namespace uckpt::exec

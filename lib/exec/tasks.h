@@ -1,10 +1,10 @@
-// How a run is cut: tasks of about 1 MiB of output, buffers from a budget.
+// How a run is cut: tasks of about 1 MiB of output, in the order in which they are done.
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
+#include "lib/exec/budget.h"
 #include "lib/plan/plan.h"
 #include "lib/tensor/target.h"
 
@@ -15,32 +15,6 @@ struct Task {
   uint32_t first_hole, last_hole;  // inclusive
   int64_t begin, end;              // units of the hole if it is one
 };
-
-struct Buffers {
-  int threads;
-  int64_t task_bytes;     // of output a task
-  int64_t strided_bytes;  // the same at most where a wider one reads longer runs (lib/exec/copy_rules.h)
-  int64_t staging_bytes;
-  int copies = 3;         // of a task's range that a thread may hold at once
-  int64_t total() const;  // of all threads
-};
-
-// How much memory, and what else it is for.
-struct Budget {
-  int threads = 0;      // 0: one a core
-  int64_t max_mem = 0;  // bytes; 0: `default_max_mem()`
-  int64_t held = 0;     // of them, what catalog and plan take
-  int copies = 3;       // see Buffers
-  bool direct = false;  // past the page cache
-};
-
-// Throws trouble (`limit.max_mem`) if the budget is too small to work in.
-Buffers size_buffers(const Budget& budget);
-// What a conversion holds, and how many copies of a range its casts, comparisons and means need. An estimate
-// that depends on nothing else, so that an interrupted run is cut the same way again.
-Budget budget_for(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan);
-// The same where these are read whole, side by side, and nothing is written.
-Budget budget_to_read(std::span<const Catalog* const> catalogs);
 
 // What a run writes, and what it reads for checksums alone: for its progress.
 int64_t bytes_to_do(const plan::Plan& plan);

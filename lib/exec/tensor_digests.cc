@@ -54,21 +54,6 @@ void add_move(const TargetLayout& target, const TargetPiece& piece, uint32_t sha
   out.moves.push_back(move);
 }
 
-// The raw CRC of runs of `run` bytes that lie dense one after another, each at its place in the tensor: as
-// seen from the end of the last one. One shift a loop, by its stride in the tensor, outermost first.
-uint64_t crc_of_runs(const uint8_t*& dense, std::span<const Loop> loops,
-                     std::span<const kernels::Crc64Shift> shifts, size_t run) {
-  uint64_t raw = 0;
-  if (loops.empty()) {
-    raw = kernels::crc64_raw({dense, run});
-    dense += run;
-  } else {
-    for (int64_t i = 0; i < loops[0].count; ++i)
-      raw = shifts[0](raw) ^ crc_of_runs(dense, loops.subspan(1), shifts.subspan(1), run);
-  }
-  return raw;
-}
-
 // A part of a move, in bytes: the loops by falling stride in the tensor, and where its last byte ends there.
 struct PlacedBox {
   std::vector<Loop> loops;
@@ -112,8 +97,16 @@ uint64_t crc_of_box(PlacedBox box, const uint8_t* dense) {
     box.loops.pop_back();
   }
   std::vector<kernels::Crc64Shift> shifts;
+  shifts.reserve(box.loops.size());
   for (const Loop& loop : box.loops) shifts.emplace_back(static_cast<uint64_t>(loop.src_stride));
-  return crc_of_runs(dense, box.loops, shifts, static_cast<size_t>(box.run));
+  std::vector<kernels::CrcLoop<kernels::Crc64Shift>> loops(box.loops.size());
+  int64_t bytes = box.run;
+  for (size_t l = loops.size(); l-- > 0;) {
+    loops[l] = {box.loops[l].count, bytes, &shifts[l]};
+    bytes *= box.loops[l].count;
+  }
+  return kernels::crc_of_runs(dense, std::span<const kernels::CrcLoop<kernels::Crc64Shift>>(loops),
+                              static_cast<size_t>(box.run));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 namespace uckpt::kernels {
 
@@ -77,6 +78,7 @@ using Crc64 = CrcField<uint64_t, 0xC96C5795D7870F42u>;
 template <class Field, class Word>
 class CrcShift {
  public:
+  using Raw = Word;
   explicit CrcShift(uint64_t bytes) {
     Word of_bit = Field::shift(Field::kOne, bytes);  // of each bit, from the highest down
     for (size_t bit = Field::kBits; bit-- > 0; of_bit = Field::times_x(of_bit))
@@ -98,5 +100,28 @@ using Crc64Shift = CrcShift<Crc64, uint64_t>;
 
 uint32_t crc32_raw(std::span<const uint8_t> bytes);
 uint64_t crc64_raw(std::span<const uint8_t> bytes);
+
+// A loop over runs that lie one way in memory and another way in what a CRC is of.
+template <class Shift>
+struct CrcLoop {
+  int64_t count;
+  int64_t step;        // bytes in memory
+  const Shift* shift;  // by the bytes that a step has in the other
+};
+// The raw CRC of all runs, as seen from the end of the last one; the innermost loop is the last.
+template <class Shift>
+typename Shift::Raw crc_of_runs(const uint8_t* at, std::span<const CrcLoop<Shift>> loops, size_t run) {
+  typename Shift::Raw raw = 0;
+  if (loops.empty()) {
+    if constexpr (std::is_same_v<Shift, Crc32Shift>)
+      raw = crc32_raw({at, run});
+    else
+      raw = crc64_raw({at, run});
+  } else {
+    for (int64_t i = 0; i < loops[0].count; ++i, at += loops[0].step)
+      raw = (*loops[0].shift)(raw) ^ crc_of_runs(at, loops.subspan(1), run);
+  }
+  return raw;
+}
 
 }  // namespace uckpt::kernels
