@@ -1,0 +1,10 @@
+#include "lib/kernels/cuda/boxes.h"
+#include "lib/kernels/cuda/launch.cuh"
+
+namespace uckpt::kernels::cuda {
+
+template void launch_on<CopyBody>(void*, const Boxes&, int64_t);
+template void launch_on<TileBody<false>>(void*, const Boxes&, int64_t);
+template void launch_on<TileBody<true>>(void*, const Boxes&, int64_t);
+
+}  // namespace uckpt::kernels::cuda
