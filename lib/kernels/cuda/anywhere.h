@@ -111,13 +111,14 @@ UCKPT_ANYWHERE Vector load_vector(const uint8_t* p) {
   return joined(load<Vector>(p - shift), load<Vector>(p - shift + kVector), shift);
 }
 // The same, of which only those in [first, last) are wanted: a vector without any of them is not read.
-UCKPT_ANYWHERE Vector load_part(uint64_t p, uint64_t first, uint64_t last) {
-  const uint32_t shift = p % kVector;
-  const uint64_t a = p - shift, b = a + kVector;
-  const auto wanted = [=](uint64_t at) { return at + kVector > first && at < last; };
-  const Vector low = wanted(a) ? load<Vector>(reinterpret_cast<const uint8_t*>(a)) : Vector{};
-  if (shift == 0) return low;
-  return joined(low, wanted(b) ? load<Vector>(reinterpret_cast<const uint8_t*>(b)) : Vector{}, shift);
+UCKPT_ANYWHERE Vector load_part(const uint8_t* p, const uint8_t* first, const uint8_t* last) {
+  const uint32_t shift = address_of(p) % kVector;
+  const uint8_t *const a = p - shift, *const b = a + kVector;
+  const auto wanted = [=](const uint8_t* at) {
+    return address_of(at) + kVector > address_of(first) && address_of(at) < address_of(last);
+  };
+  const Vector low = wanted(a) ? load<Vector>(a) : Vector{};
+  return shift == 0 ? low : joined(low, wanted(b) ? load<Vector>(b) : Vector{}, shift);
 }
 
 // Up to 16 bytes as elements, the first in the lowest bits. With constant indices they stay in registers.

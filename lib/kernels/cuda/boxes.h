@@ -112,7 +112,7 @@ UCKPT_ANYWHERE int box_of_unit(const Boxes& all, uint32_t unit) {
 UCKPT_ANYWHERE void copy_runs(const Box& box, uint32_t unit, int thread) {
   constexpr int kEach = 4;
   Vector value[kEach];
-  uint64_t to[kEach] = {};       // the vector's address
+  uint8_t* to[kEach];            // the vector's address
   int begin[kEach], end[kEach];  // the bytes of it
   const uint32_t first = unit * (kEach * kThreads) + static_cast<uint32_t>(thread);
   UCKPT_UNROLL
@@ -122,20 +122,20 @@ UCKPT_ANYWHERE void copy_runs(const Box& box, uint32_t unit, int thread) {
     if (k >= box.total) continue;
     const uint32_t run = quotient(k, box.by_parts), part = k - run * box.parts;
     const Places at = places_of(box, box.steps, run);
-    const uint64_t src = address_of(box.src) + static_cast<uint64_t>(at.src),
-                   dst = address_of(box.dst) + static_cast<uint64_t>(at.dst);
-    const auto lead = static_cast<int64_t>(dst % kVector);
+    const uint8_t* const src = box.src + at.src;
+    uint8_t* const dst = box.dst + at.dst;
+    const auto lead = static_cast<int64_t>(address_of(dst) % kVector);
     const int64_t low = int64_t{part} * kVector - lead;  // of the vector in the run
     if (low >= box.run) continue;
-    to[j] = dst + static_cast<uint64_t>(low);
+    to[j] = dst + low;
     begin[j] = low < 0 ? static_cast<int>(-low) : 0;
     end[j] = box.run - low < kVector ? static_cast<int>(box.run - low) : kVector;
-    value[j] = load_part(src + static_cast<uint64_t>(low), src, src + static_cast<uint64_t>(box.run));
+    value[j] = load_part(src + low, src, src + box.run);
   }
   UCKPT_UNROLL
   for (int j = 0; j < kEach; ++j) {
     if (begin[j] >= end[j]) continue;
-    auto* const p = reinterpret_cast<uint8_t*>(to[j]);
+    uint8_t* const p = to[j];
     if (end[j] - begin[j] == kVector) {
       store(p, value[j]);
       continue;
@@ -331,8 +331,20 @@ UCKPT_ANYWHERE void store_tile(const Box& box, uint32_t unit, int thread, const 
   }
 }
 
-// Boxes of runs and items.
-struct CopyBody {
+// Boxes of one way each have a kernel of their own, with the registers that it takes.
+struct RunBody {
+  using Args = Boxes;
+  static constexpr int kPhases = 1, kBlocksEach = 4;
+  struct Shared {};
+
+  template <int kPhase>
+  UCKPT_ANYWHERE static void run(const Args& args, Shared&, int64_t unit, int thread) {
+    const int b = box_of_unit(args, static_cast<uint32_t>(unit));
+    copy_runs(args.box[b], static_cast<uint32_t>(unit) - args.first_unit[b], thread);
+  }
+};
+
+struct ItemBody {
   using Args = Boxes;
   static constexpr int kPhases = 1, kBlocksEach = 3;
   struct Shared {};
@@ -342,7 +354,6 @@ struct CopyBody {
     const int b = box_of_unit(args, static_cast<uint32_t>(unit));
     const Box& box = args.box[b];
     const uint32_t u = static_cast<uint32_t>(unit) - args.first_unit[b];
-    if (box.way == Way::kRuns) return copy_runs(box, u, thread);
     if (box.pack == 4) return copy_items<1, 4>(box, u, thread);
     if (box.pack == 2) return copy_items<2, 2>(box, u, thread);
     switch (box.item) {
@@ -360,7 +371,7 @@ struct CopyBody {
   }
 };
 
-// Boxes of tiles: of items under 4 bytes, which take more registers, or of larger ones.
+// Tiles of items under 4 bytes, which take more registers, or of larger ones.
 template <bool kNarrow>
 struct TileBody {
   using Args = Boxes;

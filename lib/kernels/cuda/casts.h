@@ -34,18 +34,20 @@ struct Coded {
 template <class From, class To>
 struct Recode {
   static constexpr int kIn = From::kItem, kOut = To::kItem;
-  UCKPT_ANYWHERE static uint64_t of(uint64_t bits, const uint64_t*) { return To::write(From::read(bits)); }
+  UCKPT_ANYWHERE static uint64_t of(uint64_t bits, const uint32_t*) { return To::write(From::read(bits)); }
 };
-// From a type of 8 bits, by a table of what each code becomes.
+// From a type of 8 bits, by a table of what each code becomes: the lower halves, then the upper ones.
 template <int kOut_>
 struct LookUp {
   static constexpr int kIn = 1, kOut = kOut_;
-  UCKPT_ANYWHERE static uint64_t of(uint64_t bits, const uint64_t* table) { return table[bits]; }
+  UCKPT_ANYWHERE static uint64_t of(uint64_t bits, const uint32_t* table) {
+    return kOut == 8 ? table[bits] | uint64_t{table[bits + 256]} << 32 : table[bits];
+  }
 };
 
 // At any address.
 template <class Change>
-UCKPT_ANYWHERE void cast_one(uint8_t* to, const uint8_t* from, const uint64_t* table) {
+UCKPT_ANYWHERE void cast_one(uint8_t* to, const uint8_t* from, const uint32_t* table) {
   constexpr int kIn = Change::kIn, kOut = Change::kOut;
   const uint64_t bits = address_of(from) % kIn == 0 ? load<Word<kIn>>(from) : load_bytes<kIn>(from);
   const auto out = static_cast<Word<kOut>>(Change::of(bits, table));
@@ -56,7 +58,7 @@ UCKPT_ANYWHERE void cast_one(uint8_t* to, const uint8_t* from, const uint64_t* t
 }
 
 template <class Change>
-UCKPT_ANYWHERE void cast_groups(const Box& box, uint32_t unit, int thread, const uint64_t* table) {
+UCKPT_ANYWHERE void cast_groups(const Box& box, uint32_t unit, int thread, const uint32_t* table) {
   constexpr int kIn = Change::kIn, kOut = Change::kOut, kEach = kVector / (kIn > kOut ? kIn : kOut),
                 kGroups = 4;
   Bits<kEach * kIn> value[kGroups];
@@ -98,7 +100,7 @@ struct CastBody {
   using Args = Boxes;
   static constexpr int kPhases = 2, kBlocksEach = 4;
   struct Shared {
-    uint64_t table[256];
+    uint32_t table[512];
   };
   static_assert(kThreads == 256);
 
@@ -108,12 +110,14 @@ struct CastBody {
     const Box& box = args.box[b];
     if constexpr (kPhase == 0) {
       const auto code = static_cast<uint64_t>(thread);
+      const auto enter = [&](uint64_t bits) {
+        shared.table[thread] = static_cast<uint32_t>(bits);
+        shared.table[thread + 256] = static_cast<uint32_t>(bits >> 32);
+      };
       if (box.src_dtype == DType::kF8E4M3)
-        to_any(box.dst_dtype,
-               [&](auto to) { shared.table[thread] = Recode<Coded<E4M3>, decltype(to)>::of(code, nullptr); });
+        to_any(box.dst_dtype, [&](auto to) { enter(Recode<Coded<E4M3>, decltype(to)>::of(code, nullptr)); });
       else if (box.src_dtype == DType::kF8E5M2)
-        to_any(box.dst_dtype,
-               [&](auto to) { shared.table[thread] = Recode<Coded<E5M2>, decltype(to)>::of(code, nullptr); });
+        to_any(box.dst_dtype, [&](auto to) { enter(Recode<Coded<E5M2>, decltype(to)>::of(code, nullptr)); });
     } else {
       const uint32_t u = static_cast<uint32_t>(unit) - args.first_unit[b];
       switch (box.src_dtype) {
@@ -156,7 +160,7 @@ struct CastBody {
         cast_groups<Recode<From, decltype(to)>>(box, unit, thread, nullptr);
     });
   }
-  UCKPT_ANYWHERE static void look_up(const Box& box, uint32_t unit, int thread, const uint64_t* table) {
+  UCKPT_ANYWHERE static void look_up(const Box& box, uint32_t unit, int thread, const uint32_t* table) {
     switch (box.dst_dtype) {
       case DType::kF64:
         return cast_groups<LookUp<8>>(box, unit, thread, table);

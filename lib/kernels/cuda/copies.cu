@@ -3,7 +3,8 @@
 
 namespace uckpt::kernels::cuda {
 
-template void launch_on<CopyBody>(void*, const Boxes&, int64_t);
+template void launch_on<RunBody>(void*, const Boxes&, int64_t);
+template void launch_on<ItemBody>(void*, const Boxes&, int64_t);
 template void launch_on<TileBody<false>>(void*, const Boxes&, int64_t);
 template void launch_on<TileBody<true>>(void*, const Boxes&, int64_t);
 

@@ -167,10 +167,10 @@ class LaneOn final : public DeviceLane {
   uint64_t crc(int result) const override { return machine_->found()[static_cast<size_t>(result)].sum; }
 
  private:
-  enum class BodyOf : uint8_t { kCopies, kNarrowTiles, kTiles, kCasts };
+  enum class BodyOf : uint8_t { kRuns, kItems, kNarrowTiles, kTiles, kCasts };
   static BodyOf body_of(const Box& box) {
     if (box.way == Way::kCasts) return BodyOf::kCasts;
-    if (box.way != Way::kTiles) return BodyOf::kCopies;
+    if (box.way != Way::kTiles) return box.way == Way::kRuns ? BodyOf::kRuns : BodyOf::kItems;
     return box.item < 4 ? BodyOf::kNarrowTiles : BodyOf::kTiles;
   }
   static bool is_empty(std::span<const CopyLoop> loops) {
@@ -212,8 +212,11 @@ class LaneOn final : public DeviceLane {
   void flush() {
     if (boxes_.count == 0) return;
     switch (body_) {
-      case BodyOf::kCopies:
-        machine_->template launch<CopyBody>(boxes_, units_);
+      case BodyOf::kRuns:
+        machine_->template launch<RunBody>(boxes_, units_);
+        break;
+      case BodyOf::kItems:
+        machine_->template launch<ItemBody>(boxes_, units_);
         break;
       case BodyOf::kNarrowTiles:
         machine_->template launch<TileBody<true>>(boxes_, units_);
@@ -274,7 +277,7 @@ class LaneOn final : public DeviceLane {
   std::unique_ptr<Machine> machine_;
   Boxes boxes_;
   uint32_t units_ = 0;
-  BodyOf body_ = BodyOf::kCopies;
+  BodyOf body_ = BodyOf::kRuns;
   int results_ = 0;
   bool waited_ = true;
 };
