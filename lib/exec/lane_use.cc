@@ -31,11 +31,16 @@ std::span<uint8_t> LaneUse::staged(int64_t at, int64_t bytes) const {
 }
 
 void LaneUse::await_crc(FindingOf of, uint32_t index, int result, int64_t bytes_after) {
-  owed_.push_back({of, false, index, result, bytes_after});
+  await({of, false, index, result, bytes_after});
 }
 
 void LaneUse::await_differences(uint32_t compared, int result, int64_t first, bool in_a_row) {
-  owed_.push_back({FindingOf::kDifferent, in_a_row, compared, result, first});
+  await({FindingOf::kDifferent, in_a_row, compared, result, first});
+}
+
+void LaneUse::await(const Owed& owed) {
+  owed_.push_back(owed);
+  if (owed_.size() == kernels::kMostResults) settle();
 }
 
 void LaneUse::settle() {

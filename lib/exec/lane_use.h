@@ -39,6 +39,7 @@ class LaneUse {
     int result;
     int64_t place;  // bytes after, or the first element
   };
+  void await(const Owed& owed);
   void settle(const Owed& owed);
 
   kernels::Lane& lane_;

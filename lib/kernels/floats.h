@@ -32,7 +32,7 @@ constexpr Word mask_if(bool condition) {
 
 // Exact. The payload of a NaN is kept as the upper bits.
 template <class Format>
-inline float widen(typename Format::Stored x) {
+constexpr float widen(typename Format::Stored x) {
   constexpr int kShift = 23 - Format::kMantissa;
   const uint32_t sign = (x & Format::kSign) << (32 - Format::kBits), magnitude = x & (Format::kSign - 1);
   const uint32_t bits = magnitude << kShift;
@@ -46,7 +46,7 @@ inline float widen(typename Format::Stored x) {
 
 // Rounds to the nearest, ties to even, once. NaNs stay NaNs and keep their sign.
 template <class Format, class Float>
-inline typename Format::Stored narrow(Float x) {
+constexpr typename Format::Stored narrow(Float x) {
   using Word = std::conditional_t<sizeof(Float) == 8, uint64_t, uint32_t>;
   constexpr int kMantissa = std::numeric_limits<Float>::digits - 1,
                 kBias = std::numeric_limits<Float>::max_exponent - 1, kDrop = kMantissa - Format::kMantissa;

@@ -26,6 +26,8 @@ struct At {
   At operator+(int64_t bytes) const { return {region, offset + bytes}; }
 };
 
+inline constexpr int kMostResults = 4096;
+
 // One thread feeds it. What is queued is done in that order, later; `wait` waits for all of it. Kernels give
 // the same bits on every lane, and take what those of lib/kernels/{elements,cast,arithmetic,crc}.h take. All
 // but the destructor throw trouble (`device.failed`) where a device does not do what it should.
@@ -36,8 +38,9 @@ class Lane {
   // The CPU's own memory at this place, where work is done at once on what the host writes there; null: there
   // is none, and all must come by `input`.
   virtual uint8_t* direct(At) { return nullptr; }
-  // Makes room for so many bytes, where rooms can grow. What lay in this region is gone.
-  virtual void reserve(Region, int64_t /*bytes*/) {}
+  // Makes room for so many bytes, where rooms can grow; what lay in this region is gone. Throws trouble
+  // (`device.memory`) where they cannot.
+  virtual void reserve(Region region, int64_t bytes) = 0;
 
   // The host's sides. Input may be written from a `wait` to the `upload` of the same bytes; output may be
   // read between `wait` and the next `download`.
@@ -57,7 +60,8 @@ class Lane {
   virtual void divide(At into, double by, DType dtype, int64_t count) = 0;
   virtual void scale(At into, double factor, double summand, DType dtype, int64_t count) = 0;
 
-  // These give the number of a result, which is there after `wait` and until the next work is queued.
+  // These give the number of a result, which is there after `wait` and until the next work is queued. There
+  // is room for `kMostResults` between two waits.
   virtual int compare_rounded(At wide, DType wide_dtype, At narrow, DType narrow_dtype, int64_t count) = 0;
   virtual int crc32_raw(At data, int64_t bytes) = 0;
   virtual int crc64_raw(At data, int64_t bytes) = 0;

@@ -18,15 +18,3 @@ target_link_libraries(uckpt_re2 INTERFACE PkgConfig::RE2)
 
 # OpenSSL's libcrypto: SHA-256.
 pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
-
-# CUDA is optional at build time and at run time.
-if(NOT UCKPT_CUDA STREQUAL "OFF")
-  include(CheckLanguage)
-  check_language(CUDA)
-  if(CMAKE_CUDA_COMPILER)
-    set(UCKPT_HAS_CUDA ON)
-  elseif(UCKPT_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "UCKPT_CUDA=ON, but no CUDA compiler was found")
-  endif()
-endif()
-message(STATUS "CUDA compiler: ${CMAKE_CUDA_COMPILER}")

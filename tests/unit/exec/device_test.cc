@@ -74,14 +74,15 @@ TargetLayout cast_layout(const Catalog& catalog, uint32_t seed) {
   return layout;
 }
 
-// 900 elements of f32 in rows that are not dense, the mean with another part, a copy in bf16 that differs once.
+// 900 elements of f32 in rows that are not dense, the mean with another part, a copy in bf16 that differs
+// once.
 Catalog reshaped_checkpoint() {
   Catalog c;
   std::mt19937 rng(5);
   const auto file_of = [&](const std::vector<float>& values) {
     const auto* bytes = reinterpret_cast<const uint8_t*>(values.data());
-    return c.add_file(std::make_shared<MemorySource>(
-        "f" + std::to_string(c.files.size()), Bytes(bytes, bytes + values.size() * sizeof(float))));
+    return c.add_file(std::make_shared<MemorySource>("f" + std::to_string(c.files.size()),
+                                                     Bytes(bytes, bytes + values.size() * sizeof(float))));
   };
   const auto random_values = [&](size_t n) {
     std::vector<float> values(n);
@@ -187,8 +188,7 @@ TEST_CASE("lanes fit into what host and device have") {
   device.free_memory = int64_t{1} << 34;
   const exec::LanePlan plenty = exec::plan_lanes({}, buffers, int64_t{1} << 34, device);
   CHECK(plenty.per_worker == 3);
-  const int64_t on_host =
-      plenty.sizes[kernels::Region::kInput] + plenty.sizes[kernels::Region::kOutput];
+  const int64_t on_host = plenty.sizes[kernels::Region::kInput] + plenty.sizes[kernels::Region::kOutput];
   CHECK(exec::plan_lanes({}, buffers, 4 * on_host, device).per_worker == 1);
   CHECK(exec::plan_lanes({}, buffers, 4 * on_host - 1, device).per_worker == 0);
   device.free_memory = 1 << 20;
