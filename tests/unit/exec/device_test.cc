@@ -62,15 +62,14 @@ void check_same(const Converted& a, const Converted& b) {
 // The same with floats in another type.
 TargetLayout cast_layout(const Catalog& catalog, uint32_t seed) {
   const DType floats[] = {DType::kBF16, DType::kF32, DType::kF64, DType::kF16};
-  TargetLayout layout = test::flat_layout(catalog);
-  int64_t end = 0;
+  TargetLayout layout = test::flat_layout(catalog, 0);
+  int64_t& end = layout.files[0].size = 0;
   for (size_t i = 0; i < layout.holes.size(); ++i) {
     Hole& hole = layout.holes[i];
     if (is_float(hole.dtype)) hole.dtype = floats[(seed + i) % std::size(floats)];
-    hole.offset = end + (i % 3 == 0 ? 16 : 0);
-    end = hole.offset + hole.bytes();
+    hole.offset = end;
+    end += hole.bytes();
   }
-  layout.files[0].size = end;
   return layout;
 }
 
@@ -131,7 +130,7 @@ TEST_CASE("a device fills tasks as the CPU does") {
     CAPTURE(seed);
     const Catalog c = test::RandomCheckpoint(seed, seed % 4 == 0 ? 40 : 12).make(seed % 4 == 0 ? 6 : 20);
     for (const bool casts : {false, true}) {
-      const TargetLayout layout = casts ? cast_layout(c, seed) : test::flat_layout(c);
+      const TargetLayout layout = casts ? cast_layout(c, seed) : test::flat_layout(c, 0);
       const auto device = std::make_shared<EmulatedDevice>();
       const exec::DeviceUse use = all_holes_on(device, layout);
       const Converted with = convert(c, layout, &use), without = convert(c, layout, nullptr);
@@ -146,7 +145,7 @@ TEST_CASE("a device fills tasks as the CPU does") {
 TEST_CASE("means, factors and comparisons are the same on a device") {
   const Catalog c = reshaped_checkpoint();
   for (const bool casts : {false, true}) {
-    const TargetLayout layout = casts ? cast_layout(c, 0) : test::flat_layout(c);
+    const TargetLayout layout = casts ? cast_layout(c, 0) : test::flat_layout(c, 0);
     const exec::DeviceUse use = all_holes_on(std::make_shared<EmulatedDevice>(), layout);
     const Converted with = convert(c, layout, &use);
     check_same(with, convert(c, layout, nullptr));
@@ -157,10 +156,10 @@ TEST_CASE("means, factors and comparisons are the same on a device") {
 }
 
 TEST_CASE("what a device that fails owed is done by the CPU, and it has no further part") {
-  const Catalog c = test::RandomCheckpoint(3, 40).make(8);
-  const TargetLayout layout = test::flat_layout(c);
+  const Catalog c = test::RandomCheckpoint(3, 60).make(8);
+  const TargetLayout layout = test::flat_layout(c, 0);
   const Converted without = convert(c, layout, nullptr);
-  for (int64_t after = 0; after < 40; after += after < 12 ? 1 : 7) {
+  for (int64_t after = 0; after < 20; ++after) {
     CAPTURE(after);
     const auto device = std::make_shared<EmulatedDevice>();
     device->fail_after(after);
@@ -173,7 +172,7 @@ TEST_CASE("what a device that fails owed is done by the CPU, and it has no furth
 
 TEST_CASE("a device without memory for its lanes has no part") {
   const Catalog c = test::RandomCheckpoint(4, 20).make(8);
-  const TargetLayout layout = test::flat_layout(c);
+  const TargetLayout layout = test::flat_layout(c, 0);
   exec::DeviceUse use = all_holes_on(std::make_shared<EmulatedDevice>(), layout);
   use.host_room = 1000;
   const Converted with = convert(c, layout, &use);

@@ -118,13 +118,13 @@ class RandomCheckpoint {
 };
 
 // A flat output: the tensors back to back, some with a gap before them.
-inline TargetLayout flat_layout(const Catalog& c) {
+inline TargetLayout flat_layout(const Catalog& c, int64_t gap = 16) {
   TargetLayout layout;
   layout.files.push_back({"", 0, {}, {}});
   int64_t& size = layout.files[0].size;
   for (uint32_t i = 0; i < c.tensors.size(); ++i) {
     const uint32_t shard = layout.add_whole_shard(c, i);
-    size += i % 3 == 0 ? 16 : 0;
+    size += i % 3 == 0 ? gap : 0;
     layout.holes.push_back({shard, 0, size, 0, layout.shards[shard].numel, c.tensors[i].dtype});
     size += layout.holes.back().bytes();
   }

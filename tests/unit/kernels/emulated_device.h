@@ -73,8 +73,8 @@ class EmulatedMachine {
         failure_(std::move(failure)),
         input_(sizes[Region::kInput]),
         output_(sizes[Region::kOutput]),
-        results_(cuda::kMostResults),
-        found_(cuda::kMostResults) {
+        results_(kMostResults),
+        found_(kMostResults) {
     for (const int64_t size : sizes.of) memory_.push_back(std::make_unique<EmulatedMemory>(size));
   }
 
