@@ -8,22 +8,6 @@ namespace uckpt::exec {
 
 namespace {
 
-// An opened device, and how long that took, its first lane included.
-struct Opened {
-  std::unique_ptr<kernels::Device> device;
-  double seconds;
-};
-
-Opened open_timed(int number, const ProbeOptions& how, const DeviceFinder& finder) {
-  const auto now = [&] { return how.now ? how.now() : steady_seconds(); };
-  const double begun = now();
-  auto device = finder.open(number);
-  kernels::LaneSizes smallest;
-  smallest[kernels::Region::kInput] = smallest[kernels::Region::kOutput] = 4096;
-  device->make_lane(smallest)->wait();
-  return {std::move(device), now() - begun};
-}
-
 // The host's part is measured for 2 % of the time that this much may take a fast machine.
 double seconds_for_host(const Work& work, const ProbeOptions& how) {
   constexpr double kFast = 1e9, kShare = 0.02, kLeast = 0.03;  // bytes a second of a thread; seconds
@@ -48,7 +32,7 @@ Picked pick_automatically(const kernels::DeviceInfo& first, const Work& work, Pr
   }
   const std::string name = name_of_device(first.number);
   try {
-    Opened opened = open_timed(first.number, how, finder);
+    OpenedDevice opened = open_timed(first.number, how, finder);
     how.seconds = seconds * kCostOfAsking;
     picked.rates.device = probe_device(*opened.device, how);
     picked.rates.device.start_up = opened.seconds;
@@ -65,6 +49,16 @@ Picked pick_automatically(const kernels::DeviceInfo& first, const Work& work, Pr
 }  // namespace
 
 std::string name_of_device(int number) { return cat("cuda:", number); }
+
+OpenedDevice open_timed(int number, const ProbeOptions& how, const DeviceFinder& finder) {
+  const auto now = [&] { return how.now ? how.now() : steady_seconds(); };
+  const double begun = now();
+  auto device = finder.open(number);
+  kernels::LaneSizes smallest;
+  smallest[kernels::Region::kInput] = smallest[kernels::Region::kOutput] = 4096;
+  device->make_lane(smallest)->wait();
+  return {std::move(device), now() - begun};
+}
 
 void require_device(const DeviceChoice& asked, const DeviceFinder& finder) {
   if (asked.kind != DeviceChoice::kCuda) return;
@@ -84,7 +78,7 @@ Picked pick_device(const DeviceChoice& asked, const std::function<const Work&()>
                    const ProbeOptions& how, const DeviceFinder& finder) {
   if (asked.kind == DeviceChoice::kCpu) return {nullptr, "cpu", "", {}};
   if (asked.kind == DeviceChoice::kCuda) {
-    Opened opened = open_timed(asked.number, how, finder);
+    OpenedDevice opened = open_timed(asked.number, how, finder);
     Picked picked{std::move(opened.device), name_of_device(asked.number), "asked for", {}};
     picked.rates.device.start_up = opened.seconds;
     return picked;

@@ -23,6 +23,12 @@ std::string name_of_device(int number);
 // Throws trouble (`device.missing`) where one was asked for that is not there. Before anything is read.
 void require_device(const DeviceChoice& asked, const DeviceFinder& finder = {});
 
+struct OpenedDevice {
+  std::unique_ptr<kernels::Device> device;
+  double seconds;  // that it took, with a first lane
+};
+OpenedDevice open_timed(int number, const ProbeOptions& how, const DeviceFinder& finder = {});
+
 struct Picked {
   std::unique_ptr<kernels::Device> device;  // null: the CPU
   std::string name;                         // "cpu", "cuda:0"
