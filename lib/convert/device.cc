@@ -32,7 +32,7 @@ exec::Picked pick_device(const Catalog& catalog, const Prepared& p, const std::s
     enter_phase("pick a device");
     return reshapings.emplace(catalog, p.layout, p.plan).work();
   };
-  return exec::pick_device(options.device, work, how);
+  return exec::pick_device(options.device, {p.plan.bytes_in, p.plan.bytes_out}, work, how);
 }
 
 void tell_device(const Catalog& catalog, const Prepared& p, const std::string& out,

@@ -79,6 +79,10 @@ Estimate with_device(const Work& work, const Rates& r) {
   return {e.seconds + r.device.start_up, e.bound};
 }
 
+bool is_little(const Flow& all, int threads) {
+  return all.wider() < kLeastForDevice || all.in + all.out < kLeastOfThread * threads;
+}
+
 std::optional<std::string> settled_at_once(const Work& work, int threads) {
   const Flow there = work.for_device(), all = work.all();
   const auto size = [](int64_t bytes) { return human_bytes(static_cast<uint64_t>(bytes)); };

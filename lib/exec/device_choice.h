@@ -52,7 +52,8 @@ struct Estimate {
 Estimate on_cpu(const Work& work, const HostRates& rates);
 Estimate with_device(const Work& work, const Rates& rates);
 
-// A device must win by so much: estimates are wrong by less.
+// A device must win by so much. What the estimates leave out (digests, reading short runs) is done with it
+// and without: the device then wins by less than they say, not more.
 inline constexpr double kMargin = 0.9;
 // Fewer bytes, of those that suit a device and of all that a thread reads and writes, are done before
 // anything is found out.
@@ -60,6 +61,8 @@ inline constexpr int64_t kLeastForDevice = int64_t{256} << 20, kLeastOfThread = 
 // What opening and measuring a device may cost, as seconds expected and as a share of the CPU's time.
 inline constexpr double kCostOfAsking = 0.5, kMostOfAsking = 0.05;
 
+// Less than that, be it turned or copied?
+bool is_little(const Flow& all, int threads);
 // Why the CPU it is before anything is measured; nothing: it is not settled.
 std::optional<std::string> settled_at_once(const Work& work, int threads);
 // The same before the device is opened: not even the fastest one would be worth it.

@@ -74,7 +74,7 @@ void require_device(const DeviceChoice& asked, const DeviceFinder& finder) {
                     "; use --device cpu or auto"));
 }
 
-Picked pick_device(const DeviceChoice& asked, const std::function<const Work&()>& work,
+Picked pick_device(const DeviceChoice& asked, const Flow& all, const std::function<const Work&()>& work,
                    const ProbeOptions& how, const DeviceFinder& finder) {
   if (asked.kind == DeviceChoice::kCpu) return {nullptr, "cpu", "", {}};
   if (asked.kind == DeviceChoice::kCuda) {
@@ -83,6 +83,7 @@ Picked pick_device(const DeviceChoice& asked, const std::function<const Work&()>
     picked.rates.device.start_up = opened.seconds;
     return picked;
   }
+  if (is_little(all, how.threads)) return {nullptr, "cpu", "", {}};
   const kernels::Devices devices = finder.find();
   if (devices.found.empty()) return {nullptr, "cpu", "", {}};
   return pick_automatically(devices.found.front(), work(), how, finder);

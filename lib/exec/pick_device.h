@@ -37,9 +37,9 @@ struct Picked {
 };
 
 // Opens the device that was asked for, or the first one where it is worth it. Where it does not work it is
-// the CPU, unless it was asked for: then it throws. `work` is called where there is a device. Of `how`, the
-// time is a share of what the work will take.
-Picked pick_device(const DeviceChoice& asked, const std::function<const Work&()>& work,
+// the CPU, unless it was asked for: then it throws. `all` is read and written; where that is little, devices
+// are not even looked for. `work` is called where there is one. Of `how`, the time is the most.
+Picked pick_device(const DeviceChoice& asked, const Flow& all, const std::function<const Work&()>& work,
                    const ProbeOptions& how, const DeviceFinder& finder = {});
 
 }  // namespace uckpt::exec

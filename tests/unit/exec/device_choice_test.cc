@@ -116,6 +116,16 @@ TEST_CASE("what was not measured never wins") {
   CHECK(choose(turned, r, "cuda:0").why == "cuda:0 would take for ever, the CPU 102 s: bound by its kernels");
 }
 
+TEST_CASE("little is a gibibyte a thread, or 256 MiB on both sides") {
+  constexpr int64_t kMi = int64_t{1} << 20;
+  CHECK(!is_little({512 * kMi, 512 * kMi}, 1));
+  CHECK(is_little({512 * kMi, 512 * kMi - 1}, 1));
+  CHECK(is_little({512 * kMi, 512 * kMi}, 2));
+  CHECK(!is_little({1024 * kMi, 1024 * kMi}, 2));
+  CHECK(is_little({255 * kMi, 255 * kMi}, 0));
+  CHECK(!is_little({0, 256 * kMi}, 0));
+}
+
 TEST_CASE("little work is settled before anything is measured") {
   constexpr int64_t kMi = int64_t{1} << 20;
   Work w = work_of(Reshaping::kCast, 256 * kMi, 128 * kMi);

@@ -1,6 +1,7 @@
 // A device that does nothing, and moves a clock on by what that would have taken.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 

@@ -44,7 +44,7 @@ struct Machine {
     how.threads = 1;
     how.now = [this] { return state.clock += step; };
     return pick_device(
-        {kind, number}, [this]() -> const Work& { return ++reckoned, work; }, how, finder());
+        {kind, number}, work.all(), [this]() -> const Work& { return ++reckoned, work; }, how, finder());
   }
   double step = 1e-3;
 };
@@ -99,11 +99,18 @@ TEST_CASE("the CPU costs nothing, and neither do machines without a device and l
   CHECK(none.why == "");
   CHECK(m.reckoned == 0);
   m.numbers = {0};
-  m.work = cast_of(1 << 20);
   const double before = m.state.clock;
+  m.work = cast_of(1 << 20);
+  m.work[Reshaping::kCopied] = {kGi, kGi};
+  const Picked copied = m.pick(DeviceChoice::kAuto);
+  CHECK(copied.name == "cpu");
+  CHECK(copied.why == "only 1.00 MiB would suit a device");
+  CHECK(m.found == 2);
+  m.work = cast_of(1 << 20);
   const Picked little = m.pick(DeviceChoice::kAuto);
   CHECK(little.name == "cpu");
-  CHECK(little.why == "only 1.00 MiB would suit a device");
+  CHECK(little.why == "");
+  CHECK(m.found == 2);
   CHECK(m.state.clock == before);
   CHECK(m.opened == 0);
 }
