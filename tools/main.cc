@@ -31,6 +31,7 @@ int dispatch(int argc, const char* const* argv) {
   verbs.push_back(make_check());
   verbs.push_back(make_infer());
   verbs.push_back(make_fmt());
+  verbs.push_back(make_devices());
 
   Out out;
   std::string answer;

@@ -45,6 +45,22 @@ int64_t parse_size(std::string_view flag, std::string_view text) {
   return *size;
 }
 
+exec::DeviceChoice parse_device(std::string_view flag, std::string_view text) {
+  using Choice = exec::DeviceChoice;
+  if (text == "auto") return {Choice::kAuto, 0};
+  if (text == "cpu") return {Choice::kCpu, 0};
+  if (text == "cuda") return {Choice::kCuda, 0};
+  constexpr std::string_view kCuda = "cuda:";
+  constexpr int64_t kMost = 1023;
+  if (text.starts_with(kCuda)) {
+    std::string_view rest = text.substr(kCuda.size());
+    const std::optional<int64_t> number = take_number(rest);
+    if (number && rest.empty() && *number <= kMost) return {Choice::kCuda, static_cast<int>(*number)};
+  }
+  throw trouble("usage.device",
+                cat(flag, ": expected auto, cpu or cuda:N, such as cuda:0, found `", escape(text, 60), "`"));
+}
+
 int64_t parse_duration(std::string_view flag, std::string_view text) {
   std::string_view rest = text;
   const std::optional<int64_t> number = take_number(rest);
@@ -288,6 +304,9 @@ void ResourceFlags::hold_to() const {
 void ConvertFlags::add(CLI::App& app) {
   PlanFlags::add(app);
   resources.add(app);
+  app.add_option("--device", device,
+                 "What turns, casts and averages: auto (the CPU, or a GPU where it is faster), cpu or cuda:N")
+      ->type_name("DEVICE");
   app.add_flag("-f,--force", force, "Replace OUT if it exists");
   app.add_flag("--restart", restart, "Begin anew where an interrupted run could be continued");
   app.add_option("--manifest", manifest, "Also keep the digest of every tensor, as `uckpt sum OUT` tells it")
@@ -315,6 +334,7 @@ ConvertOptions ConvertFlags::checked() const {
   if (!shard_size.empty()) options.shard_size = parse_size("--shard-size", shard_size);
   options.threads = resources.checked_threads();
   options.max_mem = resources.checked_max_mem();
+  options.device = parse_device("--device", device);
   if (!missing.empty() && missing != "zero")
     throw trouble("usage.missing", cat("--missing: expected zero, found `", escape(missing, 60), "`"));
   options.missing_zero = !missing.empty();

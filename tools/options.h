@@ -21,6 +21,8 @@ namespace uckpt::cli {
 
 // "16G", "512M", "4096": K, M, G, T are powers of 1024, an `iB` behind them changes nothing.
 int64_t parse_size(std::string_view flag, std::string_view text);
+// "auto", "cpu", "cuda:1", or "cuda" for the first one.
+exec::DeviceChoice parse_device(std::string_view flag, std::string_view text);
 // "90", "90s", "30m", "8h", "2d": seconds.
 int64_t parse_duration(std::string_view flag, std::string_view text);
 // A whole number >= `least`.
@@ -86,7 +88,7 @@ struct ResourceFlags {
 // What `convert` and `plan` have in common: the plan, and how it is carried out.
 struct ConvertFlags : PlanFlags {
   ResourceFlags resources;
-  std::string manifest;
+  std::string manifest, device = "auto";
   bool no_sync = false, force = false, verify = false, no_verify = false, restart = false, direct = false;
   void add(CLI::App& app);
   ConvertOptions checked() const;

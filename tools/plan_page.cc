@@ -51,6 +51,7 @@ void print_totals(const PlanSummary& p, Out& out) {
   table.row({"copies", human_count(static_cast<uint64_t>(p.moves))});
   print_target_totals(p, table);
   table.row({"memory", cat("at most ", size_text(p.peak_memory))});
+  if (!p.device.empty()) table.row({"device", cat(p.device, " (", p.device_why, ")")});
   table.print(out);
 }
 

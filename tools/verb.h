@@ -37,5 +37,6 @@ std::unique_ptr<Verb> make_stats();
 std::unique_ptr<Verb> make_check();
 std::unique_ptr<Verb> make_infer();
 std::unique_ptr<Verb> make_fmt();
+std::unique_ptr<Verb> make_devices();
 
 }  // namespace uckpt::cli

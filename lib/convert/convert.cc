@@ -8,6 +8,7 @@
 
 #include "lib/base/phases.h"
 #include "lib/base/text.h"
+#include "lib/convert/device.h"
 #include "lib/convert/manifest.h"
 #include "lib/convert/plan_document.h"
 #include "lib/convert/prepare.h"
@@ -82,11 +83,13 @@ std::vector<plan::Compared> judge_copies(const Catalog& catalog, const plan::Pla
 
 PlanSummary plan_conversion(const std::string& in, const std::string& out, const ConvertOptions& asked,
                             std::string* document) {
+  exec::require_device(asked.device);
   const ConvertOptions options = with_convert_block(asked);
   Catalog catalog = open_for_conversion(in, out, options);
   const uint32_t first_object = catalog.add_object_tensors();
   const Prepared p = prepare(catalog, first_object, out, options);
   PlanSummary summary = summarise(catalog, p);
+  tell_device(catalog, p, out, options, summary);
   if (options.kept) {
     options.kept->check_source(source_files(catalog, in));
     options.kept->check_same(document_of(catalog, p, summary, in, options));
@@ -152,6 +155,7 @@ class Conversion {
 };
 
 void Conversion::open() {
+  exec::require_device(options_.device);
   catalog_ = open_for_conversion(in_, out_, options_);
   if (options_.kept) options_.kept->check_source(source_files(catalog_, in_));
   for (const std::string& w : catalog_.warnings) progress_.warn(w);

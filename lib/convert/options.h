@@ -11,6 +11,7 @@
 
 #include "lib/convert/kept_plan.h"
 #include "lib/convert/whole.h"
+#include "lib/exec/device_choice.h"
 #include "lib/formats/format.h"
 #include "lib/ucl/name_pattern.h"
 
@@ -52,6 +53,7 @@ struct ConvertOptions {
   int64_t shard_size = 0;  // bytes of one output file at most, where the kind allows several; 0: all in one
   int threads = 0;         // 0: one a core
   int64_t max_mem = 0;     // bytes of our own memory for the copy; 0: a quarter of the machine's
+  exec::DeviceChoice device;  // what computes; the bytes are the same
   bool missing_zero = false;  // --missing zero: what the output needs and the input lacks begins at zero
   bool check_crc = true;
   bool trust_copies = false;             // do not compare replicas and module weights

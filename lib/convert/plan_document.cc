@@ -134,6 +134,8 @@ class PlanWriter {
     out_.number("bytes_in", s.bytes_in), out_.number("files_out", s.files_out);
     out_.number("bytes_out", s.bytes_out), out_.number("bytes_compared", s.bytes_compared);
     out_.number("copies", s.moves), out_.number("peak_memory", s.peak_memory);
+    if (!s.device.empty())
+      line([&] { out_.text("device", s.device), out_.text("device_why", s.device_why); });
     line([&] { out_.texts("warnings", s.warnings); });
   }
 

@@ -1,5 +1,5 @@
 // A plan as JSON, whole: what `plan --json` prints, `plan -o` keeps and `convert --plan` holds to. The same
-// request, input and tool make the same text.
+// request, input and tool make the same text, but for what the machine adds: its memory and device.
 #pragma once
 
 #include <string>
@@ -17,8 +17,11 @@ struct DocumentFacts {
   std::vector<std::string> request;  // the command line's flags that decide the plan, IN and OUT
 };
 
-// The top-level keys of a document that say how the plan was asked for, and nothing about what it does.
-inline bool is_about_the_request(std::string_view key) { return key == "request" || key == "peak_memory"; }
+// The top-level keys of a document that say how the plan was asked for and on what machine, and nothing about
+// what it does.
+inline bool is_about_the_request(std::string_view key) {
+  return key == "request" || key == "peak_memory" || key == "device" || key == "device_why";
+}
 
 std::string plan_document(const Catalog& catalog, const TargetLayout& layout, const plan::Plan& plan,
                           const PlanSummary& summary, const DocumentFacts& facts);

@@ -65,6 +65,8 @@ struct PlanSummary {
   int64_t bytes_in = 0, bytes_out = 0, bytes_compared = 0;
   int64_t moves = 0;
   int64_t peak_memory = 0;  // buffers and the plan itself, bytes
+  // What computes ("cpu", "cuda:0"), and why. Empty where there is nothing to choose from.
+  std::string device, device_why;
   std::vector<TensorRecipe> recipes;
   std::vector<PlannedShard> shards;
   std::vector<PlannedFile> files;

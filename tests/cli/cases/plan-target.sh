@@ -1,6 +1,6 @@
 # The target's half: which file gets which box of which tensor, what is cast, and what is proved of it.
 in="$DATA/deepspeed/bf16-zero2-dp2/ckpt"
-uckpt plan "$in" out --to deepspeed --layout dp=3,zero=3 --dtype fp16 | grep -v ^memory >page
+uckpt plan --device cpu "$in" out --to deepspeed --layout dp=3,zero=3 --dtype fp16 | grep -v ^memory >page
 sed -n '/^SAVE/q;p' page
 sed -n '/^UCPINFO/,$p' page
 echo "== a tensor parallel target"
@@ -11,7 +11,7 @@ echo "== many files"
 uckpt plan "$in" out --to deepspeed-universal | sed -n '/^UCPINFO/,$p' | tail -3
 echo "== all of it"
 uckpt plan -v "$in" out --to deepspeed --layout dp=3,zero=3 | sed -n '/^global_step4.*rank_2.*optim/,$p' | head -5
-uckpt plan --json "$in" out --to deepspeed --layout dp=3,zero=3 | python3 -c '
+uckpt plan --json --device cpu "$in" out --to deepspeed --layout dp=3,zero=3 | python3 -c '
 import json, sys
 plan = json.load(sys.stdin)
 shards, files = plan["shards"], plan["files"]

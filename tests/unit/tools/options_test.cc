@@ -54,6 +54,31 @@ TEST_CASE("flags become what a conversion is asked") {
         "usage.dtype: --dtype: no element type is called `bloat16`");
 }
 
+TEST_CASE("--device: one of three, and which") {
+  using Choice = exec::DeviceChoice;
+  CHECK(parse_device("-d", "auto") == Choice{Choice::kAuto, 0});
+  CHECK(parse_device("-d", "cpu") == Choice{Choice::kCpu, 0});
+  CHECK(parse_device("-d", "cuda") == Choice{Choice::kCuda, 0});
+  CHECK(parse_device("-d", "cuda:0") == Choice{Choice::kCuda, 0});
+  CHECK(parse_device("-d", "cuda:17") == Choice{Choice::kCuda, 17});
+  for (const char* wrong : {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:1x", "cuda0", "cuda:0,1", "cuda: 1",
+                            "cuda:4294967296", "cuda:1024", "auto "})
+    CHECK(message_of([&] { parse_device("--device", wrong); }) ==
+          cat("usage.device: --device: expected auto, cpu or cuda:N, such as cuda:0, found `", wrong, "`"));
+}
+
+TEST_CASE("--device is no part of what decides a plan") {
+  ConvertFlags flags;
+  flags.in = "in";
+  flags.out = "out";
+  CHECK(flags.checked().device == exec::DeviceChoice{});
+  const auto request = flags.checked().request;
+  flags.device = "cuda:1";
+  CHECK(flags.checked().device == exec::DeviceChoice{exec::DeviceChoice::kCuda, 1});
+  CHECK(flags.checked().request == request);
+  CHECK(flags.is_only_paths());
+}
+
 TEST_CASE("sizes and counts") {
   CHECK(parse_size("-s", "16G") == int64_t{16} << 30);
   CHECK(parse_size("-s", "512MiB") == int64_t{512} << 20);

@@ -1,0 +1,51 @@
+#include "lib/convert/device.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+
+#include "lib/base/phases.h"
+
+namespace uckpt {
+
+namespace {
+
+std::string folder_of(const std::filesystem::path& out) {
+  const std::string folder = (out.has_filename() ? out : out.parent_path()).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+}  // namespace
+
+exec::Picked pick_device(const Catalog& catalog, const Prepared& p, const std::string& out,
+                         const ConvertOptions& options, const StopFlag* stop) {
+  exec::ProbeOptions how;
+  how.threads = p.buffers.threads;
+  how.memory = std::min(how.memory, p.buffers.total());  // which are not there yet
+  how.inputs = catalog.files;
+  how.folder = folder_of(out);
+  how.files = static_cast<int>(std::min<size_t>(p.layout.files.size(), static_cast<size_t>(how.threads)));
+  how.sync = options.sync;
+  how.stop = stop;
+  std::optional<exec::Reshapings> reshapings;
+  const auto work = [&]() -> const exec::Work& {
+    enter_phase("pick a device");
+    return reshapings.emplace(catalog, p.layout, p.plan).work();
+  };
+  return exec::pick_device(options.device, {p.plan.bytes_in, p.plan.bytes_out}, work, how);
+}
+
+void tell_device(const Catalog& catalog, const Prepared& p, const std::string& out,
+                 const ConvertOptions& options, PlanSummary& summary) {
+  if (options.device.kind == exec::DeviceChoice::kCuda) {
+    summary.device = exec::name_of_device(options.device.number);
+    summary.device_why = "asked for";
+    return;
+  }
+  const exec::Picked picked = pick_device(catalog, p, out, options, nullptr);
+  if (picked.why.empty()) return;
+  summary.device = picked.name;
+  summary.device_why = picked.why;
+}
+
+}  // namespace uckpt
