@@ -31,6 +31,9 @@ void print_report(const ConvertReport& r, const std::string& path, Out& out) {
                p.links > 0 ? cat(" and ", counted(p.links, "link")) : std::string(), ", ",
                human_bytes(static_cast<uint64_t>(r.file_size)), " in ", seconds_text(r.seconds),
                r.seconds > kShortest ? cat(" (", human_bytes(rate), "/s)") : std::string(),
+               r.on_device > 0
+                   ? cat(", ", human_bytes(static_cast<uint64_t>(r.on_device)), " of it on ", r.device)
+                   : std::string(),
                r.continued > 0 ? cat(", ", human_bytes(static_cast<uint64_t>(r.continued)),
                                      " of it by an earlier run that was interrupted")
                                : std::string()));
@@ -46,7 +49,8 @@ void print_report_json(const ConvertReport& r, const std::string& path, Out& out
                R"(, "objects": )", p.objects, R"(, "bytes_in": )", p.bytes_in, R"(, "bytes_out": )",
                p.bytes_out, R"(, "bytes_compared": )", p.bytes_compared, R"(, "file_size": )", r.file_size,
                R"(, "seconds": )", r.seconds, R"(, "checksums_checked": )", r.checksums_checked,
-               R"(, "continued": )", r.continued, R"(, "kept_module_weights": [)", kept, R"(], "warnings": )",
+               R"(, "continued": )", r.continued, R"(, "device": )", json_string(r.device),
+               R"(, "on_device": )", r.on_device, R"(, "kept_module_weights": [)", kept, R"(], "warnings": )",
                json_strings(p.warnings), "}"));
 }
 

@@ -139,6 +139,7 @@ class Conversion {
   bool settle_differences(const exec::Outcome& outcome);
   void commit(Output& output, const exec::Outcome& outcome);
   bool carry_out(Output& output);
+  exec::Outcome copy(Output& output, exec::RunOptions how);
 
   const std::string in_, out_;
   const ConvertOptions options_;
@@ -152,6 +153,7 @@ class Conversion {
   std::vector<KeptModuleWeight> kept_;
   Prepared prepared_;
   StagedPath staged_;
+  std::optional<exec::Picked> picked_;  // what computes
 };
 
 void Conversion::open() {
@@ -252,14 +254,26 @@ bool Conversion::carry_out(Output& output) {
   how.digests = options_.digests || options_.verify || !digests.empty();
   how.tensor_digests = !options_.manifest.empty();
   how.journal = &*journal_;
-  const exec::Outcome outcome = exec::run(catalog_, prepared_.layout, prepared_.plan, output,
-                                          prepared_.buffers, how, progress_, stop_);  // copy
-  if (!settle_differences(outcome)) return false;                                     // verify
+  const exec::Outcome outcome = copy(output, how);  // copy
+  if (!settle_differences(outcome)) return false;   // verify
   exec::write_late_fields(prepared_.layout, digests, outcome, output);
   if (options_.verify)
     exec::verify(catalog_, prepared_.layout, outcome, output, prepared_.buffers, progress_, stop_);
   commit(output, outcome);
   return true;
+}
+
+exec::Outcome Conversion::copy(Output& output, exec::RunOptions how) {
+  if (!picked_) picked_ = pick_device(catalog_, prepared_, out_, options_, &stop_);
+  const auto device = use_of_device(*picked_, catalog_, prepared_, options_);
+  if (device) how.device = &*device;
+  exec::Outcome outcome =
+      exec::run(catalog_, prepared_.layout, prepared_.plan, output, prepared_.buffers, how, progress_, stop_);
+  if (!outcome.device_failure.empty())
+    progress_.warn(cat("the CPU did without the device: ", outcome.device_failure));
+  report.device = picked_->name;
+  report.on_device = outcome.on_device;
+  return outcome;
 }
 
 bool Conversion::settle_differences(const exec::Outcome& outcome) {

@@ -18,6 +18,8 @@ struct ConvertReport {
   double seconds = 0;
   int64_t checksums_checked = 0;
   int64_t continued = 0;                         // bytes of output that an interrupted run had written
+  std::string device;                            // "cpu", "cuda:0"
+  int64_t on_device = 0;                         // bytes of output that it filled
   std::vector<std::string> kept_module_weights;  // stored beside their master, because they differ from it
 };
 

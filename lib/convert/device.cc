@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "lib/base/memory.h"
 #include "lib/base/phases.h"
 
 namespace uckpt {
@@ -33,6 +34,17 @@ exec::Picked pick_device(const Catalog& catalog, const Prepared& p, const std::s
     return reshapings.emplace(catalog, p.layout, p.plan).work();
   };
   return exec::pick_device(options.device, {p.plan.bytes_in, p.plan.bytes_out}, work, how);
+}
+
+std::optional<exec::DeviceUse> use_of_device(const exec::Picked& picked, const Catalog& catalog,
+                                             const Prepared& p, const ConvertOptions& options) {
+  if (!picked.device) return std::nullopt;
+  const exec::Reshapings reshapings(catalog, p.layout, p.plan);
+  exec::DeviceUse use{picked.device, std::vector<bool>(p.layout.holes.size()), 0};
+  for (uint32_t h = 0; h < p.layout.holes.size(); ++h) use.holes[h] = reshapings.suits_device(h);
+  const int64_t max_mem = options.max_mem != 0 ? options.max_mem : default_max_mem();
+  use.host_room = max_mem - p.held_bytes - p.buffers.total();
+  return use;
 }
 
 void tell_device(const Catalog& catalog, const Prepared& p, const std::string& out,

@@ -30,7 +30,7 @@ struct OpenedDevice {
 OpenedDevice open_timed(int number, const ProbeOptions& how, const DeviceFinder& finder = {});
 
 struct Picked {
-  std::unique_ptr<kernels::Device> device;  // null: the CPU
+  std::shared_ptr<kernels::Device> device;  // null: the CPU
   std::string name;                         // "cpu", "cuda:0"
   std::string why;                          // a clause; empty where there was nothing to choose from
   Rates rates;                              // those that were measured

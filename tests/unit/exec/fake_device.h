@@ -38,6 +38,7 @@ class FakeLane final : public kernels::Lane {
   }
   ~FakeLane() override { state_.host_bytes -= bytes(); }
 
+  void reserve(Region, int64_t) override {}
   std::span<uint8_t> input() override { return input_; }
   std::span<const uint8_t> output() override { return output_; }
   void upload(int64_t, int64_t bytes) override { queue(bytes, state_.rates.upload); }
