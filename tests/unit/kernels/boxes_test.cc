@@ -43,7 +43,8 @@ TEST_CASE("boxes: division by a multiplication is exact") {
   for (int i = 0; i < 200'000; ++i) {
     const uint32_t d = 1 + static_cast<uint32_t>(random() >> (1 + random() % 31)) % kLast;
     const uint32_t whole = kLast / d * d;
-    wrong += !check(static_cast<uint32_t>(random() >> 1), d) + !check(whole, d) + !check(whole - 1, d) + !check(kLast, d);
+    wrong += !check(static_cast<uint32_t>(random() >> 1), d) + !check(whole, d) + !check(whole - 1, d) +
+             !check(kLast, d);
   }
   for (uint32_t bit = 0; bit < 31; ++bit)
     for (const uint32_t d : {1u << bit, (1u << bit) + 1, kLast >> bit})
