@@ -137,6 +137,7 @@ Differences compare_rounded(const uint8_t* wide, DType wide_dtype, const uint8_t
                 : HWY_DYNAMIC_DISPATCH(CountNarrowed)(wide + at * w, narrow + at * n, narrow_dtype, elements);
   };
   Differences out;
+  if (count == 0) return out;  // of which there may be no memory
   if (same && std::memcmp(wide, narrow, static_cast<size_t>(count * w)) == 0) return out;
   out.count = count_in(0, count);
   if (out.count == 0) return out;

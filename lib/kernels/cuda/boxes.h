@@ -62,6 +62,34 @@ UCKPT_ANYWHERE Places places_of(const Box& box, int steps, uint32_t index) {
   return at;
 }
 
+// The same with the two last steps in registers, for many places.
+class PlacesOf {
+ public:
+  UCKPT_ANYWHERE explicit PlacesOf(const Box& box) : box_(box), rest_(box.steps > 2 ? box.steps - 2 : 0) {
+    if (box.steps > 0) last_ = box.step[box.steps - 1];
+    if (box.steps > 1) before_ = box.step[box.steps - 2];
+  }
+  UCKPT_ANYWHERE Places operator()(uint32_t index) const {
+    Places at;
+    uint32_t next = quotient(index, last_.by);
+    const uint32_t in_last = index - next * last_.count;
+    uint32_t in_before = next;
+    if (rest_ > 0) {
+      next = quotient(next, before_.by);
+      in_before -= next * before_.count;
+      at = places_of(box_, rest_, next);
+    }
+    at.src += in_last * last_.src + in_before * before_.src;
+    at.dst += in_last * last_.dst + in_before * before_.dst;
+    return at;
+  }
+
+ private:
+  const Box& box_;
+  int rest_;
+  BoxStep last_, before_;
+};
+
 // A tile has `kSide` items each way; a row of it is cells of 4 bytes or one item, and turned by its number of
 // blocks of rows, so that neither the cells of a row nor those of a column meet in a bank.
 template <int kItem>
@@ -75,14 +103,9 @@ struct TileShape {
 };
 constexpr int tile_side(int item) { return item == 1 ? 128 : item <= 4 ? 64 : 32; }
 
-// How many parts of a box are one unit.
-UCKPT_ANYWHERE uint32_t parts_of_unit(const Box& box) {
-  return box.way == Way::kTiles                               ? 1
-         : box.way == Way::kItems && box.item * box.pack <= 4 ? 8 * kThreads
-                                                              : 4 * kThreads;
-}
+inline constexpr int kPartsEach = 4;  // of runs and items, by a thread
 inline uint32_t units_of(const Box& box) {
-  const uint32_t each = parts_of_unit(box);
+  const uint32_t each = box.way == Way::kTiles ? 1 : kPartsEach * kThreads;
   return box.total / each + (box.total % each != 0);
 }
 
@@ -110,7 +133,7 @@ UCKPT_ANYWHERE int box_of_unit(const Boxes& all, uint32_t unit) {
 
 // Vectors of the destination, of which a run's first and last may be parts.
 UCKPT_ANYWHERE void copy_runs(const Box& box, uint32_t unit, int thread) {
-  constexpr int kEach = 4;
+  constexpr int kEach = kPartsEach;
   Vector value[kEach];
   uint8_t* to[kEach];            // the vector's address
   int begin[kEach], end[kEach];  // the bytes of it
@@ -157,10 +180,11 @@ UCKPT_ANYWHERE void copy_runs(const Box& box, uint32_t unit, int thread) {
 
 template <int kItem, int kPack>
 UCKPT_ANYWHERE void copy_items(const Box& box, uint32_t unit, int thread) {
-  constexpr int kEach = kItem * kPack <= 4 ? 8 : 4;
+  constexpr int kEach = kPartsEach;
   using W = Word<kItem * kPack>;
   W value[kEach];
   uint8_t* to[kEach];
+  const PlacesOf places(box);
   const uint32_t first = unit * (kEach * kThreads) + static_cast<uint32_t>(thread);
   const int64_t next = box.steps > 0 ? box.step[box.steps - 1].src / kPack : 0;  // of the packed ones
   UCKPT_UNROLL
@@ -168,7 +192,7 @@ UCKPT_ANYWHERE void copy_items(const Box& box, uint32_t unit, int thread) {
     const uint32_t k = first + static_cast<uint32_t>(j * kThreads);
     to[j] = nullptr;
     if (k >= box.total) continue;
-    const Places at = places_of(box, box.steps, k);
+    const Places at = places(k);
     to[j] = box.dst + at.dst;
     const uint8_t* from = box.src + at.src;
     if constexpr (kPack == 1) {
@@ -346,7 +370,7 @@ struct RunBody {
 
 struct ItemBody {
   using Args = Boxes;
-  static constexpr int kPhases = 1, kBlocksEach = 3;
+  static constexpr int kPhases = 1, kBlocksEach = 4;
   struct Shared {};
 
   template <int kPhase>

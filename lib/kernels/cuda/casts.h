@@ -60,7 +60,7 @@ UCKPT_ANYWHERE void cast_one(uint8_t* to, const uint8_t* from, const uint32_t* t
 template <class Change>
 UCKPT_ANYWHERE void cast_groups(const Box& box, uint32_t unit, int thread, const uint32_t* table) {
   constexpr int kIn = Change::kIn, kOut = Change::kOut, kEach = kVector / (kIn > kOut ? kIn : kOut),
-                kGroups = 4;
+                kGroups = kPartsEach;
   Bits<kEach * kIn> value[kGroups];
   uint8_t* to[kGroups];
   UCKPT_UNROLL

@@ -158,8 +158,9 @@ struct CrcBody {
       if (v + 2 * kThreads < end) later = data_of(args, v + 2 * kThreads);
       UCKPT_UNROLL
       for (int w = 0; w < kWords; ++w) {
-        const uint64_t half = w * sizeof(W) < 8 ? x.low : x.high;
-        sum[w] = moved(shared, sum[w], copy) ^ static_cast<W>(half >> (8 * (w * sizeof(W) % 8)));
+        constexpr int kItem = static_cast<int>(sizeof(W));
+        const uint64_t half = w * kItem < 8 ? x.low : x.high;
+        sum[w] = moved(shared, sum[w], copy) ^ static_cast<W>(half >> (8 * (w * kItem % 8)));
       }
     }
     // The words of a vector one behind the other; each is a CRC after as many bits as it has.

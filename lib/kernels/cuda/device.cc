@@ -82,9 +82,9 @@ class Machine {
   // Of what was set up, however far that went.
   ~Machine() {
     (void)cudaSetDevice(shared_->info.number);
-    if (stream_ == nullptr) return;
-    (void)cudaStreamSynchronize(stream_);
-    (void)cudaStreamDestroy(stream_);
+    if (stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
+    if (done_ != nullptr) (void)cudaEventDestroy(done_);
+    if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
   }
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
@@ -92,6 +92,8 @@ class Machine {
   void set_up() {
     use();
     ask("make a stream", cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+    // A thread that waits leaves its core to others.
+    ask("make an event", cudaEventCreateWithFlags(&done_, cudaEventBlockingSync | cudaEventDisableTiming));
     for (int r = 0; r < kRegions; ++r) memory_[r] = Memory(shared_->info, sizes_.of[r], false);
     input_ = Memory(shared_->info, sizes_[Region::kInput], true);
     output_ = Memory(shared_->info, sizes_[Region::kOutput], true);
@@ -135,7 +137,8 @@ class Machine {
   }
   void wait() {
     use();
-    ask("do its work", cudaStreamSynchronize(stream_));
+    ask("do its work", cudaEventRecord(done_, stream_));
+    ask("do its work", cudaEventSynchronize(done_));
   }
 
  private:
@@ -150,6 +153,7 @@ class Machine {
   LaneSizes sizes_;
   Memory memory_[kRegions], input_, output_, results_, found_;
   cudaStream_t stream_ = nullptr;
+  cudaEvent_t done_ = nullptr;
 };
 
 class Gpu final : public Device {
@@ -238,12 +242,17 @@ Devices find_devices() {
 }
 
 std::unique_ptr<Device> open_device(int number) {
+  // Looking at a device sets aside memory on it: no other is looked at where this one can be used.
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess && number >= 0 && number < count) {
+    Devices only;
+    cuda::look_at(number, only);
+    if (!only.found.empty()) return std::make_unique<cuda::Gpu>(only.found[0]);
+  }
   const Devices devices = find_devices();
   std::string there_are;
-  for (const DeviceInfo& d : devices.found) {
-    if (d.number == number) return std::make_unique<cuda::Gpu>(d);
+  for (const DeviceInfo& d : devices.found)
     there_are += cat(there_are.empty() ? "" : ", ", "cuda:", d.number, " (", d.name, ")");
-  }
   if (!devices.why_none.empty()) there_are += (there_are.empty() ? "" : "; ") + devices.why_none;
   throw trouble("device.missing", cat("there is no device cuda:", number, " to use: ", there_are))
       .hint("--device cpu needs none");

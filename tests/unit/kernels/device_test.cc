@@ -507,6 +507,28 @@ TEST_CASE("devices: work of a lane is done in its order, many boxes at once") {
   });
 }
 
+TEST_CASE(
+    "emulated device: boxes that follow each other are few launches, and keep their place among other work") {
+  auto machine = std::make_unique<EmulatedMachine>(LaneSizes{{6400, 6400, 0, 6400}},
+                                                   std::make_shared<EmulatedFailure>());
+  const EmulatedMachine* const seen = machine.get();
+  cuda::LaneOn<EmulatedMachine> lane(std::move(machine));
+  for (int64_t i = 0; i < 200; ++i)
+    lane.copy_strided({Region::kOutput, i * 32}, {Region::kInput, i * 32}, {}, 17);
+  lane.wait();
+  CHECK(seen->launches == (200 + cuda::kMostBoxes - 1) / cuda::kMostBoxes);
+  lane.copy_strided({Region::kFilled, 0}, {Region::kInput, 0}, {}, 64);
+  lane.clear({Region::kInput, 0}, 64);
+  lane.copy_strided({Region::kOutput, 0}, {Region::kFilled, 0}, {}, 64);
+  std::fill_n(lane.input().begin(), 64, uint8_t{7});
+  lane.upload(0, 64);
+  lane.copy_strided({Region::kOutput, 64}, {Region::kInput, 0}, {}, 64);
+  lane.download(0, 128);
+  lane.wait();
+  CHECK(seen->launches == (200 + cuda::kMostBoxes - 1) / cuda::kMostBoxes + 3);
+  CHECK(lane.output()[64] == 7);
+}
+
 TEST_CASE("devices: what lies outside of a region is refused") {
   on_every_device([&](Device& device) {
     Bench bench(device, 64, 64);
