@@ -15,7 +15,8 @@ namespace uckpt::kernels {
 // byte of `dst` is written twice.
 void copy_strided(uint8_t* dst, const uint8_t* src, std::span<const CopyLoop> loops, size_t item);
 
-// In place: byte order, conjugation, negation as `flags` (PieceFlags) say, on `count` elements back to back.
+// In place: byte order, conjugation, negation as `flags` (PieceFlags) say, on `count` elements back to back,
+// of whole bytes each.
 void apply_flags(uint8_t* data, int64_t count, DType dtype, uint8_t flags);
 
 struct Differences {

@@ -131,3 +131,20 @@ def test_extract_is_what_numpy_reads(tmp_path):
         loaded = np.load(npy)
         assert loaded.dtype == tensor.numpy().dtype and loaded.shape == tuple(tensor.shape)
         assert np.array_equal(loaded, tensor.numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float8_e8m0fnu])
+def test_negation_of_what_has_no_negatives_is_refused(dtype, tmp_path, out, monkeypatch):
+    monkeypatch.setattr(torch._utils, "get_tensor_metadata", lambda tensor: {"neg": True})
+    torch.save({"w": torch.ones(64, dtype=torch.uint8).view(dtype)}, tmp_path / "neg.pt")
+    monkeypatch.undo()
+    assert "expected values that can be negated" in refused(tmp_path / "neg.pt", out)
+
+
+def test_negated_view(tmp_path, out):
+    w = torch.randn(4, 5, dtype=torch.complex64).conj().imag
+    assert w.is_neg()
+    torch.save({"w": w}, tmp_path / "neg.pt")
+    convert(tmp_path / "neg.pt", out)
+    with Consolidated(out) as file:
+        assert np.array_equal(file.plain("w")[()], w.resolve_neg().numpy())

@@ -284,6 +284,14 @@ TensorInfo TensorTable::untyped(const Value& args) const {
   return from_storage(args, dtype, 7);
 }
 
+namespace {
+
+bool has_negatives(DType dtype) {
+  return item_size(dtype) > 0 && dtype != DType::kBool && dtype != DType::kF8E8M0;
+}
+
+}  // namespace
+
 void TensorTable::apply_metadata(const Value& metadata, TensorInfo& info) const {
   if (metadata.is_none()) return;
   if (!metadata.is_dict())
@@ -298,7 +306,11 @@ void TensorTable::apply_metadata(const Value& metadata, TensorInfo& info) const 
                     cat("expected complex values to conjugate, found ", name_of(info.dtype)));
     info.flags |= kConjugated;
   }
-  if (set("neg")) info.flags |= kNegated;
+  if (set("neg")) {
+    if (info.refusal.empty() && !has_negatives(info.dtype))
+      throw refused("tensor.negate", cat("expected values that can be negated, found ", name_of(info.dtype)));
+    info.flags |= kNegated;
+  }
 }
 
 const TensorInfo* TensorTable::inner(const Value& value) const {
