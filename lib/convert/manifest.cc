@@ -14,7 +14,7 @@ namespace {
 constexpr std::string_view kFirstLine = "# uckpt sum 1", kGap = "  ";
 constexpr int64_t kMaxManifest = int64_t{1} << 30;
 
-std::string quoted(std::string_view name) {
+std::string in_quotes(std::string_view name) {
   const bool is_plain = escape(name, SIZE_MAX) == name && name.find('\\') == std::string_view::npos;
   if (is_plain) return std::string(name);
   std::string out;
@@ -108,8 +108,8 @@ std::string manifest_text(std::vector<TensorSum> sums) {
   sort_by_path(sums);
   std::string out = cat(kFirstLine, "\n");
   for (const TensorSum& sum : sums)
-    out +=
-        cat(sum.digest, kGap, name_of(sum.dtype), kGap, shape_text(sum.shape), kGap, quoted(sum.path), "\n");
+    out += cat(sum.digest, kGap, name_of(sum.dtype), kGap, shape_text(sum.shape), kGap, in_quotes(sum.path),
+               "\n");
   return out;
 }
 
