@@ -151,7 +151,7 @@ void copy(const Job& job, const fs::path& out, exec::Buffers buffers) {
   TargetLayout target = job.target;
   const Claim claim(out);
   const auto output = make_output(claim, true, false, LeftOver::kDiscarded);
-  exec::preallocate(target, *output);
+  exec::preallocate(target, *output, buffers.threads);
   exec::run(job.catalog, target, job.plan, *output, buffers, {}, quiet, stop);
 }
 

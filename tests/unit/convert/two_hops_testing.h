@@ -143,7 +143,7 @@ class Cutter {
 inline std::vector<Bytes> carry_out(const Catalog& catalog, TargetLayout& layout, int threads) {
   const plan::Plan plan = plan::make_plan(catalog, layout, {});
   MemoryOutput output;
-  exec::preallocate(layout, output);
+  exec::preallocate(layout, output, threads);
   Silent progress;
   const StopFlag stop{false};
   const exec::Outcome outcome =
