@@ -282,10 +282,4 @@ DeviceRates probe_device(kernels::Device& device, const ProbeOptions& options) {
   return rates;
 }
 
-Rates probe(kernels::Device& device, double start_up, const ProbeOptions& options) {
-  Rates rates{probe_host(options), probe_device(device, options)};
-  rates.device.start_up = start_up;
-  return rates;
-}
-
 }  // namespace uckpt::exec

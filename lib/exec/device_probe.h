@@ -31,8 +31,6 @@ struct ProbeOptions {
 HostRates probe_host(const ProbeOptions& options);
 // All but the start-up. Throws what a lane throws.
 DeviceRates probe_device(kernels::Device& device, const ProbeOptions& options);
-// Both, and the start-up as the caller took its time.
-Rates probe(kernels::Device& device, double start_up, const ProbeOptions& options);
 
 double steady_seconds();
 

@@ -87,9 +87,10 @@ namespace {
 
 int64_t bytes_of(const TargetLayout& target, const Task& task) {
   int64_t sum = 0;
-  for (uint32_t h = task.first_hole; h <= task.last_hole; ++h) sum += target.holes[h].bytes();
-  if (task.first_hole != task.last_hole) return sum;
-  return (task.end - task.begin) * unit_size(target.holes[task.first_hole].dtype);
+  for_each_range(target, task, [&](uint32_t h, int64_t, int64_t count) {
+    sum += count * unit_size(target.holes[h].dtype);
+  });
+  return sum;
 }
 
 // A sync for each of these; two of them, and what is under way, may have to be done again. A sync of 256 MiB

@@ -40,7 +40,7 @@ Picked pick_automatically(const kernels::DeviceInfo& first, const Work& work, Pr
     picked.why = verdict.why;
     if (verdict.device) picked.name = name, picked.device = std::move(opened.device);
   } catch (const Error& e) {
-    if (!e.code().starts_with("device.")) throw;
+    if (!kernels::is_of_device(e)) throw;
     picked.why = cat(name, " does not work: ", e.message());
   }
   return picked;

@@ -16,6 +16,16 @@ struct Task {
   int64_t begin, end;              // units of the hole if it is one
 };
 
+// Calls `range(hole, begin, count)` for each hole of a task that is not empty.
+template <class Function>
+void for_each_range(const TargetLayout& target, const Task& task, Function range) {
+  for (uint32_t h = task.first_hole; h <= task.last_hole; ++h) {
+    const bool is_part = task.first_hole == task.last_hole;
+    const int64_t begin = is_part ? task.begin : 0, end = is_part ? task.end : target.holes[h].count;
+    if (begin < end) range(h, begin, end - begin);
+  }
+}
+
 // What a run writes, and what it reads for checksums alone: for its progress.
 int64_t bytes_to_do(const plan::Plan& plan);
 

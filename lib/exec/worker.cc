@@ -4,22 +4,6 @@
 
 namespace uckpt::exec {
 
-namespace {
-
-// Calls `range(hole, begin, count)` for each hole of a task that is not empty.
-template <class Function>
-void for_each_range(const TargetLayout& target, const Task& task, Function range) {
-  for (uint32_t h = task.first_hole; h <= task.last_hole; ++h) {
-    const bool is_part = task.first_hole == task.last_hole;
-    const int64_t begin = is_part ? task.begin : 0, end = is_part ? task.end : target.holes[h].count;
-    if (begin < end) range(h, begin, end - begin);
-  }
-}
-
-bool is_of_device(const Error& error) { return error.code().starts_with("device."); }
-
-}  // namespace
-
 void DeviceState::fail(const Error& why) {
   const std::lock_guard lock(mutex_);
   if (works_.exchange(false)) failure_ = why.line();
@@ -133,7 +117,7 @@ bool Worker::start_on_device(uint32_t number, const Task& task) {
     slots_[at]->start(run_.target, number, task);
     return true;
   } catch (const Error& error) {
-    if (!is_of_device(error)) throw;
+    if (!kernels::is_of_device(error)) throw;
     device_.fail(error);
     if (at < slots_.size()) slots_[at]->done();
     return false;
@@ -149,7 +133,7 @@ void Worker::finish_on_device(Slot& slot) {
     device_.add(slot.bytes());
     finish(slot.number(), slot.findings());
   } catch (const Error& error) {
-    if (!is_of_device(error)) throw;
+    if (!kernels::is_of_device(error)) throw;
     device_.fail(error);
     copy_on_cpu(slot.number(), slot.task());
   }

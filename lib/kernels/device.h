@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/error.h"
 #include "lib/kernels/lane.h"
 
 namespace uckpt::kernels {
@@ -34,5 +35,8 @@ class Device {
 };
 // Throws trouble (`device.missing`) naming what there is, or why there is none.
 std::unique_ptr<Device> open_device(int number);
+
+// Is it a device's, so that the CPU can still do the work?
+inline bool is_of_device(const Error& error) { return error.code().starts_with("device."); }
 
 }  // namespace uckpt::kernels
