@@ -274,6 +274,7 @@ class Reader {
     read_properties(value.attribute("properties"), tensor);
     const Value chunks = value.attribute("chunks");
     if (!chunks.is_sequence()) throw malformed(cat("expected a list of chunks, found ", what_is(chunks)));
+    tensor.chunks.reserve(chunks.size(), tensor.shape.size());
     for (size_t i = 0; i < chunks.size(); ++i) read_chunk(chunks.at(i), tensor);
     out_.stored.tensors.push_back(std::move(tensor));
   }
@@ -309,7 +310,7 @@ class Reader {
                                           " has no entry in storage_data: it was not saved"));
     chunk.item = range_of(*at);
     chunk.transforms = rows_.text(at->transforms);
-    tensor.chunks.push_back(std::move(chunk));
+    tensor.chunks.push_back(chunk);
   }
 
   const Value root_;
