@@ -27,7 +27,16 @@ Error Place::error(std::string code, std::string_view what) const {
 
 Builder::Builder(std::shared_ptr<const Bytes> pickle, const Limits& limits, const Place& place)
     : doc_(new Document(std::move(pickle))), limits_(limits), place_(place) {
-  const size_t guess = std::min<size_t>(doc_->pickle_->size() / 8, 1 << 16) + 16;
+  add_constants();
+}
+
+Builder::Builder(size_t pickle_size, Folder& folder, const Limits& limits, const Place& place)
+    : doc_(new Document(pickle_size)), limits_(limits), place_(place), folder_(&folder) {
+  add_constants();
+}
+
+void Builder::add_constants() {
+  const size_t guess = std::min<size_t>(doc_->pickle_size_ / 8, 1 << 16) + 16;
   doc_->nodes_.reserve(guess);
   doc_->links_.reserve(guess);
   Node node;
@@ -62,39 +71,62 @@ uint32_t Builder::real(double value) {
   return add(node);
 }
 
-uint32_t Builder::span_node(Kind kind, uint8_t flags, size_t offset, size_t size) {
-  if (static_cast<int64_t>(size) > limits_.string_bytes)
-    throw place_.error("limit.string_bytes",
-                       cat("expected at most ", limits_.string_bytes, " bytes in one value, found ", size));
+uint32_t Builder::span_node(Kind kind, uint8_t flags, size_t offset, ByteSpan found) {
+  if (static_cast<int64_t>(found.size()) > limits_.string_bytes)
+    throw place_.error("limit.string_bytes", cat("expected at most ", limits_.string_bytes,
+                                                 " bytes in one value, found ", found.size()));
+  if (folder_) {
+    flags |= kDecoded;
+    offset = decoded(found);
+  }
   Node node;
   node.kind = kind;
   node.flags = flags;
   node.a = static_cast<uint32_t>(offset);
-  node.b = static_cast<uint32_t>(size);
+  node.b = static_cast<uint32_t>(found.size());
   return add(node);
 }
 
-uint32_t Builder::big_integer(size_t offset, size_t size) {
-  return span_node(Kind::kBigInt, 0, offset, size);
+// Keeps bytes that are not the pickle's own.
+uint32_t Builder::decoded(ByteSpan bytes) {
+  Bytes& out = doc_->decoded_;
+  if (out.size() + bytes.size() >= kNoNode)
+    throw place_.error("limit.memory", "expected less than 4 GiB of bytes in one pickle");
+  const auto at = static_cast<uint32_t>(out.size());
+  out.insert(out.end(), bytes.begin(), bytes.end());
+  return at;
 }
-uint32_t Builder::bytes(size_t offset, size_t size) { return span_node(Kind::kBytes, 0, offset, size); }
 
-uint32_t Builder::byte_array(size_t offset, size_t size) {
-  const uint32_t id = bytes(offset, size);
+// The same bytes as another value's.
+uint32_t Builder::share(Kind kind, const Node& bytes) {
+  Node node;
+  node.kind = kind;
+  node.flags = bytes.flags & kDecoded;
+  node.a = bytes.a;
+  node.b = bytes.b;
+  return add(node);
+}
+
+uint32_t Builder::big_integer(size_t offset, ByteSpan found) {
+  return span_node(Kind::kBigInt, 0, offset, found);
+}
+uint32_t Builder::bytes(size_t offset, ByteSpan found) { return span_node(Kind::kBytes, 0, offset, found); }
+
+uint32_t Builder::byte_array(size_t offset, ByteSpan found) {
+  const uint32_t id = bytes(offset, found);
   set_type(id, ContainerType::kByteArray);
   return id;
 }
 
-uint32_t Builder::text(size_t offset, size_t size) {
-  const Utf8Check check = check_utf8(ByteSpan(*doc_->pickle_).subspan(offset, size));
+uint32_t Builder::text(size_t offset, ByteSpan found) {
+  const Utf8Check check = check_utf8(found);
   if (check == Utf8Check::kBroken)
     throw place_.error("pickle.utf8", "expected text in UTF-8, found other bytes");
-  return span_node(Kind::kText, check == Utf8Check::kSurrogates ? kSurrogates : 0, offset, size);
+  return span_node(Kind::kText, check == Utf8Check::kSurrogates ? kSurrogates : 0, offset, found);
 }
 
-uint32_t Builder::byte_string(size_t offset, size_t size) {
-  const bool ascii = is_ascii(ByteSpan(*doc_->pickle_).subspan(offset, size));
-  return span_node(ascii ? Kind::kText : Kind::kBytes, 0, offset, size);
+uint32_t Builder::byte_string(size_t offset, ByteSpan found) {
+  return span_node(is_ascii(found) ? Kind::kText : Kind::kBytes, 0, offset, found);
 }
 
 void Builder::set_depth(Node& node, uint32_t depth) {
@@ -105,6 +137,7 @@ void Builder::set_depth(Node& node, uint32_t depth) {
 }
 
 void Builder::adopt(uint32_t parent, uint32_t child) {
+  for (auto at = open_.rbegin(); at != open_.rend() && parent < at->object; ++at) at->broken = true;
   Node& below = node(child);
   below.flags |= kHasParent;
   set_depth(node(parent), below.depth + 1u);
@@ -116,7 +149,7 @@ void Builder::changed(uint32_t target) {
 
 void Builder::charge(size_t bytes) {
   copied_ += bytes;
-  const size_t allowed = (size_t{64} << 20) + 32 * doc_->pickle_->size();
+  const size_t allowed = (size_t{64} << 20) + 32 * doc_->pickle_size_;
   if (copied_ > allowed)
     throw place_.error("limit.memory", "the pickle asks for far more memory than its size explains");
 }
@@ -214,7 +247,8 @@ void Builder::set_items(uint32_t target, std::span<const uint32_t> pairs) {
   const uint32_t dict = node(target).kind == Kind::kDict ? target : hidden_items(target, Kind::kDict);
   for (size_t i = 0; i < pairs.size(); i += 2) {
     const Key key = key_of(pairs[i]);
-    if (!doc_->keys_.insert(*doc_, dict, key.node, key.hash, pairs[i + 1]))
+    // Folded keys are for the folder's caller to tell apart.
+    if (!is_folded(node(pairs[i])) && !doc_->keys_.insert(*doc_, dict, key.node, key.hash, pairs[i + 1]))
       throw place_.error("pickle.duplicate_key", cat("expected each key once, found ",
                                                      key_text(Value(doc_.get(), pairs[i])), " again"));
     adopt(dict, pairs[i]);
@@ -245,7 +279,7 @@ Builder::Key Builder::key_of(uint32_t id, int depth) {
   if (key.kind == Kind::kList || key.kind == Kind::kDict || key.kind == Kind::kSet)
     throw place_.error("pickle.unhashable", "expected a key of fixed value, found a list, set or dict");
   const Global* global = doc_->global_of(id);
-  const bool typed = is_call(key.kind) && global && global->trust == GlobalClass::kKnown;
+  const bool typed = is_call(key.kind) && !is_folded(key) && global && global->trust == GlobalClass::kKnown;
   if (key.kind == Kind::kTuple || typed) return composite_key(id, depth);
   return {id, KeyTable::hash_int(id, 99)};  // globals have one node each; opaque nodes are themselves
 }
@@ -296,6 +330,8 @@ void Builder::build(uint32_t target, uint32_t state) {
   const Kind kind = node(target).kind;
   if (kind != Kind::kDict && !is_call(kind))
     throw place_.error("pickle.build", "expected an object to give attributes to, found something else");
+  if (is_folded(node(target)))
+    throw place_.error("pickle.build", "expected the attributes of this object once, found them again");
   // A second BUILD keeps both, as (first, second): no writer does it, and nothing may be lost.
   const uint32_t before = kind == Kind::kDict ? node(target).d : node(target).c;
   if (before != kNoNode) state = tuple(std::array{before, state});
@@ -356,6 +392,113 @@ void Builder::walk_whole_graph() {
       top.below = std::max(top.below, height[below]);
     }
   }
+}
+
+void Builder::open_fold(uint32_t object, size_t stack_size, size_t kept) {
+  constexpr size_t kDeepest = 8;
+  const Node& made = node(object);
+  if (made.kind != Kind::kObject || made.b != kEmptyTuple || node(made.a).kind != Kind::kGlobal) return;
+  const uint32_t global = node(made.a).a;
+  for (size_t i = wanted_.size(); i < doc_->globals_.size(); ++i)
+    wanted_.push_back(folder_->wants(doc_->globals_[i]));
+  if (!wanted_[global] || open_.size() == kDeepest) return;
+  open_.push_back({object, *wanted_[global], false, stack_size, kept, doc_->links_.size(),
+                   doc_->decoded_.size(), composite_keys_.size()});
+}
+
+std::optional<size_t> Builder::ready_fold(uint32_t object, size_t stack_size) {
+  if (open_.empty() || open_.back().object != object || open_.back().stack_size != stack_size)
+    return std::nullopt;
+  return open_.back().kept;
+}
+
+bool Builder::fold(std::span<uint32_t> survivors) {
+  const OpenFold at = open_.back();
+  open_.pop_back();
+  const bool is_shared = (node(at.object).flags & kHasParent) != 0;
+  if (at.broken || is_shared || composite_keys_.size() != at.composites) return false;
+  if (!factories_.empty() && factories_.back().first >= at.object) return false;
+  const auto kept_bytes = mark_survivors(at, survivors);
+  if (!kept_bytes || *kept_bytes > doc_->decoded_.size() - at.decoded) return false;
+  const auto number = folder_->fold(at.cls, Value(doc_.get(), at.object));
+  if (!number) return false;
+  drop_keys(at.object);
+  move_survivors(at);
+  Node& made = node(at.object);
+  set_type(at.object, ContainerType::kFolded);
+  made.c = *number;
+  for (uint32_t& id : survivors)
+    if (id > at.object) id = moved_[id - at.object];
+  return true;
+}
+
+// Which nodes of the fold stay: what the memo has, and the items of that. The bytes they have in common with
+// none; nothing, if one of them is not simple enough to be moved.
+std::optional<size_t> Builder::mark_survivors(const OpenFold& at, std::span<const uint32_t> survivors) {
+  const uint32_t end = doc_->node_count();
+  moved_.assign(end - at.object, kNoNode);
+  for (const uint32_t id : survivors)
+    if (id > at.object) moved_[id - at.object] = id;
+  size_t bytes = 0;
+  for (uint32_t id = end - 1; id > at.object; --id) {
+    const Node& n = node(id);
+    if (n.kind == Kind::kGlobal) return std::nullopt;  // others will name it, too
+    if (moved_[id - at.object] == kNoNode || is_folded(n)) continue;
+    if (n.kind == Kind::kTuple) {
+      for (const uint32_t item : doc_->links(n)) {  // they are older
+        if (item == at.object) return std::nullopt;
+        if (item > at.object) moved_[item - at.object] = item;
+      }
+    } else if (n.kind > Kind::kBytes) {
+      return std::nullopt;
+    } else if (n.flags & kDecoded && n.a >= at.decoded) {
+      bytes += n.b;
+    }
+  }
+  return bytes;
+}
+
+void Builder::drop_keys(uint32_t first) {
+  for (uint32_t id = first; id < doc_->node_count(); ++id) {
+    if (node(id).kind != Kind::kDict) continue;
+    const std::vector<uint32_t> pairs = gather(id);
+    for (size_t i = 0; i < pairs.size(); i += 2) {
+      if (is_folded(node(pairs[i]))) continue;
+      const Key key = key_of(pairs[i]);
+      doc_->keys_.erase(*doc_, id, key.node, key.hash);
+    }
+  }
+}
+
+// Nodes, links and bytes keep their order, so that moving them down overwrites nothing still to be moved.
+void Builder::move_survivors(const OpenFold& at) {
+  std::vector<uint32_t>& links = doc_->links_;
+  uint32_t next = at.object + 1;
+  size_t link = at.links;
+  kept_bytes_.clear();
+  for (uint32_t id = next; id < doc_->node_count(); ++id) {
+    uint32_t& to = moved_[id - at.object];
+    if (to == kNoNode) continue;
+    Node n = node(id);
+    if (n.kind == Kind::kTuple) {
+      const size_t from = n.a;
+      n.a = static_cast<uint32_t>(link);
+      for (size_t i = 0; i < n.c; ++i) {
+        const uint32_t item = links[from + i];
+        links[link++] = item > at.object ? moved_[item - at.object] : item;
+      }
+    } else if (n.kind <= Kind::kBytes && n.flags & kDecoded && n.a >= at.decoded) {
+      const auto begin = doc_->decoded_.begin() + n.a;
+      n.a = static_cast<uint32_t>(at.decoded + kept_bytes_.size());
+      kept_bytes_.insert(kept_bytes_.end(), begin, begin + n.b);
+    }
+    to = next++;
+    node(to) = n;
+  }
+  doc_->nodes_.resize(next);
+  links.resize(link);
+  doc_->decoded_.resize(at.decoded);
+  doc_->decoded_.insert(doc_->decoded_.end(), kept_bytes_.begin(), kept_bytes_.end());
 }
 
 std::unique_ptr<Document> Builder::finish(uint32_t root, size_t end) {

@@ -12,6 +12,7 @@
 
 #include "lib/base/error.h"
 #include "lib/pickle/document.h"
+#include "lib/pickle/folder.h"
 #include "lib/pickle/opcodes.h"
 
 namespace uckpt::pickle {
@@ -26,17 +27,20 @@ struct Place {
 class Builder {
  public:
   Builder(std::shared_ptr<const Bytes> pickle, const Limits& limits, const Place& place);
+  // Of a pickle that is not all at hand: what it says in bytes is copied.
+  Builder(size_t pickle_size, Folder& folder, const Limits& limits, const Place& place);
 
   // Nodes that every document has.
   static constexpr uint32_t kNone = 0, kTrue = 1, kFalse = 2, kEmptyTuple = 3;
 
   uint32_t integer(int64_t value);
-  uint32_t big_integer(size_t offset, size_t size);  // little-endian two's complement in the pickle
+  // Bytes and where the pickle has them.
+  uint32_t big_integer(size_t offset, ByteSpan found);  // little-endian two's complement
   uint32_t real(double value);
-  uint32_t text(size_t offset, size_t size);  // checks that it is UTF-8
-  uint32_t bytes(size_t offset, size_t size);
-  uint32_t byte_array(size_t offset, size_t size);
-  uint32_t byte_string(size_t offset, size_t size);  // Python 2 str: text where it is ASCII, else bytes
+  uint32_t text(size_t offset, ByteSpan found);  // checks that it is UTF-8
+  uint32_t bytes(size_t offset, ByteSpan found);
+  uint32_t byte_array(size_t offset, ByteSpan found);
+  uint32_t byte_string(size_t offset, ByteSpan found);  // Python 2 str: text where it is ASCII, else bytes
   uint32_t tuple(std::span<const uint32_t> items) { return fixed(Kind::kTuple, items); }
   uint32_t frozen_set(std::span<const uint32_t> items) { return fixed(Kind::kFrozenSet, items); }
   uint32_t container(Kind kind, ContainerType type = ContainerType::kPlain);  // empty list, set or dict
@@ -54,7 +58,28 @@ class Builder {
 
   std::unique_ptr<Document> finish(uint32_t root, size_t end);
 
+  // Folding (folder.h). A fold is open from the NEWOBJ that made an object the folder wants to the BUILD that
+  // gives it its state; all nodes made meanwhile are the fold's, unless something older got one.
+  void open_fold(uint32_t object, size_t stack_size, size_t kept);
+  bool has_open_fold() const { return !open_.empty(); }
+  void cut(size_t stack_size) {  // an object that left the stack is not watched any more
+    while (!open_.empty() && stack_size < open_.back().stack_size) open_.pop_back();
+  }
+  // What open_fold was given as `kept`, if the object on top of a stack of that size can be folded now.
+  std::optional<size_t> ready_fold(uint32_t object, size_t stack_size);
+  // Folds it. `survivors`: nodes that the memo has, which get their new numbers. False: nothing was done.
+  bool fold(std::span<uint32_t> survivors);
+
  private:
+  struct OpenFold {
+    uint32_t object;
+    uint8_t cls;
+    bool broken;
+    size_t stack_size, kept, links, decoded, composites;
+  };
+  std::optional<size_t> mark_survivors(const OpenFold& at, std::span<const uint32_t> survivors);
+  void drop_keys(uint32_t first);
+  void move_survivors(const OpenFold& at);
   struct Key {  // what stands for all keys equal to this one
     uint32_t node;
     uint64_t hash;
@@ -62,7 +87,10 @@ class Builder {
   const Node& node(uint32_t id) const { return doc_->nodes_[id]; }
   Node& node(uint32_t id) { return doc_->nodes_[id]; }
   uint32_t add(const Node& node);
-  uint32_t span_node(Kind kind, uint8_t flags, size_t offset, size_t size);
+  uint32_t span_node(Kind kind, uint8_t flags, size_t offset, ByteSpan found);
+  uint32_t decoded(ByteSpan bytes);
+  uint32_t share(Kind kind, const Node& bytes);
+  void add_constants();
   uint32_t fixed(Kind kind, std::span<const uint32_t> items);
   uint32_t call(Kind kind, uint32_t callable, uint32_t args);
   void set_type(uint32_t id, ContainerType type);
@@ -98,6 +126,12 @@ class Builder {
   std::vector<std::pair<uint32_t, uint32_t>> factories_;  // of defaultdicts
   size_t copied_ = 0;
   bool changed_late_ = false;
+
+  Folder* folder_ = nullptr;
+  std::vector<std::optional<uint8_t>> wanted_;  // by global
+  std::vector<OpenFold> open_;
+  std::vector<uint32_t> moved_;  // scratch: by node of a fold, where it goes; kNoNode for what goes away
+  Bytes kept_bytes_;             // scratch
 };
 
 }  // namespace uckpt::pickle

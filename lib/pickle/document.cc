@@ -44,7 +44,7 @@ uint32_t Document::child(uint32_t id, uint32_t i) const {
     case Kind::kCall:
     case Kind::kObject: {
       // Absent parts are skipped, so that the first kNoNode is the end.
-      const uint32_t parts[] = {node.a, node.b, node.c, node.d};
+      const uint32_t parts[] = {node.a, node.b, is_folded(node) ? kNoNode : node.c, node.d};
       for (uint32_t part : parts)
         if (part != kNoNode && i-- == 0) return part;
       return kNoNode;

@@ -24,7 +24,8 @@ inline constexpr uint32_t kNoNode = 0xffffffff;
 //   kList, kTuple, kSet, kFrozenSet, kDict: first link in a, count in c (pairs for dicts); while the pickle
 //     is read a is the first chunk and b the last; kDict: state in d, and a defaultdict's factory in b
 //   kGlobal index of the global in a · kPersistent the id in a
-//   kCall, kObject: callable a, args b, state c, d a hidden kList or kDict of APPENDS or SETITEMS items
+//   kCall, kObject: callable a, args b, state c, d a hidden kList or kDict of APPENDS or SETITEMS items;
+//     of one that a folder took, the folder's number in c
 struct Node {
   Kind kind = Kind::kNone;
   uint8_t flags = 0;   // NodeFlags | type << kTypeShift
@@ -43,7 +44,8 @@ enum NodeFlags : uint8_t {
   kSurrogates = 8,  // text with lone surrogates
 };
 inline constexpr int kTypeShift = 4;
-// Which dict, tuple or bytes; of a kObject: the last of its arguments is a dict of named ones.
+// Which dict, tuple or bytes; of a kObject: the last of its arguments is a dict of named ones, or a folder
+// has what it held.
 enum class ContainerType : uint8_t {
   kPlain,
   kOrderedDict,
@@ -52,6 +54,7 @@ enum class ContainerType : uint8_t {
   kTorchSize,
   kByteArray,
   kNamedArguments,
+  kFolded,
 };
 
 // A dangerous global and the opcode that met it.
@@ -68,7 +71,7 @@ class Document {
 
   Value root() const { return {this, root_}; }
   size_t end() const { return end_; }  // offset of the byte after STOP
-  size_t pickle_size() const { return pickle_->size(); }
+  size_t pickle_size() const { return pickle_size_; }
   bool cyclic() const { return cyclic_; }
   const std::vector<Global>& globals() const { return globals_; }
   const std::optional<Danger>& danger() const { return danger_; }
@@ -88,9 +91,12 @@ class Document {
 
  private:
   friend class Builder;
-  explicit Document(std::shared_ptr<const Bytes> pickle) : pickle_(std::move(pickle)) {}
+  explicit Document(std::shared_ptr<const Bytes> pickle)
+      : pickle_(std::move(pickle)), pickle_size_(pickle_->size()) {}
+  explicit Document(size_t pickle_size) : pickle_size_(pickle_size) {}  // all bytes in decoded_
 
   std::shared_ptr<const Bytes> pickle_;
+  size_t pickle_size_;
   Bytes decoded_;
   std::vector<Node> nodes_;
   std::vector<uint32_t> links_;
@@ -104,6 +110,9 @@ class Document {
 
 inline ContainerType container_type(const Node& node) {
   return static_cast<ContainerType>(node.flags >> kTypeShift);
+}
+inline bool is_folded(const Node& node) {
+  return node.kind == Kind::kObject && container_type(node) == ContainerType::kFolded;
 }
 // What our code makes of a kGlobal, or of the callable of a kCall or kObject; kNone for anything else.
 Known known_of(const Value& value);

@@ -141,6 +141,24 @@ bool KeyTable::insert(const Document& doc, uint32_t dict, uint32_t key, uint64_t
   return true;
 }
 
+// What follows in the run moves up, so that no search ends too early.
+void KeyTable::erase(const Document& doc, uint32_t dict, uint32_t key, uint64_t hash) {
+  const Slot* found = find(dict, tag_of(dict, hash), [&](uint32_t other) {
+    return other == key || (is_scalar(doc, key) && is_scalar(doc, other) && same_scalar(doc, key, other));
+  });
+  if (!found || found->dict == kFree) return;
+  const size_t mask = slots_.size() - 1;
+  auto hole = static_cast<size_t>(found - slots_.data());
+  for (size_t i = (hole + 1) & mask; slots_[i].dict != kFree; i = (i + 1) & mask) {
+    const size_t home = slots_[i].tag & mask;
+    if (((i - home) & mask) < ((i - hole) & mask)) continue;
+    slots_[hole] = slots_[i];
+    hole = i;
+  }
+  slots_[hole].dict = kFree;
+  --used_;
+}
+
 uint32_t KeyTable::find_text(const Document& doc, uint32_t dict, std::string_view key) const {
   const uint64_t hash = hash_bytes(key.data(), key.size(), kTextKey);
   const Slot* slot = find(dict, tag_of(dict, hash), [&](uint32_t other) {

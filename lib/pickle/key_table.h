@@ -19,6 +19,8 @@ class KeyTable {
   // False if `dict` has the key already. `key` stands for all nodes equal to it: a scalar is compared by
   // value, anything else by its id. `hash` must be key_hash() of a scalar.
   bool insert(const Document& doc, uint32_t dict, uint32_t key, uint64_t hash, uint32_t value);
+  // What insert() was given, of a key that is there.
+  void erase(const Document& doc, uint32_t dict, uint32_t key, uint64_t hash);
   uint32_t find_text(const Document& doc, uint32_t dict, std::string_view key) const;
   uint32_t find_int(const Document& doc, uint32_t dict, int64_t key) const;
   size_t memory() const { return slots_.capacity() * sizeof(Slot); }

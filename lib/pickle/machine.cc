@@ -10,6 +10,8 @@
 #include "lib/pickle/builder.h"
 #include "lib/pickle/memo.h"
 #include "lib/pickle/opcodes.h"
+#include "lib/pickle/recalled.h"
+#include "lib/pickle/window.h"
 
 namespace uckpt::pickle {
 
@@ -23,14 +25,24 @@ struct NeedMore {};
 class Machine {
  public:
   Machine(std::shared_ptr<const Bytes> bytes, size_t start, size_t available, const Limits& limits)
-      : bytes_(std::move(bytes)),
-        base_(bytes_->data()),
+      : window_(bytes),
         pos_(start),
-        end_(bytes_->size()),
-        window_end_(bytes_->size()),
+        end_(bytes->size()),
+        window_end_(bytes->size()),
         available_(available),
         limits_(limits),
-        build_(bytes_, limits, place_) {}
+        build_(bytes, limits, place_) {}
+  // Of a pickle that comes in parts.
+  Machine(size_t size, const ReadAt& read, const Recalled& recalled, Folder& folder, const Limits& limits)
+      : window_(size, read),
+        pos_(0),
+        end_(size),
+        window_end_(size),
+        available_(size),
+        limits_(limits),
+        build_(size, folder, limits, place_),
+        memo_(recalled),
+        folds_(true) {}
 
   std::unique_ptr<Document> run();
 
@@ -41,15 +53,25 @@ class Machine {
   size_t take(uint64_t size);  // offset of the next `size` bytes
   template <class T>
   T number() {
-    return load_le<T>(base_ + take(sizeof(T)));
+    return load_le<T>(window_.get(take(sizeof(T)), sizeof(T)));
   }
-  std::string_view line();
+  struct Taken {
+    size_t at;
+    ByteSpan bytes;  // until the next are taken
+  };
+  Taken bytes(uint64_t size);
+  Taken line();
+  std::string text_line();
   void start_frame();
   void leave_frame();
 
   size_t fence() const { return marks_.empty() ? 0 : marks_.back(); }
   void need(size_t count) const;
   void push(uint32_t id) { stack_.push_back(id); }
+  void cut(size_t size) {
+    stack_.resize(size);
+    build_.cut(size);
+  }
   uint32_t pop();
   uint32_t top() const;
   std::span<const uint32_t> above_mark();
@@ -65,10 +87,10 @@ class Machine {
   void add_dict();
   void remember(uint32_t index);
   void recall(uint32_t index);
+  void fold();
   [[noreturn]] void refuse(Op op) const;
 
-  std::shared_ptr<const Bytes> bytes_;
-  const uint8_t* base_;
+  Window window_;
   size_t pos_, end_, window_end_;  // end_: of the frame, inside one
   size_t available_;               // bytes that exist, here or not
   bool in_frame_ = false;
@@ -78,6 +100,9 @@ class Machine {
   std::vector<uint32_t> stack_;
   std::vector<size_t> marks_;
   Memo memo_;
+  bool folds_ = false;
+  std::vector<uint32_t> kept_;  // numbers in the memo of what was remembered since the first open fold
+  std::vector<uint32_t> survivors_;
 };
 
 void Machine::ends_short(uint64_t wanted) const {
@@ -94,19 +119,29 @@ size_t Machine::take(uint64_t size) {
   return at;
 }
 
-std::string_view Machine::line() {
-  const size_t longest = static_cast<size_t>(limits_.global_name) + 1;
-  const void* found = left() == 0 ? nullptr : std::memchr(base_ + pos_, '\n', std::min(left(), longest));
+Machine::Taken Machine::bytes(uint64_t size) {
+  const size_t at = take(size);
+  return {at, {window_.get(at, static_cast<size_t>(size)), static_cast<size_t>(size)}};
+}
+
+Machine::Taken Machine::line() {
+  const size_t longest = static_cast<size_t>(limits_.global_name) + 1, looked_at = std::min(left(), longest);
+  const uint8_t* begin = looked_at == 0 ? nullptr : window_.get(pos_, looked_at);
+  const void* found = looked_at == 0 ? nullptr : std::memchr(begin, '\n', looked_at);
   if (!found) {
     if (left() >= longest)
       throw error("limit.global_name",
                   cat("expected a name of at most ", limits_.global_name, " bytes, found a longer one"));
     ends_short(left() + 1);
   }
-  const size_t size = static_cast<size_t>(static_cast<const uint8_t*>(found) - (base_ + pos_));
-  const std::string_view text(reinterpret_cast<const char*>(base_ + pos_), size);
+  const size_t size = static_cast<size_t>(static_cast<const uint8_t*>(found) - begin), at = pos_;
   pos_ += size + 1;
-  return text;
+  return {at, {begin, size}};
+}
+
+std::string Machine::text_line() {
+  const ByteSpan found = line().bytes;
+  return {found.begin(), found.end()};
 }
 
 void Machine::start_frame() {
@@ -133,7 +168,7 @@ void Machine::need(size_t count) const {
 uint32_t Machine::pop() {
   need(1);
   const uint32_t id = stack_.back();
-  stack_.pop_back();
+  cut(stack_.size() - 1);
   return id;
 }
 
@@ -148,7 +183,7 @@ std::span<const uint32_t> Machine::above_mark() {
 }
 
 void Machine::drop_to_mark() {
-  stack_.resize(marks_.back());
+  cut(marks_.back());
   marks_.pop_back();
 }
 
@@ -160,13 +195,13 @@ std::span<const uint32_t> Machine::top_items(size_t count) {
 void Machine::long_integer(size_t size) {
   if (size > kMaxBigInt)
     throw error("limit.integer", cat("expected an integer of at most ", kMaxBigInt, " bytes, found ", size));
-  const size_t at = take(size);
-  const uint8_t* p = base_ + at;
+  const Taken taken = bytes(size);
+  const uint8_t* p = taken.bytes.data();
   // Bytes that only repeat the sign say nothing.
   while (size > 1 &&
          ((p[size - 1] == 0 && p[size - 2] < 0x80) || (p[size - 1] == 0xff && p[size - 2] >= 0x80)))
     --size;
-  if (size > sizeof(int64_t)) return push(build_.big_integer(at, size));
+  if (size > sizeof(int64_t)) return push(build_.big_integer(taken.at, taken.bytes.first(size)));
   uint64_t value = size > 0 && p[size - 1] >= 0x80 ? ~uint64_t{0} : 0;
   if (size > 0) std::memcpy(&value, p, size);
   push(build_.integer(static_cast<int64_t>(value)));
@@ -175,12 +210,13 @@ void Machine::long_integer(size_t size) {
 void Machine::signed_string() {
   const auto size = number<int32_t>();
   if (size < 0) throw error("pickle.length", cat("expected a length, found ", size));
-  push(build_.byte_string(take(static_cast<uint64_t>(size)), static_cast<size_t>(size)));
+  const Taken taken = bytes(static_cast<uint64_t>(size));
+  push(build_.byte_string(taken.at, taken.bytes));
 }
 
 void Machine::add_tuple(size_t count) {
   const uint32_t id = build_.tuple(top_items(count));
-  stack_.resize(stack_.size() - count);
+  cut(stack_.size() - count);
   push(id);
 }
 
@@ -195,6 +231,21 @@ void Machine::remember(uint32_t index) {
   if (static_cast<int64_t>(memo_.size()) >= limits_.nodes)
     throw error("limit.nodes", "expected fewer remembered values");
   memo_.put(index, top());
+  if (!folds_) return;
+  if (!build_.has_open_fold())
+    kept_.clear();
+  else if (memo_.get(index) != kNoNode)
+    kept_.push_back(index);
+}
+
+// The value on top has its state: it may become a node with a number.
+void Machine::fold() {
+  const auto at = build_.ready_fold(top(), stack_.size());
+  if (!at) return;
+  survivors_.clear();
+  for (size_t i = *at; i < kept_.size(); ++i) survivors_.push_back(memo_.get(kept_[i]));
+  if (build_.fold(survivors_))
+    for (size_t i = *at; i < kept_.size(); ++i) memo_.put(kept_[i], survivors_[i - *at]);
 }
 
 void Machine::recall(uint32_t index) {
@@ -224,8 +275,10 @@ void Machine::refuse(Op op) const {
 }
 
 void Machine::step_value(Op op) {
-  const auto text = [&](uint64_t size) { push(build_.text(take(size), static_cast<size_t>(size))); };
-  const auto bytes = [&](uint64_t size) { push(build_.bytes(take(size), static_cast<size_t>(size))); };
+  const auto put = [&](uint32_t (Builder::*make)(size_t, ByteSpan), uint64_t size) {
+    const Taken taken = bytes(size);
+    push((build_.*make)(taken.at, taken.bytes));
+  };
   switch (op) {
     case Op::kNone:
       return push(Builder::kNone);
@@ -251,26 +304,22 @@ void Machine::step_value(Op op) {
       return push(build_.real(std::bit_cast<double>(__builtin_bswap64(number<uint64_t>()))));
     case Op::kBinString:
       return signed_string();
-    case Op::kShortBinString: {
-      const auto size = number<uint8_t>();
-      return push(build_.byte_string(take(size), size));
-    }
+    case Op::kShortBinString:
+      return put(&Builder::byte_string, number<uint8_t>());
     case Op::kBinBytes:
-      return bytes(number<uint32_t>());
+      return put(&Builder::bytes, number<uint32_t>());
     case Op::kShortBinBytes:
-      return bytes(number<uint8_t>());
+      return put(&Builder::bytes, number<uint8_t>());
     case Op::kBinBytes8:
-      return bytes(number<uint64_t>());
-    case Op::kByteArray8: {
-      const auto size = number<uint64_t>();
-      return push(build_.byte_array(take(size), static_cast<size_t>(size)));
-    }
+      return put(&Builder::bytes, number<uint64_t>());
+    case Op::kByteArray8:
+      return put(&Builder::byte_array, number<uint64_t>());
     case Op::kShortBinUnicode:
-      return text(number<uint8_t>());
+      return put(&Builder::text, number<uint8_t>());
     case Op::kBinUnicode:
-      return text(number<uint32_t>());
+      return put(&Builder::text, number<uint32_t>());
     case Op::kBinUnicode8:
-      return text(number<uint64_t>());
+      return put(&Builder::text, number<uint64_t>());
     case Op::kEmptyTuple:
       return push(Builder::kEmptyTuple);
     case Op::kEmptyList:
@@ -287,13 +336,13 @@ void Machine::step_value(Op op) {
 void Machine::step_object(Op op) {
   switch (op) {
     case Op::kGlobal: {
-      const std::string_view module = line();
-      return push(build_.global(module, line()));
+      const std::string module = text_line();
+      return push(build_.global(module, text_line()));
     }
     case Op::kStackGlobal: {
       const auto names = top_items(2);
       const uint32_t id = build_.stack_global(names[0], names[1]);
-      stack_.resize(stack_.size() - 2);
+      cut(stack_.size() - 2);
       return push(id);
     }
     case Op::kReduce:
@@ -301,22 +350,26 @@ void Machine::step_object(Op op) {
       const auto call = top_items(2);
       const uint32_t id =
           op == Op::kReduce ? build_.reduce(call[0], call[1]) : build_.new_object(call[0], call[1]);
-      stack_.resize(stack_.size() - 2);
-      return push(id);
+      cut(stack_.size() - 2);
+      push(id);
+      if (folds_ && op == Op::kNewObj) build_.open_fold(id, stack_.size(), kept_.size());
+      return;
     }
     case Op::kNewObjEx: {
       const auto call = top_items(3);
       const uint32_t id = build_.new_object(call[0], call[1], call[2]);
-      stack_.resize(stack_.size() - 3);
+      cut(stack_.size() - 3);
       return push(id);
     }
     case Op::kBuild: {
       const uint32_t state = pop();
-      return build_.build(top(), state);
+      build_.build(top(), state);
+      if (folds_) fold();
+      return;
     }
     case Op::kInst: {
-      const std::string_view module = line();
-      const uint32_t cls = build_.global(module, line());
+      const std::string module = text_line();
+      const uint32_t cls = build_.global(module, text_line());
       const uint32_t id = build_.instance(cls, above_mark());
       drop_to_mark();
       return push(id);
@@ -329,9 +382,8 @@ void Machine::step_object(Op op) {
       return push(id);
     }
     case Op::kPersId: {
-      const std::string_view id = line();
-      const size_t at = static_cast<size_t>(reinterpret_cast<const uint8_t*>(id.data()) - base_);
-      return push(build_.persistent(build_.text(at, id.size())));
+      const Taken id = line();
+      return push(build_.persistent(build_.text(id.at, id.bytes)));
     }
     case Op::kBinPersId:
       return push(build_.persistent(pop()));
@@ -419,13 +471,13 @@ bool Machine::step(Op op) {
         build_.set_items(target, items);
       else
         build_.add_items(target, items);
-      stack_.resize(stack_.size() - items.size());
+      cut(stack_.size() - items.size());
       break;
     }
     case Op::kSetItem: {
       const auto pair = top_items(3);
       build_.set_items(pair[0], pair.subspan(1));
-      stack_.resize(stack_.size() - 2);
+      cut(stack_.size() - 2);
       break;
     }
     case Op::kFrame:
@@ -471,6 +523,14 @@ void check_size(size_t size, const Limits& limits) {
                   cat("expected a pickle of at most ", limits.pickle_bytes, " bytes, found ", size));
 }
 
+std::unique_ptr<Document> whole(std::unique_ptr<Document> document) {
+  const size_t size = document->pickle_size();
+  if (document->end() != size)
+    throw refused("pickle.trailing", cat("byte ", document->end(), ": expected the end after STOP, found ",
+                                         size - document->end(), " bytes more"));
+  return document;
+}
+
 }  // namespace
 
 std::unique_ptr<Document> parse(std::shared_ptr<const Bytes> bytes, size_t start, const Limits& limits) {
@@ -480,12 +540,7 @@ std::unique_ptr<Document> parse(std::shared_ptr<const Bytes> bytes, size_t start
 }
 
 std::unique_ptr<Document> parse_whole(Bytes bytes, const Limits& limits) {
-  auto document = parse(std::make_shared<const Bytes>(std::move(bytes)), 0, limits);
-  const size_t size = document->pickle_size();
-  if (document->end() != size)
-    throw refused("pickle.trailing", cat("byte ", document->end(), ": expected the end after STOP, found ",
-                                         size - document->end(), " bytes more"));
-  return document;
+  return whole(parse(std::make_shared<const Bytes>(std::move(bytes)), 0, limits));
 }
 
 std::unique_ptr<Document> parse_prefix(std::shared_ptr<const Bytes> bytes, size_t available,
@@ -496,6 +551,13 @@ std::unique_ptr<Document> parse_prefix(std::shared_ptr<const Bytes> bytes, size_
   } catch (const NeedMore&) {
     return nullptr;
   }
+}
+
+std::unique_ptr<Document> parse_folding(size_t size, const ReadAt& read, Folder& folder,
+                                        const Limits& limits) {
+  check_size(size, limits);
+  const Recalled recalled(size, read);
+  return whole(Machine(size, read, recalled, folder, limits).run());
 }
 
 }  // namespace uckpt::pickle

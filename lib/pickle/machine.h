@@ -6,7 +6,9 @@
 
 #include "lib/base/bytes.h"
 #include "lib/pickle/document.h"
+#include "lib/pickle/folder.h"
 #include "lib/pickle/value.h"
+#include "lib/pickle/window.h"
 
 namespace uckpt::pickle {
 
@@ -20,5 +22,10 @@ std::unique_ptr<Document> parse_whole(Bytes bytes, const Limits& limits);
 // back where more of them are needed to tell.
 std::unique_ptr<Document> parse_prefix(std::shared_ptr<const Bytes> bytes, size_t available,
                                        const Limits& limits);
+
+// For a pickle with very many objects that `folder` takes. Nothing is held of its bytes but the texts that
+// stay in the tree, and nothing is remembered that the pickle does not ask for again; it is read twice.
+std::unique_ptr<Document> parse_folding(size_t size, const ReadAt& read, Folder& folder,
+                                        const Limits& limits);
 
 }  // namespace uckpt::pickle

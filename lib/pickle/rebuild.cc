@@ -236,9 +236,9 @@ uint32_t Builder::make_sequence(Known known, std::span<const uint32_t> args) {
 uint32_t Builder::make_bytes(Known known, std::span<const uint32_t> args) {
   uint32_t id = kNoNode;
   if (args.empty()) {
-    id = bytes(0, 0);
+    id = bytes(0, {});
   } else if (const Node first = node(args[0]); args.size() == 1 && first.kind == Kind::kBytes) {
-    id = span_node(Kind::kBytes, first.flags & kDecoded, first.a, first.b);
+    id = share(Kind::kBytes, first);
   } else if (args.size() == 2 && first.kind == Kind::kText && node(args[1]).kind == Kind::kText &&
              is_latin1(doc_->text_of(node(args[1])))) {
     id = encode_latin1(args[0]);
@@ -250,18 +250,20 @@ uint32_t Builder::make_bytes(Known known, std::span<const uint32_t> args) {
 // How protocol 2 spells bytes: each code point is one byte.
 uint32_t Builder::encode_latin1(uint32_t id) {
   const ByteSpan text = doc_->bytes_of(node(id));
-  if (is_ascii(text)) return span_node(Kind::kBytes, 0, node(id).a, node(id).b);
+  if (is_ascii(text)) return share(Kind::kBytes, node(id));
   charge(text.size());
-  Bytes& out = doc_->decoded_;
-  const size_t start = out.size();
+  Bytes out;
   for (size_t i = 0; i < text.size();) {
     const uint32_t code = next_code_point(text, i);
     if (code > 0xff) throw place_.error("pickle.latin1", "expected text of latin-1 characters, found others");
     out.push_back(static_cast<uint8_t>(code));
   }
-  if (out.size() >= kNoNode)
-    throw place_.error("limit.memory", "expected less than 4 GiB of bytes in one pickle");
-  return span_node(Kind::kBytes, kDecoded, start, out.size() - start);
+  Node made;
+  made.kind = Kind::kBytes;
+  made.flags = kDecoded;
+  made.a = decoded(out);
+  made.b = static_cast<uint32_t>(out.size());
+  return add(made);
 }
 
 // copyreg._reconstructor(class, object, None): how protocol 2 spells an instance without __new__ arguments.

@@ -114,8 +114,13 @@ Value Value::callable() const {
 Value Value::args() const { return is_call(kind()) ? present(doc_, node_of(doc_, id_).b) : Value(); }
 
 Value Value::state() const {
-  if (is_call(kind())) return present(doc_, node_of(doc_, id_).c);
+  if (is_call(kind())) return folded() ? Value() : present(doc_, node_of(doc_, id_).c);
   return kind() == Kind::kDict ? present(doc_, node_of(doc_, id_).d) : Value();
+}
+
+std::optional<uint32_t> Value::folded() const {
+  if (!doc_ || !is_folded(node_of(doc_, id_))) return std::nullopt;
+  return node_of(doc_, id_).c;
 }
 
 Value Value::factory() const { return kind() == Kind::kDict ? present(doc_, node_of(doc_, id_).b) : Value(); }

@@ -75,8 +75,9 @@ class Value {
   Value callable() const;            // kCall, kObject: the class; kPersistent: the id
   // kCall, kObject: a tuple; named arguments (NEWOBJ_EX), if there are any, are a dict at its end.
   Value args() const;
-  Value state() const;    // what BUILD gave, if anything (also on dicts)
-  Value factory() const;  // of a defaultdict, if it has one
+  Value state() const;                     // what BUILD gave, if anything (also on dicts)
+  std::optional<uint32_t> folded() const;  // kObject: the number that a folder gave it in place of its state
+  Value factory() const;                   // of a defaultdict, if it has one
   // kObject / kCall / argparse.Namespace-like: the attribute from a BUILD dict (or the dict of a
   // (dict, slots) pair), or nothing.
   Value attribute(std::string_view name) const;

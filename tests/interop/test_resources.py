@@ -94,3 +94,37 @@ def test_profile_tells_the_phases(args, phases, out):
     assert [name for name in told if name in phases] == phases
     assert sum(told.values()) - told["total"] == pytest.approx(told["total"], abs=0.01)
     assert lines[-1].startswith("memcpy ")
+
+
+@pytest.fixture(scope="module")
+def many_chunks(tmp_path_factory):
+    """300 tensors in 200 chunks each, as the ranks' results come together in `.metadata`; the items are all alike."""
+    import io
+    import pickle
+
+    import torch
+    from torch.distributed.checkpoint.filesystem import _StorageInfo
+    from torch.distributed.checkpoint.metadata import (ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties,
+                                                       TensorStorageMetadata)
+    folder, ranks, names = str(tmp_path_factory.mktemp("dcp")), 200, [f"layers.{i}.weight" for i in range(300)]
+    buffer = io.BytesIO()
+    torch.save(torch.arange(8.0).reshape(2, 4), buffer)
+    item, storage = buffer.getvalue(), {}
+    for r in range(ranks):
+        own = {MetadataIndex(name, torch.Size([2 * r, 0]), r): _StorageInfo(f"__{r}_0.distcp", i * len(item), len(item))
+               for i, name in enumerate(names)}
+        storage.update(pickle.loads(pickle.dumps(own)))   # of another process: nothing is shared
+        with open(os.path.join(folder, f"__{r}_0.distcp"), "wb") as file:
+            file.write(item * len(names))
+    tensors = {name: TensorStorageMetadata(TensorProperties(dtype=torch.float32), torch.Size([2 * ranks, 4]), [
+        ChunkStorageMetadata(torch.Size([2 * r, 0]), torch.Size([2, 4])) for r in range(ranks)]) for name in names}
+    with open(os.path.join(folder, ".metadata"), "wb") as file:
+        pickle.dump(Metadata(tensors, storage_data=storage), file)
+    yield folder, ranks * len(names)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(tool.is_sanitized(), reason="a sanitizer's memory is not ours")
+def test_a_chunk_costs_little_memory(many_chunks):
+    folder, chunks = many_chunks
+    assert anonymous_mib("ls", folder) * 2**20 < 4 * 2**20 + 450 * chunks

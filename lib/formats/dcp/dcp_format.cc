@@ -33,8 +33,11 @@ std::optional<int64_t> iteration_of(const DataFiles& files, const Stored& stored
 
 void add_tensors(CatalogBuilder& builder, const Stored& stored, std::vector<std::vector<ItemTensor>>& items,
                  const std::vector<TensorName>& names) {
-  for (size_t t = 0; t < stored.tensors.size(); ++t)
+  builder.reserve(stored);
+  for (size_t t = 0; t < stored.tensors.size(); ++t) {
     builder.add_tensor(stored.tensors[t], items[t], names[t].state, names[t].name);
+    items[t] = {};
+  }
 }
 
 void read_shard_files(const Target& target, CatalogBuilder& builder, Catalog& catalog) {

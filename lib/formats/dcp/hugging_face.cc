@@ -155,7 +155,7 @@ void check_all_ranks(const InputFolder& folder, const HuggingFaceShards& shards)
     last = std::max(last, n.rank);
   }
   const auto file_of = [&](const StoredTensor& t) {
-    return parse_name(shards.stored.files[t.chunks.front().item.file])->file;
+    return parse_name(shards.stored.files[t.chunks.item(0).file])->file;
   };
   const auto is_whole = [&](int64_t file) { return static_cast<int64_t>(ranks[file].size()) == last; };
   bool any_whole = false, by_rows = true;
@@ -174,7 +174,7 @@ void check_all_ranks(const InputFolder& folder, const HuggingFaceShards& shards)
     }
     if (!has_hole && (!any_whole || !by_rows || t.chunks.size() == 1 || is_chunked(t, last))) continue;
     const int64_t file = file_of(t);
-    const ShardName sample = *parse_name(shards.stored.files[t.chunks.front().item.file]);
+    const ShardName sample = *parse_name(shards.stored.files[t.chunks.item(0).file]);
     std::string names;
     size_t count = 0;
     for (int64_t r = 1; r <= last; ++r) {

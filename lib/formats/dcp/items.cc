@@ -3,6 +3,8 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <iterator>
+#include <mutex>
 #include <set>
 
 #include "lib/base/checked.h"
@@ -18,7 +20,6 @@ namespace {
 // A chunk and where it stands in the list of tensors.
 struct Job {
   size_t tensor, chunk;
-  ItemRange item;
 };
 
 bool is_archive(ByteSpan head) { return head.size() >= 4 && load_le<uint32_t>(head.data()) == 0x04034b50; }
@@ -95,23 +96,43 @@ class Images {
   std::map<uint32_t, Image> images_;
 };
 
+std::shared_ptr<const ItemTrouble> trouble_of(std::string refusal, std::optional<Error> danger = {}) {
+  if (refusal.empty() && !danger) return nullptr;
+  return std::make_shared<const ItemTrouble>(ItemTrouble{std::move(refusal), std::move(danger)});
+}
+
+// The classes that were met, by threads at once.
+class Globals {
+ public:
+  void add(const std::map<std::string, GlobalClass>& met) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [name, trust] : met) {
+      GlobalClass& known = all_.try_emplace(name, trust).first->second;
+      known = std::max(known, trust);
+    }
+  }
+  std::map<std::string, GlobalClass> take() { return std::move(all_); }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, GlobalClass> all_;
+};
+
 ItemTensor open_archive(const std::shared_ptr<ByteSource>& file, const StoredTensor& tensor,
-                        const Chunk& chunk, const OpenOptions& options) {
+                        const Chunk& chunk, const OpenOptions& options, Globals& globals) {
   const auto source = std::make_shared<ItemSource>(*file, chunk.item.offset, chunk.item.length);
   const auto archive = torch::TorchFile::open(source, options.limits);
   ItemTensor out;
-  out.globals = archive->globals();
-  out.danger = archive->refusal();
+  globals.add(archive->globals());
   const auto info = archive->tensor(archive->root());
-  if (out.danger) {
-    out.danger->in_tensor(tensor.key);
-    out.refusal = "its item is no plain tensor";
+  if (const auto& danger = archive->refusal()) {
+    out.trouble = trouble_of("its item is no plain tensor", Error(*danger).in_tensor(tensor.key));
     return out;
   }
   if (!info) throw refused("dcp.item", "expected one tensor in the item, found another object");
   if (info->shape != chunk.sizes) throw wrong_shape(chunk.sizes, info->shape);
-  out.refusal = info->refusal;
-  if (!out.refusal.empty()) return out;
+  out.trouble = trouble_of(info->refusal);
+  if (out.trouble) return out;
   if (info->dtype != tensor.dtype) throw wrong_type(tensor.dtype, info->dtype);
   out.offset = chunk.item.offset + info->offset;
   out.stride = info->stride;
@@ -186,9 +207,10 @@ void DataFiles::check_range(const ItemRange& item) const {
       .hint("the file was cut short, or it belongs to another save");
 }
 
-std::vector<std::vector<ItemTensor>> open_chunks(const DataFiles& files, const Stored& stored,
-                                                 const OpenOptions& options) {
-  std::vector<std::vector<ItemTensor>> out(stored.tensors.size());
+OpenedChunks open_chunks(const DataFiles& files, const Stored& stored, const OpenOptions& options) {
+  OpenedChunks opened;
+  std::vector<std::vector<ItemTensor>>& out = opened.items;
+  out.resize(stored.tensors.size());
   std::vector<Job> jobs;
   const auto check_range = [&](const ItemRange& item, const std::string& key) {
     try {
@@ -206,51 +228,63 @@ std::vector<std::vector<ItemTensor>> open_chunks(const DataFiles& files, const S
       const Chunk& chunk = tensor.item(c);
       check_range(chunk.item, tensor.key);
       if (!chunk.transforms.empty())
-        out[t][c].refusal = cat("its bytes went through ", chunk.transforms, ", which is not read");
+        out[t][c].trouble =
+            trouble_of(cat("its bytes went through ", chunk.transforms, ", which is not read"));
       else if (tensor.refusal.empty())
-        jobs.push_back({t, c, chunk.item});
+        jobs.push_back({t, c});
     }
   }
   const auto tensor_of = [&](const Job& job) -> const StoredTensor& { return stored.tensors[job.tensor]; };
+  const auto item_of = [&](const Job& job) -> const ItemRange& {
+    return tensor_of(job).item_range(job.chunk);
+  };
   const auto guarded = [&](const Job& job, const auto& step) {
     try {
       step();
     } catch (Error& e) {
-      throw in_item(e, tensor_of(job).key, job.item, *files.at(job.item.file));
+      const ItemRange& item = item_of(job);
+      throw in_item(e, tensor_of(job).key, item, *files.at(item.file));
     }
   };
   std::vector<uint8_t> is_image(jobs.size(), 0);
   tbb::parallel_for(size_t{0}, jobs.size(), [&](size_t i) {
-    is_image[i] = !has_archive_at(*files.at(jobs[i].item.file), jobs[i].item.offset);
+    const ItemRange& item = item_of(jobs[i]);
+    is_image[i] = !has_archive_at(*files.at(item.file), item.offset);
   });
   Images images;
   for (size_t i = 0; i < jobs.size(); ++i)
-    if (is_image[i]) guarded(jobs[i], [&] { images.add(*files.at(jobs[i].item.file), jobs[i].item); });
+    if (is_image[i])
+      guarded(jobs[i], [&] { images.add(*files.at(item_of(jobs[i]).file), item_of(jobs[i])); });
   std::vector<Claim> claims;
   for (size_t i = 0; i < jobs.size(); ++i)
-    if (!is_image[i]) claims.push_back({jobs[i].item, &tensor_of(jobs[i]).key});
+    if (!is_image[i]) claims.push_back({item_of(jobs[i]), &tensor_of(jobs[i]).key});
   for (const StoredBytes& b : stored.bytes) claims.push_back({b.item, &b.key});
   check_disjoint(files, std::move(claims), images);
-  std::vector<std::optional<Error>> errors(jobs.size());
+  Globals globals;
+  std::mutex failing;
+  std::map<size_t, Error> errors;  // by job
   tbb::parallel_for(size_t{0}, jobs.size(), [&](size_t i) {
     if (is_image[i]) return;
     const Job& job = jobs[i];
     try {
-      out[job.tensor][job.chunk] =
-          open_archive(files.at(job.item.file), tensor_of(job), tensor_of(job).item(job.chunk), options);
+      out[job.tensor][job.chunk] = open_archive(files.at(item_of(job).file), tensor_of(job),
+                                                tensor_of(job).item(job.chunk), options, globals);
     } catch (const Error& e) {
-      errors[i] = e;
+      const std::lock_guard lock(failing);
+      errors.emplace(i, e);
+      if (errors.size() > 1) errors.erase(std::prev(errors.end()));  // the first one is told
     }
   });
   for (size_t i = 0; i < jobs.size(); ++i) {
     guarded(jobs[i], [&] {
-      if (errors[i]) throw Error(*errors[i]);
+      if (const auto failed = errors.find(i); failed != errors.end()) throw Error(failed->second);
       if (is_image[i])
         out[jobs[i].tensor][jobs[i].chunk] =
             images.take(tensor_of(jobs[i]), tensor_of(jobs[i]).item(jobs[i].chunk));
     });
   }
-  return out;
+  opened.globals = globals.take();
+  return opened;
 }
 
 ItemObject open_object(const DataFiles& files, const StoredBytes& item, const OpenOptions& options) try {

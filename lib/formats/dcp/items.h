@@ -2,6 +2,7 @@
 // of a safetensors image at the end of a file.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,23 +28,32 @@ class DataFiles {
   std::vector<std::shared_ptr<ByteSource>> files_;
 };
 
+// What is wrong with an item that can be listed all the same.
+struct ItemTrouble {
+  std::string refusal;          // why it cannot be converted
+  std::optional<Error> danger;  // the archive calls something: nothing of it is converted
+};
+
 // Where a chunk's elements lie, checked against what `.metadata` says about it.
 struct ItemTensor {
   int64_t offset = 0;  // bytes in the data file, of the first element
   Shape stride;        // elements
   uint8_t flags = kPlain;
+  uint32_t number = kNoRecord;              // of the record in the catalog, once it is there
   std::optional<torch::FileRecord> record;  // with a checksum; its offset counts from the file's begin
-  std::string refusal;                      // why it can be listed and not converted
-  std::optional<Error> danger;              // the archive calls something: nothing of it is converted
-  std::map<std::string, GlobalClass> globals;
+  std::shared_ptr<const ItemTrouble> trouble;
 };
 
-// Opens the items of all chunks, several at once, after checking the ranges of all items. The result is
-// parallel to `tensors` and their items. Throws refused, naming file and tensor: `dcp.range`,
+struct OpenedChunks {
+  std::vector<std::vector<ItemTensor>> items;  // parallel to the tensors and their items
+  std::map<std::string, GlobalClass> globals;  // of all of them
+};
+
+// Opens the items of all chunks, several at once, after checking the ranges of all items. Throws refused,
+// naming file and tensor: `dcp.range`,
 // `dcp.shared_bytes` where two items claim the same bytes, `dcp.dtype` and `dcp.shape` where an item is not
 // what `.metadata` says, and what the readers of torch.save and safetensors files throw.
-std::vector<std::vector<ItemTensor>> open_chunks(const DataFiles& files, const Stored& stored,
-                                                 const OpenOptions& options);
+OpenedChunks open_chunks(const DataFiles& files, const Stored& stored, const OpenOptions& options);
 
 // One object that is no tensor. `file` is empty for bytes that are no torch.save archive.
 struct ItemObject {

@@ -11,7 +11,7 @@ void Merger::add(Stored further) {
   const auto shift = static_cast<uint32_t>(stored_.files.size());
   std::ranges::move(further.files, std::back_inserter(stored_.files));
   for (StoredTensor& t : further.tensors) {
-    for (Chunk& c : t.chunks) c.item.file += shift;
+    for (size_t c = 0; c < t.chunks.size(); ++c) t.chunks.item(c).file += shift;
     add(std::move(t));
   }
   for (StoredBytes& b : further.bytes) {
@@ -28,23 +28,27 @@ void Merger::add(Stored further) {
 
 void Merger::add(StoredTensor tensor) {
   const auto [at, fresh] = tensors_.try_emplace(tensor.key, stored_.tensors.size());
-  std::vector<Box> seen;
-  for (const Chunk& c : tensor.chunks) seen.emplace_back(c.offsets, c.sizes);
   if (fresh) {
     stored_.tensors.push_back(std::move(tensor));
-    boxes_.emplace_back(seen.begin(), seen.end());
     return;
   }
   StoredTensor& into = stored_.tensors[at->second];
-  std::set<Box>& boxes = boxes_[at->second];
   if (into.dtype != tensor.dtype || into.shape != tensor.shape)
     throw refused("dcp.ranks_differ",
                   cat("the ranks' metadata differ: ", name_of(into.dtype), " ", shape_text(into.shape),
                       " and ", name_of(tensor.dtype), " ", shape_text(tensor.shape)))
         .in_tensor(into.key);
-  for (size_t i = 0; i < seen.size(); ++i)
-    (boxes.contains(seen[i]) ? into.replicas : into.chunks).push_back(std::move(tensor.chunks[i]));
-  boxes.insert(seen.begin(), seen.end());
+  const auto [found, is_second] = boxes_.try_emplace(at->second);
+  std::set<Box>& boxes = found->second;
+  if (is_second)
+    for (const Chunk& c : into.chunks) boxes.emplace(c.offsets, c.sizes);
+  std::vector<Box> further;
+  for (const Chunk& c : tensor.chunks) {
+    Box box(c.offsets, c.sizes);
+    (boxes.contains(box) ? into.replicas : into.chunks).push_back(c);
+    further.push_back(std::move(box));
+  }
+  boxes.insert(further.begin(), further.end());
   into.empty_chunks += tensor.empty_chunks;
   if (into.refusal.empty()) into.refusal = tensor.refusal;
 }

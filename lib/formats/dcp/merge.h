@@ -29,7 +29,7 @@ class Merger {
   Stored stored_;
   size_t ranks_ = 0;
   std::unordered_map<std::string, size_t> tensors_, objects_;  // by key
-  std::vector<std::set<Box>> boxes_;                           // of each tensor
+  std::unordered_map<size_t, std::set<Box>> boxes_;            // of each tensor that a further rank has too
 };
 
 // Drops the objects of further ranks that are, byte for byte, what the first one saved.

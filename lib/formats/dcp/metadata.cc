@@ -1,10 +1,12 @@
 #include "lib/formats/dcp/metadata.h"
 
 #include <algorithm>
+#include <bit>
 #include <unordered_map>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
+#include "lib/formats/dcp/rows.h"
 #include "lib/pickle/document.h"
 #include "lib/pickle/json.h"
 #include "lib/pickle/machine.h"
@@ -23,7 +25,11 @@ constexpr std::string_view kMegatron = "megatron.core.dist_checkpointing.strateg
 Error malformed(std::string text) { return refused("dcp.metadata", std::move(text)); }
 
 bool is_class(const Value& value, std::string_view module, std::string_view name) {
-  return value.kind() == Kind::kObject && value.global_name() == cat(kTorch, module, ".", name);
+  std::string_view full = value.kind() == Kind::kObject ? value.global_name() : std::string_view();
+  if (full.size() != kTorch.size() + module.size() + 1 + name.size() || !full.starts_with(kTorch))
+    return false;
+  full.remove_prefix(kTorch.size());
+  return full.starts_with(module) && full[module.size()] == '.' && full.ends_with(name);
 }
 
 std::string what_is(const Value& value) {
@@ -49,16 +55,64 @@ Shape read_sizes(const Value& value, std::string_view what, const pickle::Limits
   return out;
 }
 
-// How storage_data finds an item: key and offsets; the index that MetadataIndex has too is only a hint.
-std::string place_of(std::string_view key, const Shape& offsets) {
-  return cat(key, '\0', shape_text(offsets));
-}
-std::string place_of_bytes(std::string_view key) { return cat(key, '\0'); }
+// Finds an item of storage_data by key and offsets; the index that MetadataIndex has too is only a hint.
+class ItemTable {
+ public:
+  explicit ItemTable(const Rows& rows) : rows_(rows) {}
+  void reserve(size_t items) {
+    slots_.assign(std::bit_ceil(items + items / 2 + 1), kFree);
+    items_.reserve(items);
+  }
+
+  // False if the table has one of this key and these offsets. No more than were reserved.
+  bool insert(Rows::Row index, Rows::Row place) {
+    rows_.index(index, wanted_);
+    uint32_t& slot = slots_[find(wanted_)];
+    if (slot != kFree) return false;
+    slot = static_cast<uint32_t>(items_.size());
+    items_.push_back({index, place});
+    return true;
+  }
+  std::optional<Rows::Place> find(std::string_view key, const Shape* offsets) {
+    const auto number = rows_.find_text(key);
+    if (!number || items_.empty()) return std::nullopt;
+    wanted_.key = *number;
+    wanted_.has_offsets = offsets != nullptr;
+    offsets ? wanted_.offsets.assign(offsets->begin(), offsets->end()) : wanted_.offsets.clear();
+    const uint32_t at = slots_[find(wanted_)];
+    return at == kFree ? std::nullopt : std::optional(rows_.place(items_[at].place));
+  }
+
+ private:
+  static constexpr uint32_t kFree = 0xffffffff;
+  struct Item {
+    Rows::Row index, place;
+  };
+
+  size_t find(const Rows::Index& index) {
+    uint64_t hash = pickle::KeyTable::hash_int(index.key, index.has_offsets);
+    for (const int64_t n : index.offsets)
+      hash = pickle::KeyTable::hash_int(hash ^ static_cast<uint64_t>(n), index.offsets.size());
+    const size_t mask = slots_.size() - 1;
+    for (size_t i = hash & mask;; i = (i + 1) & mask) {
+      if (slots_[i] == kFree) return i;
+      rows_.index(items_[slots_[i]].index, other_);
+      if (other_.key == index.key && other_.has_offsets == index.has_offsets &&
+          other_.offsets == index.offsets)
+        return i;
+    }
+  }
+
+  const Rows& rows_;
+  std::vector<uint32_t> slots_;  // of items_
+  std::vector<Item> items_;
+  Rows::Index wanted_, other_;  // scratch
+};
 
 class Reader {
  public:
-  Reader(const pickle::Document& document, const pickle::Limits& limits, Metadata& out)
-      : root_(document.root()), limits_(limits), out_(out) {}
+  Reader(const pickle::Document& document, Rows& rows, const pickle::Limits& limits, Metadata& out)
+      : root_(document.root()), rows_(rows), limits_(limits), out_(out) {}
 
   void run() {
     const bool is_torch = is_class(root_, "metadata", "Metadata");
@@ -73,11 +127,6 @@ class Reader {
   }
 
  private:
-  struct StorageEntry {
-    ItemRange item;
-    std::string transforms;
-  };
-
   Value dict_of(std::string_view name) const {
     const Value value = root_.attribute(name);
     if (!value.is_dict()) throw malformed(cat("expected a dict as ", name, ", found ", what_is(value)));
@@ -113,13 +162,16 @@ class Reader {
     }
   }
 
-  uint32_t file_of(const Value& value) {
-    const auto path = value.text();
-    if (!path) throw malformed(cat("expected a relative path as text, found ", what_is(value)));
-    const auto [at, fresh] =
-        files_.try_emplace(std::string(*path), static_cast<uint32_t>(out_.stored.files.size()));
-    if (fresh) out_.stored.files.emplace_back(*path);
-    return at->second;
+  // Items name their file by a number in the rows, until one that is there is used: files are in the order of
+  // storage_data.
+  void number_file(uint32_t name) {
+    const auto [at, fresh] = files_.try_emplace(name, static_cast<uint32_t>(out_.stored.files.size()));
+    if (fresh) out_.stored.files.push_back(rows_.text(name));
+  }
+  ItemRange range_of(const Rows::Place& place) const {
+    ItemRange out = place.item;
+    out.file = files_.at(place.item.file);
+    return out;
   }
 
   // What a stream extension did to the item: "zstd", "zstd, other".
@@ -131,31 +183,40 @@ class Reader {
     return out.empty() ? "?" : out;
   }
 
-  StorageEntry read_storage_info(const Value& info) {
+  Rows::Row read_place(const Value& info) {
     if (!is_class(info, "filesystem", "_StorageInfo"))
       throw malformed(cat("expected the place of an item as a _StorageInfo, found ", what_is(info)));
+    if (const auto row = info.folded()) return *row;
     const auto offset = info.attribute("offset").integer(), length = info.attribute("length").integer();
     if (!offset || !length || *offset < 0 || *length < 0)
       throw malformed("expected the offset and length of an item as integers from 0, found something else");
-    return {{file_of(info.attribute("relative_path")), *offset, *length},
-            transforms_of(info.attribute("transform_descriptors"))};
+    const Value path = info.attribute("relative_path");
+    if (!path.text()) throw malformed(cat("expected a relative path as text, found ", what_is(path)));
+    return rows_.add_place(*path.text(), *offset, *length,
+                           transforms_of(info.attribute("transform_descriptors")));
+  }
+
+  Rows::Row read_index(const Value& index, const std::string& key) {
+    const Value offset = index.attribute("offset");
+    if (!offset || offset.is_none()) return rows_.add_index(key, nullptr);
+    const Shape offsets = read_sizes(offset, "the offset of an item", limits_);
+    return rows_.add_index(key, &offsets);
   }
 
   void read_storage(const Value& entries) {
-    storage_.reserve(entries.size());
+    items_.reserve(entries.size());
     for (size_t i = 0; i < entries.size(); ++i) {
       const auto [index, info] = entries.entry(i);
       if (!is_class(index, "metadata", "MetadataIndex"))
         throw malformed(cat("expected the key of storage_data as a MetadataIndex, found ", what_is(index)));
-      const std::string key = key_of(index.attribute("fqn"));
-      const Value offset = index.attribute("offset");
+      const auto folded = index.folded();
+      std::string key = folded ? std::string() : key_of(index.attribute("fqn"));
       try {
-        std::string place = !offset || offset.is_none()
-                                ? place_of_bytes(key)
-                                : place_of(key, read_sizes(offset, "the offset of an item", limits_));
-        if (!storage_.emplace(std::move(place), read_storage_info(info)).second)
-          throw malformed("two items in storage_data have this key and offset");
+        const Rows::Row row = folded ? *folded : read_index(index, key), place = read_place(info);
+        number_file(rows_.place(place).item.file);
+        if (!items_.insert(row, place)) throw malformed("two items in storage_data have this key and offset");
       } catch (Error& e) {
+        if (folded) key = rows_.key_of(*folded);
         throw e.in_tensor(key);
       }
     }
@@ -183,10 +244,9 @@ class Reader {
     if (is_class(value, "metadata", "TensorStorageMetadata")) return read_tensor(key, value);
     if (!is_class(value, "metadata", "BytesStorageMetadata"))
       throw malformed(cat("expected a tensor's or an object's metadata, found ", what_is(value)));
-    const auto at = storage_.find(place_of_bytes(key));
-    if (at == storage_.end())
-      throw refused("dcp.no_storage", "the object has no entry in storage_data: it was not saved");
-    out_.stored.bytes.push_back({key, at->second.item, at->second.transforms, {}});
+    const auto at = items_.find(key, nullptr);
+    if (!at) throw refused("dcp.no_storage", "the object has no entry in storage_data: it was not saved");
+    out_.stored.bytes.push_back({key, range_of(*at), rows_.text(at->transforms), {}});
   }
 
   void read_properties(const Value& properties, StoredTensor& tensor) const {
@@ -214,6 +274,7 @@ class Reader {
     read_properties(value.attribute("properties"), tensor);
     const Value chunks = value.attribute("chunks");
     if (!chunks.is_sequence()) throw malformed(cat("expected a list of chunks, found ", what_is(chunks)));
+    tensor.chunks.reserve(chunks.size(), tensor.shape.size());
     for (size_t i = 0; i < chunks.size(); ++i) read_chunk(chunks.at(i), tensor);
     out_.stored.tensors.push_back(std::move(tensor));
   }
@@ -222,8 +283,12 @@ class Reader {
     if (!is_class(value, "metadata", "ChunkStorageMetadata"))
       throw malformed(cat("expected a chunk of a tensor, found ", what_is(value)));
     Chunk chunk;
-    chunk.offsets = read_sizes(value.attribute("offsets"), "the offsets of a chunk", limits_);
-    chunk.sizes = read_sizes(value.attribute("sizes"), "the sizes of a chunk", limits_);
+    if (const auto row = value.folded()) {
+      rows_.chunk(*row, chunk.offsets, chunk.sizes);
+    } else {
+      chunk.offsets = read_sizes(value.attribute("offsets"), "the offsets of a chunk", limits_);
+      chunk.sizes = read_sizes(value.attribute("sizes"), "the sizes of a chunk", limits_);
+    }
     const size_t rank = tensor.shape.size();
     bool inside = chunk.offsets.size() == rank && chunk.sizes.size() == rank, empty = false;
     for (size_t d = 0; inside && d < rank; ++d) {
@@ -234,26 +299,27 @@ class Reader {
       throw refused("dcp.chunk_bounds",
                     cat("a chunk of sizes ", shape_text(chunk.sizes), " at ", shape_text(chunk.offsets),
                         ": expected it inside the tensor ", shape_text(tensor.shape)));
-    const auto at = storage_.find(place_of(tensor.key, chunk.offsets));
+    const auto at = items_.find(tensor.key, &chunk.offsets);
     if (empty) {
       ++tensor.empty_chunks;
-      if (at != storage_.end()) out_.stored.empties.push_back({tensor.key, at->second.item});
+      if (at) out_.stored.empties.push_back({tensor.key, range_of(*at)});
       return;
     }
-    if (at == storage_.end())
+    if (!at)
       throw refused("dcp.no_storage", cat("the chunk at ", shape_text(chunk.offsets),
                                           " has no entry in storage_data: it was not saved"));
-    chunk.item = at->second.item;
-    chunk.transforms = at->second.transforms;
-    tensor.chunks.push_back(std::move(chunk));
+    chunk.item = range_of(*at);
+    chunk.transforms = rows_.text(at->transforms);
+    tensor.chunks.push_back(chunk);
   }
 
   const Value root_;
+  Rows& rows_;
   const pickle::Limits& limits_;
   Metadata& out_;
   std::unordered_map<std::string, size_t> order_;  // of planner_data: that of the state dict
-  std::unordered_map<std::string, uint32_t> files_;
-  std::unordered_map<std::string, StorageEntry> storage_;
+  std::unordered_map<uint32_t, uint32_t> files_;   // by their names' numbers
+  ItemTable items_{rows_};
 };
 
 // {"version": …, "storage_meta": …, "planner_data": …}
@@ -273,13 +339,16 @@ Metadata read_metadata(const ByteSource& file, const pickle::Limits& limits, boo
   if (file.size() > limits.pickle_bytes)
     throw refused("limit.pickle_bytes",
                   cat("expected a pickle of at most ", limits.pickle_bytes, " bytes, found ", file.size()));
-  const auto document = pickle::parse_whole(file.read_range(0, file.size()), limits);
+  Rows rows(limits);
+  const auto document = pickle::parse_folding(
+      static_cast<size_t>(file.size()),
+      [&](size_t at, std::span<uint8_t> out) { file.read_at(static_cast<int64_t>(at), out); }, rows, limits);
   Metadata out;
   for (const pickle::Global& global : document->globals()) {
     GlobalClass& trust = out.globals.try_emplace(global.full, global.trust).first->second;
     trust = std::max(trust, global.trust);
   }
-  Reader(*document, limits, out).run();
+  Reader(*document, rows, limits, out).run();
   if (const auto& danger = document->danger())
     out.refusal =
         refused("pickle.dangerous", cat(danger->is_call ? "call of " : "mention of ", escape(danger->global),

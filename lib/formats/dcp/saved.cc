@@ -54,6 +54,10 @@ void check_all_tiled(const Stored& stored, const std::string& path) {
 Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entries,
                  const OpenOptions& options) {
   Saved out;
+  const auto note = [&](const std::string& name, GlobalClass trust) {
+    GlobalClass& known = out.globals.try_emplace(name, trust).first->second;
+    known = std::max(known, trust);
+  };
   Merger merger;
   const std::vector<std::string> names = metadata_files(entries);
   if (names.empty())
@@ -63,10 +67,7 @@ Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entr
     const std::shared_ptr<InputFile> file = folder.open(names[rank]);
     Metadata metadata = read_metadata(*file, options.limits, options.want_objects);
     out.is_megatron |= metadata.is_megatron;
-    for (const auto& [name, trust] : metadata.globals) {
-      GlobalClass& known = out.globals.try_emplace(name, trust).first->second;
-      known = std::max(known, trust);
-    }
+    for (const auto& [name, trust] : metadata.globals) note(name, trust);
     if (metadata.refusal && !out.refusal) out.refusal = metadata.refusal;
     if (rank == 0) out.version = metadata.version;
     merger.add(std::move(metadata.stored));
@@ -75,7 +76,9 @@ Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entr
   out.stored = std::move(merger).finish();
   check_all_tiled(out.stored, folder.join(names.front()));
   out.files = std::make_unique<DataFiles>(folder, out.stored);
-  out.items = open_chunks(*out.files, out.stored, options);
+  OpenedChunks opened = open_chunks(*out.files, out.stored, options);
+  out.items = std::move(opened.items);
+  for (const auto& [name, trust] : opened.globals) note(name, trust);
   drop_same_objects(out.stored, *out.files);
   return out;
 }
@@ -153,25 +156,31 @@ Tensor& CatalogBuilder::enter(std::string_view state, const std::string& name, D
   return tensor;
 }
 
+void CatalogBuilder::reserve(const Stored& stored) {
+  size_t pieces = 0, axes = 0;
+  for (const StoredTensor& t : stored.tensors) {
+    pieces += t.item_count();
+    axes += t.item_count() * t.shape.size();
+  }
+  catalog_.pieces.reserve(catalog_.pieces.size() + pieces);
+  catalog_.records.reserve(catalog_.records.size() + pieces);
+  catalog_.axes.reserve(catalog_.axes.size() + axes);
+}
+
 CatalogBuilder::Place CatalogBuilder::place(const Chunk& chunk, ItemTensor& item) {
   const FileId file = files_[chunk.item.file];
-  uint32_t record = kNoRecord;
-  if (item.record) {
-    const auto [at, fresh] = records_.try_emplace({file, item.record->offset}, kNoRecord);
-    if (fresh)
-      at->second =
-          add_record(file, item.record->offset, item.record->size, *item.record->crc, item.record->name);
-    record = at->second;
-  }
-  return {file, record, item.offset, item.flags};
+  if (item.record && item.number == kNoRecord)
+    item.number =
+        add_record(file, item.record->offset, item.record->size, *item.record->crc, item.record->name);
+  return {file, item.number, item.offset, item.flags};
 }
 
 std::string CatalogBuilder::refusal_of(const StoredTensor& stored, const std::vector<ItemTensor>& items) {
   std::string out = stored.refusal;
   for (const ItemTensor& item : items) {
-    merge(item.globals);
-    if (item.danger) refuse(*item.danger);
-    if (out.empty()) out = item.refusal;
+    if (!item.trouble) continue;
+    if (item.trouble->danger) refuse(*item.trouble->danger);
+    if (out.empty()) out = item.trouble->refusal;
   }
   for (size_t c = 0; c < items.size() && out.empty(); ++c) {
     torch::TensorInfo as_view;
@@ -214,7 +223,7 @@ bool CatalogBuilder::add_number(Tensor& tensor, const StoredTensor& stored,
   if (!is_state || !stored.shape.empty() || items.size() != 1 || items[0].flags != kPlain) return false;
   const ItemTensor& item = items[0];
   if (item.record && item.record->size > kSmall) return false;
-  const ByteSource& file = *catalog_.files[files_[stored.chunks[0].item.file]];
+  const ByteSource& file = *catalog_.files[files_[stored.chunks.item(0).file]];
   if (item.record && options_.check_crc) torch::check_crc(file, *item.record);
   catalog_.add_literal(file.read_range(item.offset, item_size(stored.dtype)), 1);
   tensor.pieces = catalog_.pieces_since(tensor.pieces.first);

@@ -21,7 +21,7 @@ struct Saved {
   std::vector<std::pair<std::string, std::string>> views;  // of `.metadata`, or of each rank's: name, JSON
   std::string version;                                     // "1.0.0"; empty in old files
   bool is_megatron = false;                                // written by Megatron-core's own classes
-  std::map<std::string, GlobalClass> globals;              // of `.metadata`
+  std::map<std::string, GlobalClass> globals;              // of `.metadata` and the chunks' items
   std::optional<Error> refusal;                            // it may be looked at and not converted
 };
 
@@ -48,6 +48,8 @@ class CatalogBuilder {
   // The data files, and what was met in `.metadata`.
   void add_saved(const Saved& saved);
 
+  // Room for all chunks, so that nothing is held twice while it grows.
+  void reserve(const Stored& stored);
   // Under one name and state each, with all of its chunks.
   void add_tensor(const StoredTensor& stored, std::vector<ItemTensor>& items, const std::string& state,
                   const std::string& name);
@@ -88,7 +90,6 @@ class CatalogBuilder {
   Catalog& catalog_;
   std::vector<FileId> files_;
   size_t inside_ = 0;
-  std::map<std::pair<FileId, int64_t>, uint32_t> records_;  // of places, by where they begin
 };
 
 }  // namespace uckpt::dcp

@@ -5,7 +5,9 @@
 // Megatron-core 0.15 and 0.16.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <string>
@@ -29,18 +31,76 @@ struct Chunk {
   std::string transforms;  // "zstd": not empty if the item's bytes are encoded
 };
 
+// Chunks of one tensor, of which a checkpoint may have millions: 24 bytes each, and 16 a dim. They are made
+// when they are asked for.
+class Chunks {
+ public:
+  Chunks() = default;
+  Chunks(std::initializer_list<Chunk> chunks) { append(chunks); }
+  Chunks(const std::vector<Chunk>& chunks) { append(chunks); }  // NOLINT(google-explicit-constructor)
+
+  size_t size() const { return items_.size(); }
+  bool empty() const { return items_.empty(); }
+  Chunk operator[](size_t i) const;
+  Chunk front() const { return (*this)[0]; }
+  // Without the rest of the chunk.
+  int64_t offset(size_t i, size_t dim) const { return boxes_[(i * rank_ + dim) * 2]; }
+  int64_t extent(size_t i, size_t dim) const { return boxes_[(i * rank_ + dim) * 2 + 1]; }
+  const ItemRange& item(size_t i) const { return items_[i]; }
+  ItemRange& item(size_t i) { return items_[i]; }
+
+  void reserve(size_t count, size_t rank);
+  void push_back(const Chunk& chunk);  // of as many dims as the others
+
+  class Iterator {
+   public:
+    using value_type = Chunk;
+    using difference_type = std::ptrdiff_t;
+    Iterator() = default;
+    Iterator(const Chunks& chunks, size_t at) : chunks_(&chunks), at_(at) {}
+    Chunk operator*() const { return (*chunks_)[at_]; }
+    Iterator& operator++() { return ++at_, *this; }
+    Iterator operator++(int) {
+      Iterator before = *this;
+      ++at_;
+      return before;
+    }
+    bool operator==(const Iterator& o) const { return at_ == o.at_; }
+
+   private:
+    const Chunks* chunks_ = nullptr;
+    size_t at_ = 0;
+  };
+  Iterator begin() const { return {*this, 0}; }
+  Iterator end() const { return {*this, size()}; }
+
+ private:
+  template <class Range>
+  void append(const Range& chunks) {
+    for (const Chunk& c : chunks) push_back(c);
+  }
+
+  size_t rank_ = 0;
+  std::vector<int64_t> boxes_;  // offset and extent in turn
+  std::vector<ItemRange> items_;
+  std::map<size_t, std::string> transforms_;  // of chunks that went through any
+};
+
 struct StoredTensor {
   std::string key;
   DType dtype{};
   Shape shape;
-  std::string refusal;          // why it can be listed and not converted: a type or layout that is not read
-  std::vector<Chunk> chunks;    // none of them empty; inside the shape
-  std::vector<Chunk> replicas;  // what further ranks saved of the same boxes, each for itself
-  size_t empty_chunks = 0;      // of ranks that hold nothing of it
+  std::string refusal;      // why it can be listed and not converted: a type or layout that is not read
+  Chunks chunks;            // none of them empty; inside the shape
+  Chunks replicas;          // what further ranks saved of the same boxes, each for itself
+  size_t empty_chunks = 0;  // of ranks that hold nothing of it
 
   // Chunks and replicas in turn.
   size_t item_count() const { return chunks.size() + replicas.size(); }
-  const Chunk& item(size_t i) const { return i < chunks.size() ? chunks[i] : replicas[i - chunks.size()]; }
+  const ItemRange& item_range(size_t i) const {
+    return i < chunks.size() ? chunks.item(i) : replicas.item(i - chunks.size());
+  }
+  Chunk item(size_t i) const { return i < chunks.size() ? chunks[i] : replicas[i - chunks.size()]; }
 };
 
 struct StoredBytes {

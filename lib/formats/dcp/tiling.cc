@@ -13,10 +13,13 @@ namespace {
 constexpr size_t kMostCorners = 1 << 26;
 
 // The dims that any chunk does not span whole.
-std::vector<size_t> cut_dims(const Shape& shape, std::span<const Chunk> chunks) {
+std::vector<size_t> cut_dims(const Shape& shape, const Chunks& chunks) {
   std::vector<size_t> out;
-  for (size_t d = 0; d < shape.size(); ++d)
-    if (std::ranges::any_of(chunks, [&](const Chunk& c) { return c.sizes[d] != shape[d]; })) out.push_back(d);
+  for (size_t d = 0; d < shape.size(); ++d) {
+    size_t whole = 0;
+    while (whole < chunks.size() && chunks.extent(whole, d) == shape[d]) ++whole;
+    if (whole < chunks.size()) out.push_back(d);
+  }
   return out;
 }
 
@@ -31,7 +34,7 @@ struct Corner {
 // element, of +1 for corners with an even number of upper ends and -1 for odd ones. It is 1 everywhere in the
 // tensor if and only if the corners cancel against those of the tensor as a whole; and at the first corner in
 // lexicographic order where they do not, what is left over is the number of chunks there, less 1.
-void check_tiling(const Shape& shape, std::span<const Chunk> chunks) {
+void check_tiling(const Shape& shape, const Chunks& chunks) {
   if (std::ranges::find(shape, 0) != shape.end()) return;
   const std::vector<size_t> dims = cut_dims(shape, chunks);
   if (dims.size() >= 26 || ((chunks.size() + 1) << dims.size()) > kMostCorners)
@@ -42,8 +45,7 @@ void check_tiling(const Shape& shape, std::span<const Chunk> chunks) {
     const size_t d = dims[i];
     const bool upper = (c.upper >> i & 1) != 0;
     if (c.box == whole) return upper ? shape[d] : int64_t{0};
-    const Chunk& chunk = chunks[c.box];
-    return chunk.offsets[d] + (upper ? chunk.sizes[d] : 0);
+    return chunks.offset(c.box, d) + (upper ? chunks.extent(c.box, d) : 0);
   };
   const auto order = [&](const Corner& a, const Corner& b) {
     for (size_t i = 0; i < dims.size(); ++i)

@@ -384,7 +384,7 @@ TEST_CASE("dcp: two items may not claim the same bytes") {
   REQUIRE(m.stored.tensors[0].chunks.size() == 2);
   const DataFiles files(folder, m.stored);
   CHECK(code_of([&] { open_chunks(files, m.stored, {}); }).empty());
-  m.stored.tensors[0].chunks[1].item = m.stored.tensors[0].chunks[0].item;
+  m.stored.tensors[0].chunks.item(1) = m.stored.tensors[0].chunks.item(0);
   CHECK(code_of([&] { open_chunks(files, m.stored, {}); }) == "dcp.shared_bytes");
 }
 

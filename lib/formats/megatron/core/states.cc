@@ -261,7 +261,13 @@ class States {
       }
       dcp::Chunk chunk;
       chunk.item = stored.item;
+      uint32_t unused = kNoRecord;
+      uint32_t& number =
+          item.record ? numbers_.try_emplace({stored.item.file, item.record->offset}, kNoRecord).first->second
+                      : unused;
+      item.number = number;
       const auto place = builder_.place(chunk, item);
+      number = item.number;
       const std::string state = state_of(*name.text());
       bucket.numel = info->numel();
       bucket.states[state] = {info->dtype,
@@ -295,6 +301,7 @@ class States {
   std::vector<std::string> refusals_;  // of stored tensors
   std::map<std::string, std::vector<const Logical*>> states_of_;
   std::set<std::string> masters_, trained_, done_;
+  std::map<std::pair<uint32_t, int64_t>, uint32_t> numbers_;  // of records, by file and where they begin
   BucketMap buckets_;
   Fragments fragments_;
   std::vector<std::string> bucket_states_;

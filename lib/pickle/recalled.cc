@@ -1,0 +1,136 @@
+#include "lib/pickle/recalled.h"
+
+#include "lib/pickle/opcodes.h"
+
+namespace uckpt::pickle {
+
+namespace {
+
+// What follows an opcode.
+struct Operand {
+  enum class Form : uint8_t { kFixed, kSized, kLines, kStop } form;
+  uint8_t size;  // bytes; of the length, where it is sized; lines
+};
+
+Operand operand_of(Op op) {
+  using enum Operand::Form;
+  switch (op) {
+    case Op::kProto:
+    case Op::kBinInt1:
+    case Op::kBinPut:
+    case Op::kBinGet:
+      return {kFixed, 1};
+    case Op::kBinInt2:
+      return {kFixed, 2};
+    case Op::kBinInt:
+    case Op::kLongBinPut:
+    case Op::kLongBinGet:
+      return {kFixed, 4};
+    case Op::kBinFloat:
+    case Op::kFrame:
+      return {kFixed, 8};
+    case Op::kLong1:
+    case Op::kShortBinString:
+    case Op::kShortBinBytes:
+    case Op::kShortBinUnicode:
+      return {kSized, 1};
+    case Op::kLong4:
+    case Op::kBinString:
+    case Op::kBinBytes:
+    case Op::kBinUnicode:
+      return {kSized, 4};
+    case Op::kBinBytes8:
+    case Op::kByteArray8:
+    case Op::kBinUnicode8:
+      return {kSized, 8};
+    case Op::kPersId:
+      return {kLines, 1};
+    case Op::kGlobal:
+    case Op::kInst:
+      return {kLines, 2};
+    case Op::kMark:
+    case Op::kPop:
+    case Op::kPopMark:
+    case Op::kDup:
+    case Op::kNone:
+    case Op::kNewTrue:
+    case Op::kNewFalse:
+    case Op::kEmptyTuple:
+    case Op::kTuple:
+    case Op::kTuple1:
+    case Op::kTuple2:
+    case Op::kTuple3:
+    case Op::kEmptyList:
+    case Op::kList:
+    case Op::kAppend:
+    case Op::kAppends:
+    case Op::kEmptyDict:
+    case Op::kDict:
+    case Op::kSetItem:
+    case Op::kSetItems:
+    case Op::kEmptySet:
+    case Op::kAddItems:
+    case Op::kFrozenSet:
+    case Op::kMemoize:
+    case Op::kStackGlobal:
+    case Op::kReduce:
+    case Op::kBuild:
+    case Op::kNewObj:
+    case Op::kNewObjEx:
+    case Op::kObj:
+    case Op::kBinPersId:
+      return {kFixed, 0};
+    default:
+      return {kStop, 0};  // the end, and what the machine refuses
+  }
+}
+
+}  // namespace
+
+Recalled::Recalled(size_t size, const ReadAt& read) {
+  Window window(size, read);
+  size_t at = 0, remembered = 0;
+  while (at < size) {
+    const Op op{*window.get(at, 1)};
+    const Operand operand = operand_of(op);
+    ++at;
+    if (operand.form == Operand::Form::kStop) break;
+    if (operand.form == Operand::Form::kLines) {
+      for (uint8_t line = 0; line < operand.size; ++line) {
+        while (at < size && *window.get(at, 1) != '\n') ++at;
+        at += at < size ? 1 : 0;
+      }
+      continue;
+    }
+    if (operand.size > size - at) break;
+    uint64_t value = 0;
+    const uint8_t* bytes = operand.size > 0 ? window.get(at, operand.size) : nullptr;
+    for (uint8_t i = 0; i < operand.size; ++i) value |= uint64_t{bytes[i]} << 8 * i;
+    at += operand.size;
+    if (operand.form == Operand::Form::kSized) {
+      if (value > size - at) break;
+      at += static_cast<size_t>(value);
+    } else if (op == Op::kBinGet || op == Op::kLongBinGet) {
+      note(static_cast<uint32_t>(value), remembered);
+    } else if (op == Op::kMemoize || op == Op::kBinPut || op == Op::kLongBinPut) {
+      ++remembered;
+    }
+  }
+  before_.reserve(bits_.size());
+  for (const uint64_t word : bits_) {
+    before_.push_back(static_cast<uint32_t>(count_));
+    count_ += static_cast<size_t>(std::popcount(word));
+  }
+  for (auto& [index, place] : odd_) place = static_cast<uint32_t>(count_++);
+}
+
+void Recalled::note(uint32_t index, size_t remembered) {
+  if (index >= remembered) {
+    odd_.try_emplace(index, 0);
+    return;
+  }
+  if (index / 64 >= bits_.size()) bits_.resize(index / 64 + 1);
+  bits_[index / 64] |= uint64_t{1} << index % 64;
+}
+
+}  // namespace uckpt::pickle
