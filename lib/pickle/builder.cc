@@ -415,8 +415,9 @@ std::optional<size_t> Builder::ready_fold(uint32_t object, size_t stack_size) {
 bool Builder::fold(std::span<uint32_t> survivors) {
   const OpenFold at = open_.back();
   open_.pop_back();
-  const bool is_shared = (node(at.object).flags & kHasParent) != 0;
-  if (at.broken || is_shared || composite_keys_.size() != at.composites) return false;
+  const Node& object = node(at.object);
+  const bool is_plain = (object.flags & kHasParent) == 0 && object.d == kNoNode;  // in nothing, without items
+  if (at.broken || !is_plain || composite_keys_.size() != at.composites) return false;
   if (!factories_.empty() && factories_.back().first >= at.object) return false;
   const auto kept_bytes = mark_survivors(at, survivors);
   if (!kept_bytes || *kept_bytes > doc_->decoded_.size() - at.decoded) return false;

@@ -177,6 +177,13 @@ TEST_CASE("items that a folded object is given later are kept beside it") {
   CHECK(f.root().item(0).second.integer() == 9);
 }
 
+TEST_CASE("an object that has items when it gets its state stays in the tree") {
+  const Folded f = read(kFirst + "K\x09" + "a" + attributes(text("a") + "K\x01"));
+  REQUIRE(f.code == "no error");
+  CHECK(f.row(f.root()) == "tree");
+  CHECK(f.root().item(0).second.integer() == 9);
+}
+
 TEST_CASE("a cycle through an object is told") {
   const Folded f = read(kFirst + kMemo + attributes(text("a") + "h\x01"));
   REQUIRE(f.code == "no error");
