@@ -34,6 +34,9 @@ void print_report(const ConvertReport& r, const std::string& path, Out& out) {
                r.on_device > 0
                    ? cat(", ", human_bytes(static_cast<uint64_t>(r.on_device)), " of it on ", r.device)
                    : std::string(),
+               r.direct > 0 ? cat(", which read and wrote ", human_bytes(static_cast<uint64_t>(r.direct)),
+                                  " past the memory here")
+                            : std::string(),
                r.continued > 0 ? cat(", ", human_bytes(static_cast<uint64_t>(r.continued)),
                                      " of it by an earlier run that was interrupted")
                                : std::string()));
@@ -50,8 +53,8 @@ void print_report_json(const ConvertReport& r, const std::string& path, Out& out
                p.bytes_out, R"(, "bytes_compared": )", p.bytes_compared, R"(, "file_size": )", r.file_size,
                R"(, "seconds": )", r.seconds, R"(, "checksums_checked": )", r.checksums_checked,
                R"(, "continued": )", r.continued, R"(, "device": )", json_string(r.device),
-               R"(, "on_device": )", r.on_device, R"(, "kept_module_weights": [)", kept, R"(], "warnings": )",
-               json_strings(p.warnings), "}"));
+               R"(, "on_device": )", r.on_device, R"(, "gpu_direct": )", r.direct,
+               R"(, "kept_module_weights": [)", kept, R"(], "warnings": )", json_strings(p.warnings), "}"));
 }
 
 class Convert final : public Verb {

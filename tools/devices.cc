@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "lib/base/text.h"
+#include "lib/exec/direct_files.h"
 #include "lib/exec/pick_device.h"
 #include "lib/exec/workers.h"
 #include "tools/output.h"
@@ -16,7 +17,8 @@ namespace {
 struct Found {
   kernels::DeviceInfo info;
   exec::DeviceRates rates;
-  std::string trouble;  // why there are none
+  std::string trouble;         // why there are none
+  std::string why_not_direct;  // GPUDirect Storage with the files here; empty: it is used
 };
 
 std::string number_text(const char* format, double value) {
@@ -33,11 +35,12 @@ std::string rate_text(double rate) {
 
 // Opened, measured and closed again; a device that does not work is told of.
 Found probed(const kernels::DeviceInfo& info, const exec::ProbeOptions& how) {
-  Found found{info, {}, ""};
+  Found found{info, {}, "", ""};
   try {
     const exec::OpenedDevice opened = exec::open_timed(info.number, how);
     found.rates = exec::probe_device(*opened.device, how);
     found.rates.start_up = opened.seconds;
+    found.why_not_direct = exec::why_not_direct(*opened.device, how.folder);
   } catch (const Error& e) {
     found.trouble = e.message();
   }
@@ -104,7 +107,9 @@ std::string json_of(const Found& d, bool has_rates) {
     text +=
         cat(R"(, "upload": )", json_number(d.rates.upload), R"(, "download": )",
             json_number(d.rates.download), R"(, "strided": )", json_number(d.rates.strided), R"(, "cast": )",
-            json_number(d.rates.cast), R"(, "start_up": )", json_number(d.rates.start_up));
+            json_number(d.rates.cast), R"(, "start_up": )", json_number(d.rates.start_up),
+            R"(, "gpu_direct": )", d.why_not_direct.empty() ? "true" : "false");
+    if (!d.why_not_direct.empty()) text += cat(R"(, "why_not_direct": )", json_string(d.why_not_direct));
   }
   return text + "}";
 }
@@ -133,7 +138,7 @@ class Devices final : public Verb {
     std::vector<Found> found;
     if (!no_probe_) host = exec::probe_host(how);
     for (const kernels::DeviceInfo& d : devices.found)
-      found.push_back(no_probe_ ? Found{d, {}, ""} : probed(d, how));
+      found.push_back(no_probe_ ? Found{d, {}, "", ""} : probed(d, how));
     json_ ? print_json_answer(devices, host, found, out) : print_answer(devices, host, found, out);
     return 0;
   }
@@ -144,6 +149,11 @@ class Devices final : public Verb {
     print_devices(devices, out);
     out.line(cat("CPU: ", counted(host.threads, "thread")));
     if (!no_probe_) print_rates(host, found, out);
+    for (const Found& d : found)
+      if (!no_probe_ && d.trouble.empty())
+        out.line(
+            cat(exec::name_of_device(d.info.number), ": with --direct GPUDirect Storage is ",
+                d.why_not_direct.empty() ? "used here" : cat("not used here, because ", d.why_not_direct)));
     for (const Found& d : found)
       if (!d.trouble.empty())
         print_warning(cat(exec::name_of_device(d.info.number), " does not work: ", d.trouble));

@@ -271,8 +271,11 @@ exec::Outcome Conversion::copy(Output& output, exec::RunOptions how) {
       exec::run(catalog_, prepared_.layout, prepared_.plan, output, prepared_.buffers, how, progress_, stop_);
   if (!outcome.device_failure.empty())
     progress_.warn(cat("the CPU did without the device: ", outcome.device_failure));
+  if (!outcome.direct_failure.empty())
+    progress_.warn(cat("GPUDirect Storage was given up: ", outcome.direct_failure));
   report.device = picked_->name;
   report.on_device = outcome.on_device;
+  report.direct = outcome.direct;
   return outcome;
 }
 

@@ -20,6 +20,7 @@ struct ConvertReport {
   int64_t continued = 0;                         // bytes of output that an interrupted run had written
   std::string device;                            // "cpu", "cuda:0"
   int64_t on_device = 0;                         // bytes of output that it filled
+  int64_t direct = 0;                            // bytes that it read and wrote itself (GPUDirect Storage)
   std::vector<std::string> kept_module_weights;  // stored beside their master, because they differ from it
 };
 

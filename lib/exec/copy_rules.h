@@ -40,4 +40,8 @@ constexpr CopyRule copy_rule(CopyShape shape) {
 // What one read brings of an input that is not one run.
 inline constexpr int64_t kStagingBytes = int64_t{1} << 20;
 
+// A device reads and writes no less than that itself, since each time is a call that waits for the disk. Not
+// measured.
+inline constexpr int64_t kLeastDirect = int64_t{64} << 10;
+
 }  // namespace uckpt::exec

@@ -176,7 +176,13 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
              digests ? &*digests : nullptr,
              keeper ? &*keeper : nullptr};
   DeviceState device;
-  if (options.device != nullptr) shared.lanes = lanes_for(*options.device, plan, buffers, device);
+  std::optional<DirectFiles> direct;
+  if (options.device != nullptr) {
+    shared.lanes = lanes_for(*options.device, plan, buffers, device);
+    // Past the page cache, as the output asks for; through it, host and pinned memory are faster.
+    if (shared.lanes.per_worker > 0 && output.is_direct())
+      shared.direct = &direct.emplace(*options.device->device, catalog, output, target.files.size());
+  }
 
   enter_phase("copy", bytes_to_do(plan) - list.continued());
   progress.begin("copying", bytes_to_do(plan));
@@ -198,6 +204,7 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
   Outcome outcome;
   outcome.continued = list.continued();
   outcome.on_device = device.bytes();
+  if (direct) outcome.direct = direct->bytes(), outcome.direct_failure = direct->failure();
   outcome.device_failure = device.failure();
   outcome.checksums_checked = static_cast<int64_t>(plan.checks.size());
   if (options.digests)

@@ -32,7 +32,9 @@ struct Outcome {
   int64_t checksums_checked = 0;             // records of the input
   int64_t continued = 0;                     // bytes of output that an interrupted run had written
   int64_t on_device = 0;                     // bytes that a device filled
+  int64_t direct = 0;                        // bytes that it read and wrote itself, past the host's memory
   std::string device_failure;  // why the CPU did without it from some task on; empty: it did not
+  std::string direct_failure;  // why it read and wrote nothing itself from then on; likewise
 };
 
 // Makes the files of the layout at their full size, with all but the holes' bytes. Tells where everything

@@ -6,12 +6,13 @@ using kernels::At;
 using kernels::Region;
 
 Filler::Filler(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
-               const Totals::Wanted& wanted, const TensorDigests* digests, kernels::Lane& lane)
+               const Totals::Wanted& wanted, const TensorDigests* digests, kernels::Lane& lane,
+               DirectFiles* direct)
     : catalog_(catalog),
       target_(target),
       digests_(digests),
       wanted_(wanted),
-      lane_(lane, findings_),
+      lane_(lane, findings_, direct),
       gatherer_(catalog, plan, lane_, findings_) {}
 
 void Filler::fill(uint32_t h, int64_t begin, int64_t count, int64_t written) {

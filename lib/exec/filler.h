@@ -17,13 +17,16 @@ namespace uckpt::exec {
 // One a lane.
 class Filler {
  public:
-  // `digests` may be null: digests of scattered tensors are not wanted.
+  // `digests` may be null: digests of scattered tensors are not wanted. So may `direct`: see LaneUse.
   Filler(const Catalog& catalog, const TargetLayout& target, const plan::Plan& plan,
-         const Totals::Wanted& wanted, const TensorDigests* digests, kernels::Lane& lane);
+         const Totals::Wanted& wanted, const TensorDigests* digests, kernels::Lane& lane,
+         DirectFiles* direct = nullptr);
 
   // `count` units of a hole from `begin` on into the lane's output at `written`. They are there, and what was
   // found of them, after `settle`.
   void fill(uint32_t hole, int64_t begin, int64_t count, int64_t written);
+  // Must the host have what was filled before `settle`?
+  bool needs_host() const { return !scattered_.empty(); }
   // `written`: the lane's output.
   void settle(ByteSpan written);
   // A range of the input for a record's checksum alone.

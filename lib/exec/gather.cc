@@ -59,6 +59,21 @@ void Gatherer::add_staged_to_record(const Move& move, std::span<const Loop> loop
                    static_cast<uint64_t>(record.offset + record.size - end)));
 }
 
+// A check of parts with gaps between them is the host's.
+std::optional<int64_t> Gatherer::read_direct(const Move& move, std::span<const Loop> loops, int64_t from,
+                                             int64_t bytes) {
+  const uint32_t check = check_of(move);
+  int64_t run = move.src_item;
+  for (size_t l = loops.size(); check != kNoRecord && l-- > 0; run *= nest_[l].count)
+    if (nest_[l].count != 1 && nest_[l].src_stride != run) return std::nullopt;
+  const auto at = lane_.read_direct(catalog_, move.file, from, bytes);
+  if (!at || check == kNoRecord) return at;
+  const Record& record = catalog_.records[plan_.checks[check].record];
+  lane_.await_crc(FindingOf::kRecordChecksum, check, lane_->crc32_raw({Region::kInput, *at}, bytes),
+                  record.offset + record.size - from - bytes);
+  return at;
+}
+
 void Gatherer::read(FileId file, int64_t offset, std::span<uint8_t> out) const {
   if (file == kLiteral) {
     std::memcpy(out.data(), catalog_.literals.data() + offset, out.size());
@@ -159,17 +174,20 @@ void Gatherer::gather_strided(const Move& move, std::span<const Loop> loops, int
   if (!nest_.empty()) nest_[0].src_stride = stride;
   for (int64_t i = 0; i < outer.count; i += together) {
     const int64_t n = std::min(together, outer.count - i), bytes = inner_span + (n - 1) * stride;
-    const At staged{Region::kInput, lane_.stage(bytes)};
-    const std::span<uint8_t> memory = lane_.staged(staged.offset, bytes);
     const int64_t from = src + i * outer.src_stride;
     if (!nest_.empty()) nest_[0].count = n;
-    if (packed) {
-      catalog_.files[move.file]->read_runs(from, outer.src_stride, inner_span, memory);
-    } else {
-      read(move.file, from, memory);
+    const auto direct = packed ? std::nullopt : read_direct(move, loops, from, bytes);
+    const At staged{Region::kInput, direct ? *direct : lane_.stage(bytes)};
+    if (!direct) {
+      const std::span<uint8_t> memory = lane_.staged(staged.offset, bytes);
+      if (packed) {
+        catalog_.files[move.file]->read_runs(from, outer.src_stride, inner_span, memory);
+      } else {
+        read(move.file, from, memory);
+      }
+      add_staged_to_record(move, loops, from, memory.data());
+      lane_->upload(staged.offset, bytes);
     }
-    add_staged_to_record(move, loops, from, memory.data());
-    lane_->upload(staged.offset, bytes);
     if (move.flags != kPlain) lane_->apply_flags(staged, bytes / item, move.src_dtype, move.flags);
     const At to = dst + i * outer.dst_stride;
     if (dtype == move.src_dtype) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -55,6 +56,10 @@ class Gatherer {
   void read(FileId file, int64_t offset, std::span<uint8_t> out) const;
   void compare_box(const plan::Move& move, const Box& box, const Range& filled, DType dtype, int64_t begin);
   uint32_t check_of(const plan::Move& move) const;
+  // The same bytes of a file for `nest_`, by the device itself, with their check on the way; nothing: it
+  // cannot.
+  std::optional<int64_t> read_direct(const plan::Move& move, std::span<const plan::Loop> loops, int64_t from,
+                                     int64_t bytes);
   void add_to_record(uint32_t check, int64_t offset, ByteSpan bytes);
   // What `nest_` takes of the bytes staged, which in the file begin at `from` and have these loops.
   void add_staged_to_record(const plan::Move& move, std::span<const plan::Loop> loops, int64_t from,

@@ -1,6 +1,9 @@
 #include "lib/exec/worker.h"
 
 #include <optional>
+#include <utility>
+
+#include "lib/exec/copy_rules.h"
 
 namespace uckpt::exec {
 
@@ -13,7 +16,8 @@ void DeviceState::fail(const Error& why) {
 class Worker::Slot {
  public:
   Slot(Run& run, std::unique_ptr<kernels::Lane> lane)
-      : lane_(std::move(lane)), filler_(run.catalog, run.target, run.plan, run.wanted, run.digests, *lane_) {}
+      : lane_(std::move(lane)),
+        filler_(run.catalog, run.target, run.plan, run.wanted, run.digests, *lane_, run.direct) {}
 
   bool is_busy() const { return task_.has_value(); }
   uint32_t number() const { return number_; }
@@ -21,7 +25,9 @@ class Worker::Slot {
   int64_t bytes() const { return bytes_; }
   Findings& findings() { return filler_.findings(); }
 
-  void start(const TargetLayout& target, uint32_t number, const Task& task) {
+  // `direct`: where the device may write whole pages itself; null: nowhere.
+  void start(const TargetLayout& target, uint32_t number, const Task& task,
+             const kernels::DirectFile* direct) {
     number_ = number;
     task_ = task;
     bytes_ = 0;
@@ -35,12 +41,30 @@ class Worker::Slot {
       filler_.fill(h, begin, count, at_ + bytes_);
       bytes_ += count * unit;
     });
-    lane_->download(at_, bytes_);
+    pages_ = whole_pages(offset_, bytes_);
+    direct_ = pages_.bytes >= kLeastDirect && !filler_.needs_host() ? direct : nullptr;
+    if (direct_ == nullptr) return lane_->download(at_, bytes_);
+    lane_->download(at_, pages_.at);
+    lane_->download(at_ + pages_.at + pages_.bytes, bytes_ - pages_.at - pages_.bytes);
   }
   int64_t file_offset() const { return offset_; }
-  ByteSpan settle() {
-    filler_.settle(lane_->output());
-    return lane_->output().subspan(static_cast<size_t>(at_), static_cast<size_t>(bytes_));
+  void settle() { filler_.settle(lane_->output()); }
+  // What the device writes itself, once it is settled: these pages of the bytes. False: it does not.
+  bool write_pages() {
+    return direct_ != nullptr &&
+           lane_->write_direct(*direct_, offset_ + pages_.at, at_ + pages_.at, pages_.bytes);
+  }
+  WholePages pages() const { return pages_; }
+  // All that was filled, where the device has not written it.
+  ByteSpan fetch() {
+    if (std::exchange(direct_, nullptr) != nullptr) {
+      lane_->download(at_, bytes_);
+      lane_->wait();
+    }
+    return part(0, bytes_);
+  }
+  ByteSpan part(int64_t from, int64_t bytes) {
+    return lane_->output().subspan(static_cast<size_t>(at_ + from), static_cast<size_t>(bytes));
   }
   void done() { task_.reset(); }
 
@@ -50,6 +74,8 @@ class Worker::Slot {
   uint32_t number_ = 0;
   std::optional<Task> task_;
   int64_t offset_ = 0, at_ = 0, bytes_ = 0;  // in the file, and in the lane's output
+  const kernels::DirectFile* direct_ = nullptr;
+  WholePages pages_{};
 };
 
 Worker::Worker(Run& run, DeviceState& device, const Buffers& buffers)
@@ -114,7 +140,9 @@ bool Worker::start_on_device(uint32_t number, const Task& task) {
           std::make_unique<Slot>(run_, run_.options.device->device->make_lane(run_.lanes.sizes)));
     finish_on_device(*slots_[at]);
     if (!device_.works()) return false;
-    slots_[at]->start(run_.target, number, task);
+    const uint32_t file = run_.target.holes[task.first_hole].file;
+    slots_[at]->start(run_.target, number, task,
+                      run_.direct != nullptr ? run_.direct->output(file) : nullptr);
     return true;
   } catch (const Error& error) {
     if (!kernels::is_of_device(error)) throw;
@@ -128,8 +156,9 @@ bool Worker::start_on_device(uint32_t number, const Task& task) {
 void Worker::finish_on_device(Slot& slot) {
   if (!slot.is_busy()) return;
   try {
-    const ByteSpan bytes = slot.settle();
-    write(run_.target.holes[slot.task().first_hole].file, slot.file_offset(), bytes);
+    slot.settle();
+    const uint32_t file = run_.target.holes[slot.task().first_hole].file;
+    if (!write_direct(file, slot)) write(file, slot.file_offset(), slot.fetch());
     device_.add(slot.bytes());
     finish(slot.number(), slot.findings());
   } catch (const Error& error) {
@@ -144,12 +173,27 @@ void Worker::drain() {
   for (const auto& slot : slots_) finish_on_device(*slot);
 }
 
+// Whole pages by the device, the ragged edges by the host.
+bool Worker::write_direct(uint32_t file, Slot& slot) {
+  if (!slot.write_pages()) return false;
+  const auto [at, pages] = slot.pages();
+  const int64_t end = at + pages;
+  run_.output.write_at(file, slot.file_offset(), slot.part(0, at));
+  run_.output.write_at(file, slot.file_offset() + end, slot.part(end, slot.bytes() - end));
+  run_.direct->add(pages);
+  count_written(file, slot.file_offset(), slot.bytes());
+  return true;
+}
+
 void Worker::write(uint32_t file, int64_t offset, ByteSpan bytes) {
   run_.output.write_at(file, offset, bytes);
-  const auto size = static_cast<int64_t>(bytes.size());
-  if (run_.options.start_writeback) run_.output.start_writeback(file, offset, size);
-  run_.progress.advance(size);
-  written_ += size;
+  count_written(file, offset, static_cast<int64_t>(bytes.size()));
+}
+
+void Worker::count_written(uint32_t file, int64_t offset, int64_t bytes) {
+  if (run_.options.start_writeback) run_.output.start_writeback(file, offset, bytes);
+  run_.progress.advance(bytes);
+  written_ += bytes;
 }
 
 // What a task found counts when its bytes are written.

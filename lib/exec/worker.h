@@ -26,9 +26,10 @@ struct Run {
   Progress& progress;
   const Totals::Wanted& wanted;
   Totals& totals;
-  const TensorDigests* digests;  // null: not wanted
-  JournalKeeper* keeper;         // null: nothing is kept
-  LanePlan lanes = {};           // of options.device
+  const TensorDigests* digests;   // null: not wanted
+  JournalKeeper* keeper;          // null: nothing is kept
+  LanePlan lanes = {};            // of options.device
+  DirectFiles* direct = nullptr;  // that it reads and writes itself; null: none
 };
 
 // Whether the device is still of use, and how much it did. Thread-safe.
@@ -64,7 +65,9 @@ class Worker {
   bool suits_device(const Task& task) const;
   bool start_on_device(uint32_t number, const Task& task);
   void finish_on_device(Slot& slot);
+  bool write_direct(uint32_t file, Slot& slot);
   void write(uint32_t file, int64_t offset, ByteSpan bytes);
+  void count_written(uint32_t file, int64_t offset, int64_t bytes);
   void finish(uint32_t number, Findings& findings);
 
   Run& run_;

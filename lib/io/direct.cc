@@ -34,11 +34,10 @@ int open_direct(const std::string& path) {
 void write_direct(int direct, int buffered, int64_t offset, std::span<const uint8_t> bytes,
                   const std::string& path) {
   const auto size = static_cast<int64_t>(bytes.size());
-  const int64_t head = std::min(size, (kPageBytes - offset % kPageBytes) % kPageBytes),
-                pages = (size - head) / kPageBytes * kPageBytes;
+  const auto [head, pages] = whole_pages(offset, size);
   const bool aligned = reinterpret_cast<uintptr_t>(bytes.data() + head) % kPageBytes == 0;
   if (direct < 0 || pages == 0 || !aligned) return write_all(buffered, offset, bytes, path);
-  const auto part = [&](int64_t from, int64_t count) {
+  const auto part = [bytes](int64_t from, int64_t count) {
     return bytes.subspan(static_cast<size_t>(from), static_cast<size_t>(count));
   };
   write_all(buffered, offset, part(0, head), path);

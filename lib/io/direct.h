@@ -36,6 +36,16 @@ class PageBuffer {
   size_t expected_, capacity_ = 0, phase_ = 0, size_ = 0;
 };
 
+// Which part of a range of a file is whole pages: so many bytes, that many behind its begin.
+struct WholePages {
+  int64_t at, bytes;
+};
+constexpr WholePages whole_pages(int64_t offset, int64_t bytes) {
+  const int64_t to_page = (kPageBytes - offset % kPageBytes) % kPageBytes,
+                at = to_page < bytes ? to_page : bytes;
+  return {at, (bytes - at) / kPageBytes * kPageBytes};
+}
+
 // A second descriptor of a file that exists; -1 where its file system knows no direct writing.
 int open_direct(const std::string& path);
 // Bytes of a PageBuffer: whole pages by `direct`, the rest (all of it where `direct` is -1) by `buffered`.

@@ -47,10 +47,10 @@ class Descriptor {
   int fd_;
 };
 
-int open_read_only(const std::string& path) {
+int open_read_only(const std::string& path, int flags = 0) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer; it has no effect on regular files.
   for (;;) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags);
     if (fd >= 0 || errno != EINTR) return fd;
   }
 }
@@ -94,11 +94,7 @@ class InputFile::Access {
     if (fd_ >= 0) return;
     Descriptor opened(open_read_only(file.path_));
     if (opened.get() < 0) throw system_trouble("cannot open again", file.path_);
-    struct stat st {};
-    const Impl& first = *file.impl_;
-    if (::fstat(opened.get(), &st) != 0 || st.st_dev != first.device || st.st_ino != first.inode ||
-        st.st_size != file.size_ || st.st_mtim.tv_sec != first.changed.tv_sec ||
-        st.st_mtim.tv_nsec != first.changed.tv_nsec) {
+    if (!file.is_still(opened.get())) {
       throw refused("io.changed", "the file was changed while it was read").in_file(file.path_);
     }
     fd_ = opened.release();
@@ -115,6 +111,19 @@ class InputFile::Access {
   int fd_;
   bool is_transient_ = false;
 };
+
+// The file as it was opened first?
+bool InputFile::is_still(int fd) const {
+  struct stat st {};
+  return ::fstat(fd, &st) == 0 && st.st_dev == impl_->device && st.st_ino == impl_->inode &&
+         st.st_size == size_ && st.st_mtim.tv_sec == impl_->changed.tv_sec &&
+         st.st_mtim.tv_nsec == impl_->changed.tv_nsec;
+}
+
+int InputFile::open_direct() const {
+  Descriptor opened(open_read_only(path_, O_DIRECT));
+  return opened.get() >= 0 && is_still(opened.get()) ? opened.release() : -1;
+}
 
 InputFile::InputFile(std::string path, int64_t size, std::unique_ptr<Impl> impl)
     : path_(std::move(path)), size_(size), impl_(std::move(impl)) {}

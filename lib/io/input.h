@@ -22,6 +22,8 @@ class ByteSource {
   // Runs of `length` bytes that lie `stride` apart from `offset` on, back to back into `out`, whose size is a
   // multiple of `length`. Throws likewise.
   virtual void read_runs(int64_t offset, int64_t stride, int64_t length, std::span<uint8_t> out) const;
+  // A new descriptor of the file, past the page cache; -1: there is none to be had.
+  virtual int open_direct() const { return -1; }
   virtual const std::string& name() const = 0;             // for messages
   Bytes read_range(int64_t offset, int64_t length) const;  // checked against size() before allocating
 };
@@ -51,10 +53,12 @@ class InputFile : public ByteSource {
   void read_at(int64_t offset, std::span<uint8_t> out) const override;
   // Short runs come out of a mapping of the file.
   void read_runs(int64_t offset, int64_t stride, int64_t length, std::span<uint8_t> out) const override;
+  int open_direct() const override;
   const std::string& name() const override { return path_; }
 
  private:
   struct Impl;
+  bool is_still(int fd) const;
   class Access;
   InputFile(std::string path, int64_t size, std::unique_ptr<Impl> impl);
   std::string path_;

@@ -33,6 +33,7 @@ class OneFile final : public Output {
     file_.start_writeback(offset, size);
   }
   bool is_direct() const override { return file_.is_direct(); }
+  int open_direct(uint32_t) const override { return uckpt::open_direct(file_.temporary()); }
   void sync() const override { file_.sync(); }
   void commit(bool sync) override { file_.commit(sync); }
   void keep(bool kept) override { file_.keep(kept); }

@@ -73,6 +73,8 @@ class Output {
   virtual void write_at(uint32_t file, int64_t offset, std::span<const uint8_t> bytes) = 0;
   virtual void read_at(uint32_t file, int64_t offset, std::span<uint8_t> out) const = 0;
   virtual bool is_direct() const = 0;  // of files that were added
+  // A new descriptor of a file, past the page cache; -1: there is none to be had.
+  virtual int open_direct(uint32_t /*file*/) const { return -1; }
   virtual void start_writeback(uint32_t file, int64_t offset, int64_t size) = 0;
   virtual void sync() const = 0;  // all that was written so far is on the disk
   virtual void commit(bool sync) = 0;

@@ -22,7 +22,7 @@ class OutputFolder::Access {
   explicit Access(const File& file, Kind kind = Kind::kCached) {
     const int kept = kind == Kind::kDirect ? file.direct_fd : file.fd;
     transient_ = kept < 0;
-    fd_ = !transient_ ? kept : kind == Kind::kDirect ? open_direct(file.path) : open_again(file.path);
+    fd_ = !transient_ ? kept : kind == Kind::kDirect ? uckpt::open_direct(file.path) : open_again(file.path);
   }
   ~Access() {
     if (transient_ && fd_ >= 0) ::close(fd_);
@@ -99,7 +99,7 @@ std::string OutputFolder::add(std::string_view name) {
     ::close(fd);
   }
   if (direct_ && reserve_descriptor()) {
-    file.direct_fd = open_direct(file.path);
+    file.direct_fd = uckpt::open_direct(file.path);
     if (file.direct_fd < 0) release_descriptor();
   }
   files_.push_back(std::move(file));
@@ -127,6 +127,8 @@ void OutputFolder::start_writeback(uint32_t file, int64_t offset, int64_t size) 
 bool OutputFolder::is_direct() const {
   return direct_ && !files_.empty() && Access(files_.front(), Access::Kind::kDirect).fd() >= 0;
 }
+
+int OutputFolder::open_direct(uint32_t file) const { return uckpt::open_direct(files_[file].path); }
 
 void OutputFolder::sync() const {
   for (const File& f : files_) sync_data(Access(f).fd(), staged_.path);

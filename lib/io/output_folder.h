@@ -23,6 +23,7 @@ class OutputFolder final : public Output {
   void read_at(uint32_t file, int64_t offset, std::span<uint8_t> out) const override;
   void start_writeback(uint32_t file, int64_t offset, int64_t size) override;
   bool is_direct() const override;
+  int open_direct(uint32_t file) const override;
   void sync() const override;
   void commit(bool sync) override;
   void keep(bool kept) override { kept_ = kept; }

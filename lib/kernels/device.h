@@ -32,6 +32,15 @@ class Device {
   // Input and output lie on the device and, pinned, on the host. Throws trouble (`device.memory`) where there
   // is no room for it.
   virtual std::unique_ptr<Lane> make_lane(const LaneSizes& sizes) = 0;
+
+  // Why it cannot read and write files itself, as a clause; empty: it can. The first call finds out, before
+  // there are other threads.
+  virtual std::string why_not_direct() { return "this device has no way past the host's memory"; }
+  // `fd` is open past the page cache, and outlives the result. Null: not this file, and why. Thread-safe.
+  virtual std::unique_ptr<DirectFile> open_direct(int /*fd*/, std::string& why_not) {
+    why_not = why_not_direct();
+    return nullptr;
+  }
 };
 // Throws trouble (`device.missing`) naming what there is, or why there is none.
 std::unique_ptr<Device> open_device(int number);

@@ -28,6 +28,12 @@ struct At {
 
 inline constexpr int kMostResults = 4096;
 
+// A file that a device reads and writes itself, past the host's memory (lib/kernels/gpu_direct.h).
+class DirectFile {
+ public:
+  virtual ~DirectFile() = default;
+};
+
 // One thread feeds it. What is queued is done in that order, later; `wait` waits for all of it. Kernels give
 // the same bits on every lane, and take what those of lib/kernels/{elements,cast,arithmetic,crc}.h take. All
 // but the destructor throw trouble (`device.failed`) where a device does not do what it should.
@@ -48,6 +54,17 @@ class Lane {
   virtual std::span<const uint8_t> output() = 0;
   virtual void upload(int64_t offset, int64_t bytes) = 0;    // of the input
   virtual void download(int64_t offset, int64_t bytes) = 0;  // of the output
+
+  // The device's sides, from and to a file of this lane's device, in whole pages of it. At once: nothing that
+  // is queued may touch them. False: it could not be done, and the way by the host's sides is open as before.
+  virtual bool read_direct(const DirectFile&, int64_t /*file_offset*/, int64_t /*offset*/,
+                           int64_t /*bytes*/) {
+    return false;
+  }
+  virtual bool write_direct(const DirectFile&, int64_t /*file_offset*/, int64_t /*offset*/,
+                            int64_t /*bytes*/) {
+    return false;
+  }
 
   virtual void clear(At at, int64_t bytes) = 0;
   virtual void copy_strided(At dst, At src, std::span<const CopyLoop> loops, int64_t item) = 0;

@@ -2,10 +2,13 @@
 // device's own copy. Usage: gpu_check [--only PART_OF_A_NAME]. Needs no package; built and run by
 // scripts/gpu-check. Exits 1 where a comparison fails, 2 without a GPU.
 #include <cuda_runtime_api.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <random>
@@ -372,6 +375,55 @@ void rate_transfers() {
   one("device to host", [] { lane->download(0, kLarge); });
 }
 
+// ---- A file that the device writes and reads itself, in pieces as a conversion's.
+
+void check_direct(Device& gpu, Lane& on, int64_t bytes) {
+  constexpr int64_t kPiece = 1 << 20, kPages = 4096;
+  const int fd = ::open(".", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+  std::string why_not = fd < 0 ? "the file system here has no way past the page cache" : "";
+  std::unique_ptr<DirectFile> file;
+  if (fd >= 0) file = gpu.open_direct(fd, why_not);
+  bool works = file != nullptr;
+  if (works) {
+    const auto in_pieces = [&](const std::function<bool(int64_t)>& move) {
+      return seconds([&] {
+        for (int64_t at = 0; works && at < bytes; at += kPiece) works = move(at);
+      });
+    };
+    const auto tell = [&](const char* what, double took, bool is_same) {
+      ++comparisons;
+      if (!is_same) ++failures, std::printf("DIFFERS %s\n", what);
+      std::printf("%-44s %8.1f\n", what, static_cast<double>(bytes) * 1e-9 / took);
+    };
+    const auto fetched = [&] {
+      on.copy_strided({Region::kOutput, 0}, {Region::kInput, 0}, {}, bytes);
+      on.download(0, bytes);
+      on.wait();
+      return Bytes(on.output().begin(), on.output().begin() + bytes);
+    };
+    on.upload(0, bytes);
+    const Bytes expected = fetched();
+    const double wrote = in_pieces([&](int64_t at) { return on.write_direct(*file, at, at, kPiece); });
+    if (works) {
+      auto* const found = static_cast<uint8_t*>(std::aligned_alloc(kPages, kPiece));
+      bool is_same = true;
+      for (int64_t at = 0; at < bytes; at += kPiece)
+        is_same &= ::pread(fd, found, kPiece, at) == kPiece &&
+                   std::equal(found, found + kPiece, expected.begin() + at);
+      std::free(found);
+      tell("GPUDirect Storage, device to file", wrote, is_same);
+      on.clear({Region::kInput, 0}, bytes);
+      on.wait();
+      const double read = in_pieces([&](int64_t at) { return on.read_direct(*file, at, at, kPiece); });
+      if (works) tell("GPUDirect Storage, file to device", read, fetched() == expected);
+    }
+    if (!works) why_not = gpu.why_not_direct();
+  }
+  if (!works) std::printf("GPUDirect Storage is not used here, because %s\n", why_not.c_str());
+  file.reset();
+  if (fd >= 0) ::close(fd);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -414,6 +466,7 @@ int main(int argc, char** argv) {
     std::printf("%-44s %8s %8s %6s   (GB/s read and written; the goal is %.2f)\n", "", "kernel", "memcpy",
                 "ratio", kGoal);
     rate_transfers();
+    check_direct(*gpu, *lane, kLarge);
     rate_copies();
     rate_numbers();
     rate_crcs();

@@ -3,12 +3,14 @@
 
 #include <cuda_runtime.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "lib/kernels/cuda/lane.h"
 #include "lib/kernels/cuda/launch.h"
+#include "lib/kernels/gpu_direct.h"
 
 namespace uckpt::kernels {
 
@@ -100,6 +102,8 @@ class Machine {
     results_ = Memory(shared_->info, kMostResults * int64_t{sizeof(Result)}, false);
     found_ = Memory(shared_->info, kMostResults * int64_t{sizeof(Result)}, true);
     clear_results(kMostResults);
+    direct_input_.emplace(memory(Region::kInput), sizes_[Region::kInput]);
+    direct_output_.emplace(memory(Region::kOutput), sizes_[Region::kOutput]);
   }
 
   const LaneSizes& sizes() const { return sizes_; }
@@ -119,6 +123,14 @@ class Machine {
   }
   void download(int64_t offset, const uint8_t* from, int64_t bytes) {
     move("send bytes", output_.bytes() + offset, from, bytes, cudaMemcpyDeviceToHost);
+  }
+  bool read_direct(const DirectFile& from, int64_t file_offset, int64_t offset, int64_t bytes) {
+    use();
+    return direct_input_->read(from, file_offset, offset, bytes);
+  }
+  bool write_direct(const DirectFile& to, int64_t file_offset, int64_t offset, int64_t bytes) {
+    use();
+    return direct_output_->write(to, file_offset, offset, bytes);
   }
   void clear(uint8_t* to, int64_t bytes) {
     use();
@@ -152,6 +164,7 @@ class Machine {
   std::shared_ptr<const Shared> shared_;
   LaneSizes sizes_;
   Memory memory_[kRegions], input_, output_, results_, found_;
+  std::optional<DirectMemory> direct_input_, direct_output_;  // of memory_
   cudaStream_t stream_ = nullptr;
   cudaEvent_t done_ = nullptr;
 };
@@ -177,8 +190,19 @@ class Gpu final : public Device {
     machine->set_up();
     return std::make_unique<LaneOn<Machine>>(std::move(machine));
   }
+  std::string why_not_direct() override { return direct()->why_not(); }
+  std::unique_ptr<DirectFile> open_direct(int fd, std::string& why_not) override {
+    return direct()->open(fd, why_not);
+  }
 
  private:
+  // One for all devices. Does not throw where the device has failed: what comes next tells.
+  const std::shared_ptr<GpuDirect>& direct() const {
+    (void)cudaSetDevice(info().number);
+    static const std::shared_ptr<GpuDirect> loaded = GpuDirect::load("libcufile.so.0");
+    return loaded;
+  }
+
   std::shared_ptr<const Shared> shared_;
 };
 

@@ -35,6 +35,7 @@ struct Room {
 //   sizes, memory(Region), input(), output(), results() (of the device), found() (of the host, after wait)
 //   tables(), room(), upload, download, clear(uint8_t*, bytes), fetch_results(count), clear_results(count)
 //   launch<Body>(args, units), wait(), and `begin()`, called before the first work after a wait.
+//   read_direct, write_direct: at once
 template <class Machine>
 class LaneOn final : public Lane {
  public:
@@ -59,6 +60,14 @@ class LaneOn final : public Lane {
     const uint8_t* from = place({Region::kOutput, offset}, 0, bytes);
     begin();
     machine_->download(offset, from, bytes);
+  }
+  bool read_direct(const DirectFile& from, int64_t file_offset, int64_t offset, int64_t bytes) override {
+    place({Region::kInput, offset}, 0, bytes);
+    return machine_->read_direct(from, file_offset, offset, bytes);
+  }
+  bool write_direct(const DirectFile& to, int64_t file_offset, int64_t offset, int64_t bytes) override {
+    place({Region::kOutput, offset}, 0, bytes);
+    return machine_->write_direct(to, file_offset, offset, bytes);
   }
   void clear(At at, int64_t bytes) override {
     if (bytes <= 0) return;

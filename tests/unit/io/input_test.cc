@@ -1,6 +1,7 @@
 #include "lib/io/input.h"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -89,4 +90,22 @@ TEST_CASE("a mapped file that shrinks is an error, not a signal") {
   CHECK(code_of([&] { file->read_runs(0, 90000, 100, out); }) == "io.short_read");
   file->read_runs(0, 2000, 100, out);
   CHECK(out == Bytes(200, 'x'));
+}
+
+TEST_CASE("a descriptor past the page cache is of the same file, or there is none") {
+  Scratch s;
+  s.write("in/a", "as it was");
+  const auto file = InputFile::open((s.path / "in/a").string());
+  const int fd = file->open_direct();
+  if (fd < 0) {
+    MESSAGE("SKIPPED: the file system of temporary files knows no O_DIRECT");
+    return;
+  }
+  CHECK((::fcntl(fd, F_GETFL) & O_DIRECT) != 0);
+  CHECK(fs::read_symlink("/proc/self/fd/" + std::to_string(fd)).filename() == "a");
+  ::close(fd);
+  s.write("in/b", "as it was");
+  fs::rename(s.path / "in/b", s.path / "in/a");
+  CHECK(file->open_direct() == -1);
+  CHECK(MemorySource("m", {}).open_direct() == -1);
 }

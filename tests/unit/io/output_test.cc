@@ -203,3 +203,20 @@ TEST_CASE("two writers of one output folder: one proceeds; what a dead one left 
   }
   CHECK(code == "output.locked");
 }
+
+TEST_CASE("descriptors past the page cache are of the files of an output") {
+  for (const bool is_folder : {false, true}) {
+    const Scratch s;
+    const Claim claim(s.at("out"));
+    const auto out = make_output(claim, is_folder, false, LeftOver::kDiscarded, true);
+    const std::string first = out->add(is_folder ? "a" : ""), last = is_folder ? out->add("b") : first;
+    if (!out->is_direct()) {
+      MESSAGE("SKIPPED: the file system of temporary files knows no O_DIRECT");
+      return;
+    }
+    const int fd = out->open_direct(is_folder ? 1 : 0);
+    REQUIRE(fd >= 0);
+    CHECK(fs::read_symlink("/proc/self/fd/" + std::to_string(fd)) == fs::canonical(last));
+    ::close(fd);
+  }
+}

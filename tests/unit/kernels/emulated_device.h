@@ -11,14 +11,17 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "lib/base/error.h"
 #include "lib/kernels/cuda/lane.h"
 #include "lib/kernels/device.h"
+#include "lib/kernels/gpu_direct.h"
 
 namespace uckpt::kernels::testing {
 
@@ -76,6 +79,8 @@ class EmulatedMachine {
         results_(kMostResults),
         found_(kMostResults) {
     for (const int64_t size : sizes.of) memory_.push_back(std::make_unique<EmulatedMemory>(size));
+    direct_input_.emplace(memory(Region::kInput), sizes[Region::kInput]);
+    direct_output_.emplace(memory(Region::kOutput), sizes[Region::kOutput]);
   }
 
   const LaneSizes& sizes() const { return sizes_; }
@@ -101,6 +106,13 @@ class EmulatedMachine {
   void download(int64_t offset, const uint8_t* from, int64_t bytes) {
     output_.spoil(offset, bytes);
     queue([=, this] { std::memcpy(output_.bytes() + offset, from, static_cast<size_t>(bytes)); });
+  }
+  // With what is on the device by then.
+  bool read_direct(const DirectFile& from, int64_t file_offset, int64_t offset, int64_t bytes) {
+    return direct_input_->read(from, file_offset, offset, bytes);
+  }
+  bool write_direct(const DirectFile& to, int64_t file_offset, int64_t offset, int64_t bytes) {
+    return direct_output_->write(to, file_offset, offset, bytes);
   }
   void clear(uint8_t* to, int64_t bytes) {
     queue([=] { std::memset(to, 0, static_cast<size_t>(bytes)); });
@@ -136,13 +148,15 @@ class EmulatedMachine {
   std::shared_ptr<EmulatedFailure> failure_;
   EmulatedMemory input_, output_;
   std::vector<std::unique_ptr<EmulatedMemory>> memory_;
+  std::optional<DirectMemory> direct_input_, direct_output_;  // of memory_
   std::vector<cuda::Result> results_, found_;
   std::deque<std::function<void()>> work_;
 };
 
 class EmulatedDevice final : public Device {
  public:
-  EmulatedDevice() {
+  // `direct`: how it reads and writes files itself; null: it does not.
+  explicit EmulatedDevice(std::shared_ptr<GpuDirect> direct = nullptr) : direct_(std::move(direct)) {
     info_.name = "emulated";
     info_.major = 9;
     info_.memory = info_.free_memory = int64_t{1} << 30;
@@ -155,11 +169,16 @@ class EmulatedDevice final : public Device {
     return std::make_unique<cuda::LaneOn<EmulatedMachine>>(
         std::make_unique<EmulatedMachine>(sizes, failure_));
   }
+  std::string why_not_direct() override { return direct_ ? direct_->why_not() : Device::why_not_direct(); }
+  std::unique_ptr<DirectFile> open_direct(int fd, std::string& why_not) override {
+    return direct_ ? direct_->open(fd, why_not) : Device::open_direct(fd, why_not);
+  }
   // The operation queued after `operations` more, on any lane, fails; it is told by that lane's `wait`.
   void fail_after(int64_t operations) { failure_->after = operations; }
 
  private:
   DeviceInfo info_;
+  std::shared_ptr<GpuDirect> direct_;
   std::shared_ptr<EmulatedFailure> failure_ = std::make_shared<EmulatedFailure>();
 };
 
