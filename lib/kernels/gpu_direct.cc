@@ -142,24 +142,23 @@ bool DirectMemory::is_ready(GpuDirect& library) {
   return true;
 }
 
-bool DirectMemory::read(const DirectFile& from, int64_t file_offset, int64_t offset, int64_t bytes) {
-  const GpuDirectFile& file = known(from);
+template <class Function>
+bool DirectMemory::move(Function cufile::Functions::*how, std::string_view what, const DirectFile& with,
+                        int64_t file_offset, int64_t offset, int64_t bytes) {
+  const GpuDirectFile& file = known(with);
   if (!is_ready(*file.library)) return false;
   const ssize_t count =
-      file.library->functions().read(file.handle, base_, static_cast<size_t>(bytes), file_offset, offset);
+      (file.library->functions().*how)(file.handle, base_, static_cast<size_t>(bytes), file_offset, offset);
   if (count == bytes) return true;
-  file.library->stop(cat("a read failed: ", text_of_count(count, bytes)));
+  file.library->stop(cat("a ", what, " failed: ", text_of_count(count, bytes)));
   return false;
 }
 
+bool DirectMemory::read(const DirectFile& from, int64_t file_offset, int64_t offset, int64_t bytes) {
+  return move(&cufile::Functions::read, "read", from, file_offset, offset, bytes);
+}
 bool DirectMemory::write(const DirectFile& to, int64_t file_offset, int64_t offset, int64_t bytes) {
-  const GpuDirectFile& file = known(to);
-  if (!is_ready(*file.library)) return false;
-  const ssize_t count =
-      file.library->functions().write(file.handle, base_, static_cast<size_t>(bytes), file_offset, offset);
-  if (count == bytes) return true;
-  file.library->stop(cat("a write failed: ", text_of_count(count, bytes)));
-  return false;
+  return move(&cufile::Functions::write, "write", to, file_offset, offset, bytes);
 }
 
 }  // namespace uckpt::kernels

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 #include "lib/kernels/lane.h"
 
@@ -94,6 +95,9 @@ class DirectMemory {
 
  private:
   bool is_ready(GpuDirect& library);
+  template <class Function>
+  bool move(Function cufile::Functions::*how, std::string_view what, const DirectFile& with,
+            int64_t file_offset, int64_t offset, int64_t bytes);
 
   uint8_t* const base_;
   const int64_t bytes_;
