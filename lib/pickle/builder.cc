@@ -79,11 +79,15 @@ uint32_t Builder::span_node(Kind kind, uint8_t flags, size_t offset, ByteSpan fo
     flags |= kDecoded;
     offset = decoded(found);
   }
+  return add_span(kind, flags, offset, found.size());
+}
+
+uint32_t Builder::add_span(Kind kind, uint8_t flags, size_t offset, size_t size) {
   Node node;
   node.kind = kind;
   node.flags = flags;
   node.a = static_cast<uint32_t>(offset);
-  node.b = static_cast<uint32_t>(found.size());
+  node.b = static_cast<uint32_t>(size);
   return add(node);
 }
 
@@ -98,13 +102,8 @@ uint32_t Builder::decoded(ByteSpan bytes) {
 }
 
 // The same bytes as another value's.
-uint32_t Builder::share(Kind kind, const Node& bytes) {
-  Node node;
-  node.kind = kind;
-  node.flags = bytes.flags & kDecoded;
-  node.a = bytes.a;
-  node.b = bytes.b;
-  return add(node);
+uint32_t Builder::share_bytes(const Node& bytes) {
+  return add_span(Kind::kBytes, bytes.flags & kDecoded, bytes.a, bytes.b);
 }
 
 uint32_t Builder::big_integer(size_t offset, ByteSpan found) {

@@ -88,8 +88,9 @@ class Builder {
   Node& node(uint32_t id) { return doc_->nodes_[id]; }
   uint32_t add(const Node& node);
   uint32_t span_node(Kind kind, uint8_t flags, size_t offset, ByteSpan found);
+  uint32_t add_span(Kind kind, uint8_t flags, size_t offset, size_t size);
   uint32_t decoded(ByteSpan bytes);
-  uint32_t share(Kind kind, const Node& bytes);
+  uint32_t share_bytes(const Node& bytes);
   void add_constants();
   uint32_t fixed(Kind kind, std::span<const uint32_t> items);
   uint32_t call(Kind kind, uint32_t callable, uint32_t args);

@@ -78,7 +78,15 @@ enum class Op : uint8_t {
   kReadOnlyBuffer = 0x98,
 };
 
+// What follows an opcode.
+struct Operand {
+  // kSized: a length and so many bytes. kStop: nothing that is read, after STOP and what we refuse.
+  enum class Form : uint8_t { kFixed, kSized, kLines, kStop } form = Form::kStop;
+  uint8_t size = 0;  // bytes; of the length, where it is sized; lines
+};
+
 // "SETITEMS"; empty for a byte that is no opcode.
 std::string_view name_of(Op op);
+Operand operand_of(Op op);
 
 }  // namespace uckpt::pickle

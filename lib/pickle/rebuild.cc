@@ -238,7 +238,7 @@ uint32_t Builder::make_bytes(Known known, std::span<const uint32_t> args) {
   if (args.empty()) {
     id = bytes(0, {});
   } else if (const Node first = node(args[0]); args.size() == 1 && first.kind == Kind::kBytes) {
-    id = share(Kind::kBytes, first);
+    id = share_bytes(first);
   } else if (args.size() == 2 && first.kind == Kind::kText && node(args[1]).kind == Kind::kText &&
              is_latin1(doc_->text_of(node(args[1])))) {
     id = encode_latin1(args[0]);
@@ -250,7 +250,7 @@ uint32_t Builder::make_bytes(Known known, std::span<const uint32_t> args) {
 // How protocol 2 spells bytes: each code point is one byte.
 uint32_t Builder::encode_latin1(uint32_t id) {
   const ByteSpan text = doc_->bytes_of(node(id));
-  if (is_ascii(text)) return share(Kind::kBytes, node(id));
+  if (is_ascii(text)) return share_bytes(node(id));
   charge(text.size());
   Bytes out;
   for (size_t i = 0; i < text.size();) {
@@ -258,12 +258,7 @@ uint32_t Builder::encode_latin1(uint32_t id) {
     if (code > 0xff) throw place_.error("pickle.latin1", "expected text of latin-1 characters, found others");
     out.push_back(static_cast<uint8_t>(code));
   }
-  Node made;
-  made.kind = Kind::kBytes;
-  made.flags = kDecoded;
-  made.a = decoded(out);
-  made.b = static_cast<uint32_t>(out.size());
-  return add(made);
+  return add_span(Kind::kBytes, kDecoded, decoded(out), out.size());
 }
 
 // copyreg._reconstructor(class, object, None): how protocol 2 spells an instance without __new__ arguments.

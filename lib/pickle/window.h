@@ -19,7 +19,6 @@ class Window {
   explicit Window(std::shared_ptr<const Bytes> whole)
       : whole_(std::move(whole)), base_(whole_->data()), end_(whole_->size()) {}
   Window(size_t size, const ReadAt& read) : read_(&read), total_(size) {}
-  bool moves() const { return read_ != nullptr; }
 
   // Bytes that the pickle has. They stay where they are until the next call.
   const uint8_t* get(size_t at, size_t size) {

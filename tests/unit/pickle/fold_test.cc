@@ -8,16 +8,12 @@
 #include "lib/pickle/document.h"
 #include "lib/pickle/json.h"
 #include "lib/pickle/machine.h"
+#include "tests/unit/pickle/raw.h"
 
 using namespace uckpt;
 using namespace uckpt::pickle;
 
 namespace {
-
-template <size_t N>
-std::string raw(const char (&text)[N]) {
-  return {text, N - 1};  // keeps NULs
-}
 
 std::string text(std::string_view s) { return raw("\x8c") + static_cast<char>(s.size()) + std::string(s); }
 

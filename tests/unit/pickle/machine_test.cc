@@ -8,16 +8,12 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/pickle/json.h"
+#include "tests/unit/pickle/raw.h"
 
 using namespace uckpt;
 using namespace uckpt::pickle;
 
 namespace {
-
-template <size_t N>
-std::string raw(const char (&text)[N]) {
-  return {text, N - 1};  // keeps NULs
-}
 
 std::unique_ptr<Document> load(const std::string& pickle, const Limits& limits = {}) {
   return parse_whole(Bytes(pickle.begin(), pickle.end()), limits);

@@ -11,17 +11,13 @@
 #include "lib/base/error.h"
 #include "lib/pickle/json.h"
 #include "lib/pickle/machine.h"
+#include "tests/unit/pickle/raw.h"
 #include "tests/unit/pickle/same_graph.h"
 
 using namespace uckpt;
 using namespace uckpt::pickle;
 
 namespace {
-
-template <size_t N>
-std::string raw(const char (&text)[N]) {
-  return {text, N - 1};  // keeps NULs
-}
 
 std::string as_string(const Bytes& bytes) { return {bytes.begin(), bytes.end()}; }
 
