@@ -1,6 +1,9 @@
 #include "lib/tensor/catalog.h"
 
+#include <algorithm>
+
 #include "lib/base/checked.h"
+#include "lib/base/text.h"
 
 namespace uckpt {
 
@@ -53,6 +56,21 @@ uint32_t Catalog::add_object_tensors() {
 }
 
 int64_t numel_of(const Shape& shape) { return checked_product(shape).value_or(INT64_MAX); }
+
+void Catalog::warn_of_unknown_classes() {
+  for (const auto& [name, trust] : globals)
+    if (trust == GlobalClass::kUnknown)
+      warnings.push_back(cat("class ", escape(name), " is not known: kept as plain data"));
+}
+
+void note_global(std::map<std::string, GlobalClass>& globals, const std::string& name, GlobalClass trust) {
+  GlobalClass& known = globals.try_emplace(name, trust).first->second;
+  known = std::max(known, trust);
+}
+
+void merge_globals(std::map<std::string, GlobalClass>& into, const std::map<std::string, GlobalClass>& from) {
+  for (const auto& [name, trust] : from) note_global(into, name, trust);
+}
 
 int64_t units_of(const Tensor& tensor) {
   return item_size(tensor.dtype) > 0 ? numel_of(tensor.shape) : bytes_of(tensor);

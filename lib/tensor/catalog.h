@@ -138,6 +138,9 @@ struct Object {
 };
 
 enum class GlobalClass : uint8_t { kKnown, kUnknown, kDangerous };
+// Of classes met, by name, the worst that was said of each is kept.
+void note_global(std::map<std::string, GlobalClass>& globals, const std::string& name, GlobalClass trust);
+void merge_globals(std::map<std::string, GlobalClass>& into, const std::map<std::string, GlobalClass>& from);
 
 // The degrees of parallelism that the input speaks of; 1 where it does not.
 struct Mesh {
@@ -205,6 +208,8 @@ struct Catalog {
   // Appends the pickle bytes of every object as a tensor of bytes (state "objects", name = origin), so that
   // they are planned, copied and digested like any other; returns the first one's index.
   uint32_t add_object_tensors();
+  // One warning for each class that is not known.
+  void warn_of_unknown_classes();
 
   std::span<const Axis> axes_of(const Piece& p) const { return {axes.data() + p.axes_at, p.rank}; }
   std::span<const Piece> pieces_of(PieceRange r) const { return {pieces.data() + r.first, r.count}; }

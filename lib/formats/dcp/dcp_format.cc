@@ -106,7 +106,7 @@ Catalog read(const Target& target, const OpenOptions& options) {
     read_shard_files(target, builder, catalog);
   else
     throw refused("dcp.unfinished", "the folder has no `.metadata`: the save was never finished");
-  builder.warn_of_unknown_classes();
+  catalog.warn_of_unknown_classes();
   if (catalog.tensors.empty() && !catalog.refusal)
     catalog.refusal = refused("dcp.no_tensors", "the checkpoint holds no tensors").in_file(catalog.path);
   return catalog;

@@ -106,10 +106,7 @@ class Globals {
  public:
   void add(const std::map<std::string, GlobalClass>& met) {
     const std::lock_guard lock(mutex_);
-    for (const auto& [name, trust] : met) {
-      GlobalClass& known = all_.try_emplace(name, trust).first->second;
-      known = std::max(known, trust);
-    }
+    merge_globals(all_, met);
   }
   std::map<std::string, GlobalClass> take() { return std::move(all_); }
 

@@ -344,10 +344,8 @@ Metadata read_metadata(const ByteSource& file, const pickle::Limits& limits, boo
       static_cast<size_t>(file.size()),
       [&](size_t at, std::span<uint8_t> out) { file.read_at(static_cast<int64_t>(at), out); }, rows, limits);
   Metadata out;
-  for (const pickle::Global& global : document->globals()) {
-    GlobalClass& trust = out.globals.try_emplace(global.full, global.trust).first->second;
-    trust = std::max(trust, global.trust);
-  }
+  for (const pickle::Global& global : document->globals())
+    note_global(out.globals, global.full, global.trust);
   Reader(*document, rows, limits, out).run();
   if (const auto& danger = document->danger())
     out.refusal =

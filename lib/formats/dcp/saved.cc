@@ -54,10 +54,6 @@ void check_all_tiled(const Stored& stored, const std::string& path) {
 Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entries,
                  const OpenOptions& options) {
   Saved out;
-  const auto note = [&](const std::string& name, GlobalClass trust) {
-    GlobalClass& known = out.globals.try_emplace(name, trust).first->second;
-    known = std::max(known, trust);
-  };
   Merger merger;
   const std::vector<std::string> names = metadata_files(entries);
   if (names.empty())
@@ -67,7 +63,7 @@ Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entr
     const std::shared_ptr<InputFile> file = folder.open(names[rank]);
     Metadata metadata = read_metadata(*file, options.limits, options.want_objects);
     out.is_megatron |= metadata.is_megatron;
-    for (const auto& [name, trust] : metadata.globals) note(name, trust);
+    merge_globals(out.globals, metadata.globals);
     if (metadata.refusal && !out.refusal) out.refusal = metadata.refusal;
     if (rank == 0) out.version = metadata.version;
     merger.add(std::move(metadata.stored));
@@ -78,13 +74,13 @@ Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entr
   out.files = std::make_unique<DataFiles>(folder, out.stored);
   OpenedChunks opened = open_chunks(*out.files, out.stored, options);
   out.items = std::move(opened.items);
-  for (const auto& [name, trust] : opened.globals) note(name, trust);
+  merge_globals(out.globals, opened.globals);
   drop_same_objects(out.stored, *out.files);
   return out;
 }
 
 void CatalogBuilder::add_saved(const Saved& saved) {
-  merge(saved.globals);
+  merge_globals(catalog_.globals, saved.globals);
   if (saved.refusal) refuse(*saved.refusal);
   for (uint32_t f = 0; f < saved.stored.files.size(); ++f) add_file(saved.files->at(f));
 }
@@ -110,7 +106,7 @@ void CatalogBuilder::add_object(const StoredBytes& stored, const ItemObject& ite
     catalog_.objects.push_back(std::move(object));
     return;
   }
-  merge(item.file->globals());
+  merge_globals(catalog_.globals, item.file->globals());
   if (item.file->refusal()) refuse(Error(*item.file->refusal()).in_tensor(stored.key));
   if (tensors_inside) add_tensors_inside(stored, *item.file);
   const torch::FileRecord pickle = item.file->pickle_record();
@@ -124,19 +120,6 @@ void CatalogBuilder::add_object(const StoredBytes& stored, const ItemObject& ite
     refuse(e.in_file(item.source->name()).in_tensor(stored.key));
   }
   catalog_.objects.push_back(std::move(object));
-}
-
-void CatalogBuilder::merge(const std::map<std::string, GlobalClass>& globals) {
-  for (const auto& [name, trust] : globals) {
-    GlobalClass& known = catalog_.globals.try_emplace(name, trust).first->second;
-    known = std::max(known, trust);
-  }
-}
-
-void CatalogBuilder::warn_of_unknown_classes() {
-  for (const auto& [name, trust] : catalog_.globals)
-    if (trust == GlobalClass::kUnknown)
-      catalog_.warnings.push_back(cat("class ", escape(name), " is not known: kept as plain data"));
 }
 
 uint32_t CatalogBuilder::add_record(FileId file, int64_t offset, int64_t size, uint32_t crc,
@@ -167,8 +150,8 @@ void CatalogBuilder::reserve(const Stored& stored) {
   catalog_.axes.reserve(catalog_.axes.size() + axes);
 }
 
-CatalogBuilder::Place CatalogBuilder::place(const Chunk& chunk, ItemTensor& item) {
-  const FileId file = files_[chunk.item.file];
+CatalogBuilder::Place CatalogBuilder::place(uint32_t data_file, ItemTensor& item) {
+  const FileId file = files_[data_file];
   if (item.record && item.number == kNoRecord)
     item.number =
         add_record(file, item.record->offset, item.record->size, *item.record->crc, item.record->name);
@@ -204,7 +187,7 @@ void CatalogBuilder::add_tensor(const StoredTensor& stored, std::vector<ItemTens
     std::vector<Axis> box;
     for (size_t d = 0; d < stored.shape.size(); ++d)
       box.push_back({stored.shape[d], chunk.offsets[d], chunk.sizes[d], items[c].stride[d]});
-    const Place at = place(chunk, items[c]);
+    const Place at = place(chunk.item.file, items[c]);
     catalog_.add_piece(at.file, at.record, at.offset, box, at.flags);
   }
   const PieceRange all = catalog_.pieces_since(tensor.pieces.first);

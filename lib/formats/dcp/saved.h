@@ -67,17 +67,14 @@ class CatalogBuilder {
     int64_t offset;  // bytes in the file, of the chunk's first element
     uint8_t flags;
   };
-  Place place(const Chunk& chunk, ItemTensor& item);
+  Place place(uint32_t data_file, ItemTensor& item);
   // Why the tensor can be listed and not converted; empty if it can. Notes what its items call.
   std::string refusal_of(const StoredTensor& stored, const std::vector<ItemTensor>& items);
 
-  void merge(const std::map<std::string, GlobalClass>& globals);
   // Keeps the first one.
   void refuse(Error error) {
     if (!catalog_.refusal) catalog_.refusal = std::move(error);
   }
-  // One warning for each class that is not known.
-  void warn_of_unknown_classes();
 
  private:
   uint32_t add_record(FileId file, int64_t offset, int64_t size, uint32_t crc, std::string name);

@@ -102,13 +102,6 @@ std::string describe(const Checkpoint& c, bool universal, const std::optional<in
   return kind + with;
 }
 
-void merge_globals(Catalog& catalog, const std::map<std::string, GlobalClass>& globals) {
-  for (const auto& [name, trust] : globals) {
-    const auto [it, fresh] = catalog.globals.emplace(name, trust);
-    if (!fresh && it->second < trust) it->second = trust;
-  }
-}
-
 }  // namespace
 
 void add_loose(Builder& builder, Checkpoint& checkpoint, UniversalFolder* universal) {
@@ -153,17 +146,17 @@ void add_facts(Catalog& catalog, const Checkpoint& checkpoint, const Weights& we
                const UniversalFolder* universal) {
   const ModelFile* model = nullptr;
   for (const ModelFile& f : checkpoint.models) {
-    merge_globals(catalog, f.globals);
+    merge_globals(catalog.globals, f.globals);
     if (!f.damage && !model) model = &f;
   }
-  for (const OptimizerFile& f : checkpoint.optimizers) merge_globals(catalog, f.globals);
+  for (const OptimizerFile& f : checkpoint.optimizers) merge_globals(catalog.globals, f.globals);
   for (const auto* list : {&checkpoint.layers, &checkpoint.experts, &checkpoint.expert_optimizers}) {
-    for (const WeightFile& f : *list) merge_globals(catalog, f.globals);
+    for (const WeightFile& f : *list) merge_globals(catalog.globals, f.globals);
   }
   catalog.zero_stage = checkpoint.stage;
   if (universal) {
-    for (const UniversalFile& f : universal->files) merge_globals(catalog, f.globals);
-    merge_globals(catalog, universal->state.globals);
+    for (const UniversalFile& f : universal->files) merge_globals(catalog.globals, f.globals);
+    merge_globals(catalog.globals, universal->state.globals);
   } else if (checkpoint.optimizers.empty() && model && model->param_shapes && checkpoint.stage != 3) {
     catalog.zero_stage.reset();  // stage 1 or 2: only its optimizer files would tell
   }

@@ -183,13 +183,6 @@ std::string stem_of(const std::string& name) {
   return name.ends_with(".pt") ? name.substr(0, name.size() - 3) : name;
 }
 
-void merge_globals(const std::map<std::string, GlobalClass>& globals, Catalog& catalog) {
-  for (const auto& [name, trust] : globals) {
-    const auto [at, fresh] = catalog.globals.emplace(name, trust);
-    if (!fresh && at->second < trust) at->second = trust;
-  }
-}
-
 void add_object(Source& source, std::string view, const torch::FileRecord& pickle, Catalog& catalog) {
   if (view.empty()) return;
   Object object{source.name(), std::move(view), source.file_id(catalog), pickle.offset, pickle.size};
@@ -237,11 +230,11 @@ void add_loose(LegacyCheckpoint& checkpoint, bool allow_expand, Catalog& catalog
 void add_objects(LegacyCheckpoint& checkpoint, Catalog& catalog) {
   for (LoadedRank& rank : checkpoint.ranks) {
     if (rank.model) {
-      merge_globals(rank.model->globals, catalog);
+      merge_globals(catalog.globals, rank.model->globals);
       add_object(rank.model->source, std::move(rank.model->view), rank.model->pickle, catalog);
     }
     if (rank.optim) {
-      merge_globals(rank.optim->globals, catalog);
+      merge_globals(catalog.globals, rank.optim->globals);
       add_object(rank.optim->source, std::move(rank.optim->view), rank.optim->pickle, catalog);
     }
   }

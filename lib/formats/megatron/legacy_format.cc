@@ -61,12 +61,6 @@ void settle(const LegacyCheckpoint& checkpoint, Catalog& catalog) {
     catalog.warnings.push_back(cat("… and ", all.size() - kMostLines - 1, " more problems"));
 }
 
-void warn_unknown_classes(Catalog& catalog) {
-  for (const auto& [name, trust] : catalog.globals)
-    if (trust == GlobalClass::kUnknown)
-      catalog.warnings.push_back(cat("class ", escape(name), " is not known: kept as plain data"));
-}
-
 // Files of the older layouts are told of elsewhere.
 void warn_of_other_files(const LegacyCheckpoint& checkpoint, Catalog& catalog) {
   warn_of_strangers(
@@ -108,7 +102,7 @@ Catalog read_legacy(const Target& target, const OpenOptions& options) {
   add_objects(checkpoint, catalog);
   catalog.warnings = checkpoint.warnings;
   warn_of_other_files(checkpoint, catalog);
-  warn_unknown_classes(catalog);
+  catalog.warn_of_unknown_classes();
   settle(checkpoint, catalog);
   return catalog;
 }

@@ -98,10 +98,7 @@ void TorchFile::Impl::refuse(Error error, std::string_view member) {
 }
 
 void TorchFile::Impl::take_globals(const Document& document) {
-  for (const pickle::Global& global : document.globals()) {
-    GlobalClass& trust = globals.try_emplace(global.full, global.trust).first->second;
-    trust = std::max(trust, global.trust);
-  }
+  for (const pickle::Global& global : document.globals()) note_global(globals, global.full, global.trust);
 }
 
 void TorchFile::Impl::read_object(const Document& document, std::string_view member) {

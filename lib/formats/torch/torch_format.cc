@@ -145,12 +145,6 @@ void add_object(const TorchFile& file, FileId id, bool want_json, Catalog& catal
   catalog.objects.push_back(std::move(object));
 }
 
-void add_warnings(Catalog& catalog) {
-  for (const auto& [name, trust] : catalog.globals)
-    if (trust == GlobalClass::kUnknown)
-      catalog.warnings.push_back(cat("class ", escape(name), " is not known: kept as plain data"));
-}
-
 }  // namespace
 
 bool recognises(const Target& target) { return target.file && looks_like_torch(target.head); }
@@ -169,7 +163,7 @@ Catalog read(const Target& target, const OpenOptions& options) {
   catalog.refusal = file->refusal();
   catalog.globals = file->globals();
   catalog.iteration = iteration_of(file->root());
-  add_warnings(catalog);
+  catalog.warn_of_unknown_classes();
   const TorchFile::Registered registered = file->register_with(catalog, target.file);
   CatalogWalk(*file, registered, options, catalog).run();
   add_object(*file, registered.file, options.want_objects, catalog);

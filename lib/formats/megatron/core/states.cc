@@ -188,7 +188,7 @@ class States {
         if (item.stride[0] != 1 && chunk.sizes[0] > 1)
           throw refused("megatron.buckets", "expected a bucket back to back, found strides")
               .in_tensor(tensor.key);
-        const auto place = builder_.place(chunk, item);
+        const auto place = builder_.place(chunk.item.file, item);
         array.runs.push_back({place.file, place.record, place.offset, place.flags, chunk.offsets[0],
                               chunk.offsets[0] + chunk.sizes[0]});
         if (is_first) bucket.cuts.push_back(chunk.offsets[0]);
@@ -259,15 +259,11 @@ class States {
         item.record = file.records()[info->record];
         item.record->offset += stored.item.offset;
       }
-      dcp::Chunk chunk;
-      chunk.item = stored.item;
-      uint32_t unused = kNoRecord;
-      uint32_t& number =
-          item.record ? numbers_.try_emplace({stored.item.file, item.record->offset}, kNoRecord).first->second
-                      : unused;
-      item.number = number;
-      const auto place = builder_.place(chunk, item);
-      number = item.number;
+      // Arrays may share a record.
+      const std::pair at_record(stored.item.file, item.record ? item.record->offset : int64_t{-1});
+      if (const auto known = numbers_.find(at_record); known != numbers_.end()) item.number = known->second;
+      const auto place = builder_.place(stored.item.file, item);
+      numbers_.emplace(at_record, place.record);
       const std::string state = state_of(*name.text());
       bucket.numel = info->numel();
       bucket.states[state] = {info->dtype,
@@ -316,7 +312,7 @@ void add_states(const CoreSource& source, dcp::CatalogBuilder& builder, Catalog&
 
 void add_common(const Common& common, const OpenOptions& options, dcp::CatalogBuilder& builder,
                 Catalog& catalog) {
-  builder.merge(common.file->globals());
+  merge_globals(catalog.globals, common.file->globals());
   if (common.file->refusal()) builder.refuse(Error(*common.file->refusal()).in_file(common.bytes->name()));
   const auto registered = common.file->register_with(catalog, common.bytes);
   const auto is_leaf = [&](const Value& value) { return common.file->tensor(value).has_value(); };

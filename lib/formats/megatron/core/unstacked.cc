@@ -205,7 +205,8 @@ void Unstacked::each_box(const Logical& tensor, const std::function<void(const L
     if (chunks == stack.chunks.end()) continue;
     for (const size_t c : chunks->second) {
       if (c >= stored.chunks.size()) continue;  // a replica
-      LogicalBox box{below(stored.item(c).offsets, stack.axes), below(stored.item(c).sizes, stack.axes)};
+      const dcp::Chunk chunk = stored.chunks[c];
+      LogicalBox box{below(chunk.offsets, stack.axes), below(chunk.sizes, stack.axes)};
       if (part.half == 1) box.offsets[0] += tensor.shape[0] / 2;
       see(box);
     }
@@ -228,7 +229,7 @@ void Unstacked::add_pieces(const Logical& tensor, dcp::CatalogBuilder& builder, 
       if (c >= stored.chunks.size()) continue;
       const dcp::Chunk& chunk = stored.chunks[c];
       dcp::ItemTensor& item = items[part.stored][c];
-      const auto place = builder.place(chunk, item);
+      const auto place = builder.place(chunk.item.file, item);
       int64_t skipped = 0;
       for (size_t d = 0; d < stack.axes; ++d)
         skipped += (part.numbers[d] - chunk.offsets[d]) * item.stride[d];
@@ -256,7 +257,7 @@ void Unstacked::add_flattened(const Logical& tensor, const StoredPart& part, dcp
     if (c >= stored.chunks.size()) continue;
     const dcp::Chunk& chunk = stored.chunks[c];
     dcp::ItemTensor& item = items[part.stored][c];
-    const auto place = builder.place(chunk, item);
+    const auto place = builder.place(chunk.item.file, item);
     if (item.stride[last] != 1 && chunk.sizes[last] > 1)
       throw refused("megatron.flattened", "expected a flattened block back to back, found strides")
           .in_tensor(stored.key);
