@@ -10,6 +10,7 @@
 #include "lib/base/phases.h"
 #include "lib/base/text.h"
 #include "lib/exec/holes.h"
+#include "lib/exec/task_queues.h"
 #include "lib/exec/worker.h"
 #include "lib/exec/workers.h"
 #include "lib/kernels/crc.h"
@@ -116,12 +117,7 @@ class WorkList {
       if (number < tasks_.size()) continued_ += bytes_of(target_, tasks_[number]);
     });
   }
-  std::vector<uint32_t> open(int threads) const {
-    std::vector<uint32_t> numbers = order_of_tasks(target_, tasks_, threads);
-    for (size_t i = tasks_.size(); i < done_.size(); ++i) numbers.push_back(static_cast<uint32_t>(i));
-    std::erase_if(numbers, [&](uint32_t i) { return done_[i]; });
-    return numbers;
-  }
+  TaskQueues open() const { return {target_, tasks_, done_}; }
   void work(Worker& worker, uint32_t number) const {
     if (number < tasks_.size()) {
       worker.copy(number, tasks_[number]);
@@ -160,7 +156,7 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
   if (options.tensor_digests) digests.emplace(catalog, target);
   WorkList list(target, plan, cut_tasks(catalog, target, plan, buffers));
   if (options.journal != nullptr) list.continue_from(*options.journal, totals);
-  const std::vector<uint32_t> open = list.open(buffers.threads);
+  TaskQueues open = list.open();
   std::optional<JournalKeeper> keeper;
   const int64_t interval = journal_interval(plan.bytes_out);
   if (options.journal != nullptr && plan.bytes_out > interval)
@@ -190,7 +186,8 @@ Outcome run(const Catalog& catalog, const TargetLayout& target, const plan::Plan
   try {
     run_workers(buffers.threads, open.size(), stop, [&] {
       auto worker = std::make_shared<Worker>(shared, device, buffers);
-      return WorkerBody([&list, &open, worker](size_t i) { list.work(*worker, open[i]); },
+      return WorkerBody([&list, &open, worker, queue = TaskQueues::kNoQueue](
+                            size_t) mutable { list.work(*worker, open.next(queue)); },
                         [worker] { worker->drain(); });
     });
   } catch (...) {

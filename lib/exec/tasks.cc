@@ -94,31 +94,4 @@ int64_t widest_range(const TargetLayout& target, const plan::Plan& plan) {
   return ranges.empty() ? 0 : *std::ranges::max_element(ranges);
 }
 
-std::vector<uint32_t> order_of_tasks(const TargetLayout& target, const std::vector<Task>& tasks,
-                                     int threads) {
-  const auto file_of = [&](uint32_t task) { return target.holes[tasks[task].first_hole].file; };
-  const auto count = static_cast<uint32_t>(tasks.size());
-  std::vector<uint32_t> order;
-  order.reserve(count);
-  std::vector<std::pair<uint32_t, uint32_t>> files;  // [next task, end) of those written at once
-  for (uint32_t at = 0; at < count;) {
-    files.clear();
-    while (at < count && files.size() < static_cast<size_t>(threads)) {
-      uint32_t end = at + 1;
-      while (end < count && file_of(end) == file_of(at)) ++end;
-      files.emplace_back(at, end);
-      at = end;
-    }
-    for (bool some = true; some;) {
-      some = false;
-      for (auto& [next, end] : files) {
-        if (next == end) continue;
-        order.push_back(next++);
-        some = true;
-      }
-    }
-  }
-  return order;
-}
-
 }  // namespace uckpt::exec

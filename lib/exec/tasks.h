@@ -1,4 +1,4 @@
-// How a run is cut: tasks of about 1 MiB of output, in the order in which they are done.
+// How a run is cut: tasks of about 1 MiB of output, in the order of files and offsets.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +37,5 @@ std::vector<Task> cut_tasks(const Catalog& catalog, const TargetLayout& target, 
 // The bytes that a task must have so that the runs read are long, where neighbours in the output lie far
 // apart in the input; 0: they do not.
 int64_t widest_range(const TargetLayout& target, const plan::Plan& plan);
-// The indices of the tasks in an order in which `threads` workers write to as many files, each from its
-// beginning to its end: a file takes one write at a time.
-std::vector<uint32_t> order_of_tasks(const TargetLayout& target, const std::vector<Task>& tasks, int threads);
 
 }  // namespace uckpt::exec

@@ -3,7 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
+#include "lib/exec/task_queues.h"
 #include "lib/io/direct.h"
 #include "lib/io/input.h"
 
@@ -69,13 +72,52 @@ TEST_CASE("tasks of a transpose are wide enough to read 256 bytes at a time, wit
   CHECK(exec::widest_range(narrow.layout, narrow.plan) == 0);
 }
 
-TEST_CASE("as many files are written at once as there are threads, each from its beginning") {
-  const Example e({{512, 1024}, {512, 1024}, {512, 2048}}, false);  // 3, 3 and 5 tasks
+TEST_CASE("each worker writes a file of its own, as long as there is one") {
+  const Example e({{512, 1024}, {512, 1024}, {512, 2048}}, false);
   const auto tasks = exec::cut_tasks(e.catalog, e.layout, e.plan, {2, 1 << 20, 1 << 20, 1 << 20, 2});
-  REQUIRE(tasks.size() == 11);
-  CHECK(exec::order_of_tasks(e.layout, tasks, 1) == std::vector<uint32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
-  CHECK(exec::order_of_tasks(e.layout, tasks, 2) == std::vector<uint32_t>{0, 3, 1, 4, 2, 5, 6, 7, 8, 9, 10});
-  CHECK(exec::order_of_tasks(e.layout, tasks, 3) == std::vector<uint32_t>{0, 3, 6, 1, 4, 7, 2, 5, 8, 9, 10});
+  REQUIRE(tasks.size() == 11);  // 3, 3 and 5 of them
+  std::vector<bool> done(13);   // two more: reads of the input alone
+  uint32_t a = exec::TaskQueues::kNoQueue, b = a;
+  exec::TaskQueues queues(e.layout, tasks, done);
+  REQUIRE(queues.size() == 13);
+  std::vector<uint32_t> of_a, of_b;
+  of_a.push_back(queues.next(a));
+  for (int turn = 0; turn < 3; ++turn) of_b.push_back(queues.next(b));
+  for (int turn = 0; turn < 8; ++turn) of_a.push_back(queues.next(a));
+  of_b.push_back(queues.next(b));
+  CHECK(of_a == std::vector<uint32_t>{6, 7, 8, 9, 10, 3, 4, 5, 11});
+  CHECK(of_b == std::vector<uint32_t>{0, 1, 2, 12});
+
+  done[1] = done[11] = true;
+  a = b = exec::TaskQueues::kNoQueue;
+  exec::TaskQueues open(e.layout, tasks, done);
+  REQUIRE(open.size() == 11);
+  of_a.clear(), of_b.clear();
+  for (int turn = 0; turn < 2; ++turn) of_a.push_back(open.next(a));
+  for (int turn = 0; turn < 8; ++turn) of_b.push_back(open.next(b));
+  CHECK(of_a == std::vector<uint32_t>{6, 7});
+  CHECK(of_b == std::vector<uint32_t>{3, 4, 5, 0, 2, 12, 8, 9});  // the last two of the other's file
+  CHECK(open.next(a) == 10);
+}
+
+TEST_CASE("workers at once do every task once") {
+  const Example e(std::vector<Shape>(300, {16, 16}), false);
+  std::vector<exec::Task> tasks;
+  for (uint32_t h = 0; h < 300; ++h)
+    for (int64_t at = 0; at < h % 7; ++at) tasks.push_back({h, h, at, at + 1});
+  const std::vector<bool> done(tasks.size());
+  exec::TaskQueues queues(e.layout, tasks, done);
+  std::vector<std::atomic<int>> times(tasks.size());
+  std::atomic<size_t> taken{0};
+  {
+    std::vector<std::jthread> workers;
+    for (int w = 0; w < 4; ++w)
+      workers.emplace_back([&] {
+        for (uint32_t queue = exec::TaskQueues::kNoQueue; taken++ < times.size();)
+          ++times[queues.next(queue)];
+      });
+  }
+  CHECK(std::ranges::all_of(times, [](const std::atomic<int>& t) { return t == 1; }));
 }
 
 TEST_CASE("buffers get what catalog and plan leave of the budget") {
