@@ -99,17 +99,19 @@ class Candidate {
 
   // Nothing if the names do not fit.
   std::optional<size_t> unused_rules(const std::string& naming) const {
-    Catalog copy = catalog_;
     layout::Settings settings = settings_;
-    if (copy.ranks.empty()) {
-      as_one_rank(copy);
+    std::optional<Catalog> whole;
+    if (catalog_.ranks.empty()) {
+      as_one_rank(whole.emplace(catalog_));
       settings = joined(std::move(settings));
     }
+    const Catalog& catalog = whole ? *whole : catalog_;
     ucl::Diagnostics said;
     const layout::RuleBook book(spec_, spec_.layout(naming));
     layout::Facts facts(spec_, book.layouts(), settings, said);
     facts.take_defaults();
-    const layout::Sorted sorted = layout::sort_fragments(copy, book, facts, said);
+    if (!layout::takes_names_of(catalog.ranks.front(), catalog, book, facts)) return std::nullopt;
+    const layout::Sorted sorted = layout::sort_fragments(catalog, book, facts, said);
     if (is_about_names(said)) return std::nullopt;
     std::set<uint32_t> used;
     for (const layout::Match& m : sorted.matches) used.insert(m.rule);

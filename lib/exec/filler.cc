@@ -50,8 +50,13 @@ void Filler::add_sums(uint32_t h, int64_t begin, int64_t count, const Range& wri
   const int64_t after = (hole.count - begin - count) * unit_size(hole.dtype);
   if (wanted_.hole_digests)
     lane_.await_crc(FindingOf::kHoleDigest, h, lane_->crc64_raw(written.at, written.bytes), after);
-  if (wanted_.hole_checksums)
-    lane_.await_crc(FindingOf::kHoleChecksum, h, lane_->crc32_raw(written.at, written.bytes), after);
+  if (wanted_.hole_checksums) {
+    if (const auto known = gatherer_.crc32_of(written)) {
+      findings_.add(FindingOf::kHoleChecksum, h, kernels::Crc32::shift(*known, static_cast<uint64_t>(after)));
+    } else {
+      lane_.await_crc(FindingOf::kHoleChecksum, h, lane_->crc32_raw(written.at, written.bytes), after);
+    }
+  }
   if (digests_ != nullptr && digests_->is_scattered(h)) scattered_.push_back({h, begin, written});
 }
 

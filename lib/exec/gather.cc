@@ -18,11 +18,18 @@ using plan::Move;
 Gatherer::Gatherer(const Catalog& catalog, const plan::Plan& plan, LaneUse& lane, Findings& findings)
     : catalog_(catalog), plan_(plan), lane_(lane), findings_(findings) {}
 
-void Gatherer::add_to_record(uint32_t check, int64_t offset, ByteSpan bytes) {
+uint32_t Gatherer::add_to_record(uint32_t check, int64_t offset, ByteSpan bytes) {
   const Record& record = catalog_.records[plan_.checks[check].record];
   const int64_t after = record.offset + record.size - offset - static_cast<int64_t>(bytes.size());
-  findings_.add(FindingOf::kRecordChecksum, check,
-                Crc32::shift(kernels::crc32_raw(bytes), static_cast<uint64_t>(after)));
+  const uint32_t raw = kernels::crc32_raw(bytes);
+  findings_.add(FindingOf::kRecordChecksum, check, Crc32::shift(raw, static_cast<uint64_t>(after)));
+  return raw;
+}
+
+std::optional<uint32_t> Gatherer::crc32_of(const Range& filled) const {
+  const bool is_known = filled.at.region == summed_.at.region && filled.at.offset == summed_.at.offset &&
+                        filled.bytes == summed_.bytes;
+  return is_known ? std::optional(crc32_) : std::nullopt;
 }
 
 // Which checksum the bytes of a move count for; kNoRecord: none.
@@ -112,6 +119,8 @@ void Gatherer::set_box(Box& box, const Move& move, int64_t src, int64_t dst,
 
 void Gatherer::fill(uint32_t shard, int64_t begin, int64_t bytes, At out, DType dtype, bool checked) {
   checked_ = checked;
+  summed_ = {out, 0};
+  crc32_ = 0;
   const int64_t end = begin + bytes;
   for (const Move& move : moves_from(plan_.moves, plan_.first_move, plan_.sequential[shard], shard, begin)) {
     if (move.dst_offset >= end) break;  // sorted by target offset
@@ -132,7 +141,12 @@ void Gatherer::gather(const Move& move, Box& box, At out, DType dtype) {
           to, static_cast<size_t>(box.loops.empty() ? item : item * box.loops[0].count));
       read(move.file, box.src, range);
       const uint32_t check = check_of(move);
-      if (check != kNoRecord) add_to_record(check, box.src, range);
+      if (check == kNoRecord) return;
+      const uint32_t raw = add_to_record(check, box.src, range);
+      if (out.region == summed_.at.region && out.offset + box.dst == summed_.at.offset + summed_.bytes) {
+        crc32_ = Crc32::shift(crc32_, range.size()) ^ raw;
+        summed_.bytes += static_cast<int64_t>(range.size());
+      }
       return;
     }
   }
@@ -206,6 +220,7 @@ bool Gatherer::is_only_filled(const TargetShard& target, uint32_t shard, const T
 void Gatherer::finish(const TargetShard& target, uint32_t shard, int64_t begin, const Range& filled,
                       const Tensor& tensor, bool checked) {
   checked_ = checked;
+  if (!is_only_filled(target, shard, tensor)) summed_.bytes = 0;
   const DType dtype = tensor.dtype;
   const int64_t end = begin + filled.bytes, count = filled.bytes / std::max(1, item_size(dtype));
   const auto parts = static_cast<uint32_t>(tensor.averaged_with.size());

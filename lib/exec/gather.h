@@ -38,6 +38,8 @@ class Gatherer {
               const Tensor& tensor, bool checked);
   // Is there nothing else to do to elements of this shard?
   bool is_only_filled(const TargetShard& target, uint32_t shard, const Tensor& tensor) const;
+  // The raw CRC-32 of a range just filled, where it came of the records' checks by the way.
+  std::optional<uint32_t> crc32_of(const Range& filled) const;
   // A range for a record's checksum.
   void check(const plan::CheckRead& read);
 
@@ -60,7 +62,7 @@ class Gatherer {
   // cannot.
   std::optional<int64_t> read_direct(const plan::Move& move, std::span<const plan::Loop> loops, int64_t from,
                                      int64_t bytes);
-  void add_to_record(uint32_t check, int64_t offset, ByteSpan bytes);
+  uint32_t add_to_record(uint32_t check, int64_t offset, ByteSpan bytes);  // their raw CRC-32
   // What `nest_` takes of the bytes staged, which in the file begin at `from` and have these loops.
   void add_staged_to_record(const plan::Move& move, std::span<const plan::Loop> loops, int64_t from,
                             const uint8_t* staged);
@@ -71,6 +73,8 @@ class Gatherer {
   LaneUse& lane_;
   Findings& findings_;
   bool checked_ = false;  // what is read now counts
+  Range summed_{};        // what `fill` has filled from its first byte on and knows the raw CRC-32 of
+  uint32_t crc32_ = 0;    // this one
   // Used again for every move, so that none is allocated.
   Box box_, dense_;
   std::vector<kernels::CopyLoop> nest_, widen_;

@@ -17,6 +17,11 @@ bool is_number(const Catalog& catalog, const Tensor& t) {
 
 namespace {
 
+// Does the input itself say how it lies?
+bool is_scattered(const Catalog& catalog, const Tensor& t) {
+  return !catalog.scattered.empty() && catalog.scattered.contains(t.name);
+}
+
 class Sorter {
  public:
   Sorter(const Catalog& catalog, const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics)
@@ -26,8 +31,10 @@ class Sorter {
     find_rules();
     count_local_numbers();
     size_t at = 0;
-    for (const RankSet& set : catalog_.ranks)
+    for (const RankSet& set : catalog_.ranks) {
+      global_names_.clear();
       for (const Tensor& t : set.tensors) add(set, t, rules_[at++]);
+    }
     names_.tell();
     group();
     return std::move(out_);
@@ -40,11 +47,7 @@ class Sorter {
   void find_rules() {
     for (const RankSet& set : catalog_.ranks)
       for (const Tensor& t : set.tensors)
-        rules_.push_back(is_scattered(t) ? std::nullopt : names_.rule_for(t.name, t.state));
-  }
-
-  bool is_scattered(const Tensor& t) const {
-    return !catalog_.scattered.empty() && catalog_.scattered.contains(t.name);
+        rules_.push_back(is_scattered(catalog_, t) ? std::nullopt : names_.rule_for(t.name, t.state));
   }
 
   // How many numbers each place of each local index has, so that they can be counted through.
@@ -71,10 +74,15 @@ class Sorter {
     }
   }
 
-  // The name with global numbers.
-  std::string global_name(const std::string& name, uint32_t rule, const Coordinate& at) const {
+  // The name with global numbers; a parameter's states have it in common.
+  const std::string& global_name(const std::string& name, uint32_t rule, const Coordinate& at) {
+    if (names_.local_numbers(rule).empty()) return name;
+    const auto [known, fresh] = global_names_.try_emplace({name, rule});
+    if (fresh) known->second = make_global_name(name, rule, at);
+    return known->second;
+  }
+  std::string make_global_name(const std::string& name, uint32_t rule, const Coordinate& at) const {
     const auto& locals = names_.local_numbers(rule);
-    if (locals.empty()) return name;
     const ucl::NamePattern& pattern = book_.rules()[rule].rule->name;
     const auto values = ucl::match(pattern, name);
     std::map<std::string, int64_t, std::less<>> numbers;
@@ -92,10 +100,10 @@ class Sorter {
   }
 
   void add(const RankSet& set, const Tensor& t, Rule rule) {
-    if (is_scattered(t)) return add_scattered(set, t);
+    if (is_scattered(catalog_, t)) return add_scattered(set, t);
     if (!rule) return names_.note_unmatched(t.name);
     names_.check_wildcard(t.name, *rule);
-    const std::string name = global_name(t.name, *rule, set.at);
+    const std::string& name = global_name(t.name, *rule, set.at);
     names_.note_use(*rule, name);
     const ucl::Body::Kind body = book_.rules()[*rule].rule->body.kind;
     if (body == ucl::Body::Kind::kDrop) return;
@@ -142,10 +150,20 @@ class Sorter {
   Sorted out_;
   std::vector<Rule> rules_;  // of each tensor of each rank set, in turn
   std::unordered_map<std::string, size_t> known_;
+  std::map<std::pair<std::string_view, uint32_t>, std::string>
+      global_names_;  // of one rank set, by name and rule
   std::map<std::string, std::map<std::vector<int64_t>, int64_t>, std::less<>> local_counts_;
 };
 
 }  // namespace
+
+bool takes_names_of(const RankSet& set, const Catalog& catalog, const RuleBook& book, const Facts& facts) {
+  ucl::Diagnostics none;
+  const NameRules names(book, facts, none);
+  return std::ranges::all_of(set.tensors, [&](const Tensor& t) {
+    return is_scattered(catalog, t) || names.rule_for(t.name, t.state);
+  });
+}
 
 Sorted sort_fragments(const Catalog& catalog, const RuleBook& book, const Facts& facts,
                       ucl::Diagnostics& diagnostics) {

@@ -46,6 +46,9 @@ struct Sorted {
   std::vector<AliasName> aliases;
 };
 
+// Does a rule take each of its names? Far quicker than `sort_fragments`, which says the same of all ranks.
+bool takes_names_of(const RankSet& set, const Catalog& catalog, const RuleBook& book, const Facts& facts);
+
 // Matches every name, and turns local numbers into global ones. Says which names no rule takes, which rules
 // take nothing, and which numbers one of them misses.
 Sorted sort_fragments(const Catalog& catalog, const RuleBook& book, const Facts& facts,

@@ -24,6 +24,9 @@ if(UCKPT_SANITIZE)
   target_link_options(uckpt_flags INTERFACE -fsanitize=${UCKPT_SANITIZE})
 endif()
 if(UCKPT_SANITIZE MATCHES "address")
+  # Null pointers and the bounds of objects are AddressSanitizer's, too, and classes are not cast to derived ones in what
+  # reads input: without these checks a quarter less time to compile.
+  target_compile_options(uckpt_flags INTERFACE -fno-sanitize=null,object-size,vptr)
   target_compile_options(uckpt_flags INTERFACE "$<${is_test}:-O0;-fno-sanitize=undefined>")
 endif()
 if(UCKPT_FUZZERS)

@@ -47,7 +47,7 @@ def commands_of(row, source, copied, out, no_peers):
     return made
 
 
-def output_of(row, source, place, folder):
+def output_of(row, source, folder):
     """The row's output, kept to be copied."""
     path = os.path.join(folder, row.out)
     runner.quiet([tool.binary(), "convert", "-q", "-j", "2", "--no-sync", source, path, *row.flags])
@@ -58,9 +58,12 @@ def measure(row, place, args):
     source = inputs.make(row.input, CACHE, args.gigabytes)
     kept = tempfile.mkdtemp(prefix="out-", dir=CACHE)
     try:
-        copied = source if row.copies == "input" else output_of(row, source, place, kept)
+        output = None if row.copies == "input" else output_of(row, source, kept)
+        copied = output if row.copies == "output" else source
         made = commands_of(row, source, copied, place.out, args.no_peers)
-        files = inputs.files_of(source) + (inputs.files_of(copied) if copied != source else [])
+        if row.copies == "both":
+            made[goals.COPY_OUTPUT] = runner.Measured(rivals.copy(output, place.out))
+        files = inputs.files_of(source) + (inputs.files_of(output) if output else [])
         runner.alternate(made, files, place, "warm", args.rounds, args.warm)
         if args.cold:
             runner.alternate(made, files, place, "cold", min(args.rounds, 3), args.warm)

@@ -3,7 +3,7 @@ import statistics
 
 from rivals import MEMORY_GOAL, RIVALS
 
-COPY, COPY_SYNCED, OURS, OURS_SYNCED = "cp -r", "cp -r, sync -f", "uckpt", "uckpt, synced"
+COPY, COPY_OUTPUT, COPY_SYNCED, OURS, OURS_SYNCED = "cp -r", "cp -r, output", "cp -r, sync -f", "uckpt", "uckpt, synced"
 
 
 def summary(table, base):

@@ -16,7 +16,7 @@ class Row:
     goal: float          # its time, of the copy's
     rivals: tuple = ()   # of rivals.py, besides the copies
     synced: bool = False   # measured to the disk, too
-    copies: str = "input"   # what the copy copies: the output, where most of the input is left out
+    copies: str = "input"   # what the copy copies: the output, where most of the input is left out; both, each for itself
 
 
 def _family(name, goal, *flags):
@@ -24,8 +24,8 @@ def _family(name, goal, *flags):
                ["--spec", RULES, "--naming", name, *flags], goal, (f"Python, {name}",))
 
 
-def _of_hdf5(name, out, source, *flags):
-    return Row(f"hdf5-{name}", f"HDF5 to {name}", source, out, ["--to", name, *flags], CONTIGUOUS)
+def _of_hdf5(name, out, source, *flags, copies="input"):
+    return Row(f"hdf5-{name}", f"HDF5 to {name}", source, out, ["--to", name, *flags], CONTIGUOUS, copies=copies)
 
 
 _DEEPSPEED = ("ds_to_universal", "zero_to_fp32")
@@ -33,7 +33,7 @@ ROWS = {row.name: row for row in [
     *(Row(f"zero{stage}", f"ZeRO-{stage} to HDF5", f"zero{stage}", "out.h5", [], CONTIGUOUS, _DEEPSPEED, synced=True)
       for stage in (1, 2, 3)),
     Row("universal", "ZeRO-2 to a universal folder", "zero2", "out", ["--to", "deepspeed-universal"], CONTIGUOUS,
-        ("ds_to_universal",)),
+        ("ds_to_universal",), copies="both"),
     _family("columns", STRIDED),
     _family("rows", STRIDED),
     _family("qkv", STRIDED, "--as", "hf_qkv"),
@@ -55,7 +55,7 @@ ROWS = {row.name: row for row in [
     _of_hdf5("torch", "out.pt", "hdf5-weights"),
     _of_hdf5("dcp", "out", "hdf5", "--layout", "dp=4"),
     _of_hdf5("deepspeed", "out", "hdf5", "--layout", "dp=2,zero=2"),
-    _of_hdf5("deepspeed-universal", "out", "hdf5"),
+    _of_hdf5("deepspeed-universal", "out", "hdf5", copies="both"),
     Row("transpose-views", "transposed views of torch.save to HDF5", "views", "out.h5", [], TRANSPOSE,
         ("Python, transpose",)),
     Row("transpose-map", "GPT-2's transposed weights under Megatron's names", "hf", "out.safetensors",
