@@ -26,8 +26,16 @@ using test::RandomCheckpoint;
 using test::read_file;
 using test::Scratch;
 
-void check_conversion(const Catalog& c, const fs::path& path, int threads, int64_t max_mem) {
+// With a checksum for each tensor.
+TargetLayout summed_layout(const Catalog& c) {
   TargetLayout layout = flat_layout(c);
+  for (uint32_t h = 0; h < layout.holes.size(); ++h)
+    layout.checksums.push_back({0, layout.holes[h].offset, layout.holes[h].bytes(), h, 1, {}});
+  return layout;
+}
+
+void check_conversion(const Catalog& c, const fs::path& path, int threads, int64_t max_mem) {
+  TargetLayout layout = summed_layout(c);
   const plan::Plan plan = plan::make_plan(c, layout, {});
   const exec::Buffers buffers = exec::size_buffers({.threads = threads, .max_mem = max_mem});
   CHECK(buffers.total() <= max_mem);
@@ -46,6 +54,7 @@ void check_conversion(const Catalog& c, const fs::path& path, int threads, int64
     CAPTURE(c.tensors[i].name);
     REQUIRE(std::equal(have.begin(), have.end(), want.begin()));
     REQUIRE(outcome.digests[i] == kernels::Crc64::finish(kernels::crc64_raw(want), want.size()));
+    REQUIRE(outcome.checksums[i] == kernels::Crc32::finish(kernels::crc32_raw(want), want.size()));
   }
 }
 
@@ -58,6 +67,32 @@ TEST_CASE("random checkpoints equal the naive copier, on any number of threads a
     const Catalog c = RandomCheckpoint(seed, seed % 5 == 0 ? 60 : 12).make(seed % 5 == 0 ? 6 : 30);
     check_conversion(c, s.path / "out", static_cast<int>(1 + seed % 4),
                      seed % 2 == 0 ? int64_t{64} << 20 : int64_t{800} << 10);
+  }
+}
+
+TEST_CASE("checksums are of what is written, not of what was read") {
+  Scratch s;
+  for (uint32_t seed = 200; seed < 210; ++seed) {
+    CAPTURE(seed);
+    const Catalog c = RandomCheckpoint(seed, 12).make(20);
+    TargetLayout layout = summed_layout(c);
+    for (TargetShard& shard : layout.shards)
+      if (c.tensors[shard.tensor].dtype == DType::kF32) shard.factor = 2;
+    const plan::Plan plan = plan::make_plan(c, layout, {});
+    const exec::Buffers buffers = exec::size_buffers({.threads = 2, .max_mem = int64_t{64} << 20});
+    Quiet progress;
+    const StopFlag stop{false};
+    const Claim claim((s.path / "out").string());
+    const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
+    exec::preallocate(layout, *output, 2);
+    const exec::Outcome outcome = exec::run(c, layout, plan, *output, buffers, {}, progress, stop);
+    output->commit(false);
+    const Bytes file = read_file(s.path / "out");
+    for (size_t h = 0; h < layout.holes.size(); ++h) {
+      const auto size = static_cast<size_t>(layout.holes[h].bytes());
+      const ByteSpan have(file.data() + layout.holes[h].offset, size);
+      CHECK(outcome.checksums[h] == kernels::Crc32::finish(kernels::crc32_raw(have), size));
+    }
   }
 }
 
