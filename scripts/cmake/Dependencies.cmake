@@ -14,6 +14,7 @@ find_package(hwy REQUIRED)
 pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5-serial)
 add_library(uckpt_hdf5 INTERFACE)
 find_library(UCKPT_HDF5_ARCHIVE NAMES libhdf5.a HINTS ${HDF5_LIBRARY_DIRS} NO_DEFAULT_PATH)
+find_file(UCKPT_HDF5_LICENSE NAMES copyright PATHS /usr/share/doc/libhdf5-dev NO_DEFAULT_PATH)  # goes with the program then
 if(UCKPT_HDF5_ARCHIVE)
   set(archive_libraries ${UCKPT_HDF5_ARCHIVE} sz ZLIB::ZLIB m ${CMAKE_DL_LIBS} Threads::Threads)
   set(CMAKE_REQUIRED_INCLUDES ${HDF5_INCLUDE_DIRS})
