@@ -154,7 +154,7 @@ class PlanWriter {
     out_.object([&] { digest(catalog_.literals); });
   }
 
-  void digest(const Bytes& bytes) {
+  void digest(ByteSpan bytes) {
     out_.number("bytes", static_cast<int64_t>(bytes.size()));
     out_.text("crc64", hex(kernels::Crc64::finish(kernels::crc64_raw(bytes), bytes.size()), 16));
   }

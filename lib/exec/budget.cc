@@ -42,7 +42,7 @@ int64_t bytes_of_layout(const TargetLayout& t) {
   int64_t sum = bytes_of_list(t.shards) + bytes_of_list(t.pieces) + bytes_of_list(t.axes) +
                 bytes_of_list(t.holes) + bytes_of_list(t.checksums) + bytes_of_list(t.digests);
   for (const TargetFile& f : t.files)
-    for (const FixedBytes& fixed : f.fixed) sum += bytes_of_list(fixed.bytes);
+    for (const FixedBytes& fixed : f.fixed) sum += static_cast<int64_t>(fixed.bytes.share());
   return sum;
 }
 

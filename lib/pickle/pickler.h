@@ -48,6 +48,9 @@ class Pickler {
 
   Pickler();
 
+  // About so many bytes will be written: the list of them need not grow by copies of itself.
+  void expect(size_t bytes) { out_.reserve(bytes); }
+
   void none();
   void boolean(bool value);
   void integer(int64_t value);

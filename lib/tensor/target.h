@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/shared_bytes.h"
 #include "lib/tensor/catalog.h"
 
 namespace uckpt {
@@ -63,7 +64,7 @@ struct LateChecksum {
 
 struct FixedBytes {
   int64_t offset;
-  Bytes bytes;
+  SharedBytes bytes;
 };
 
 // Where everything lies in a file that a library made.

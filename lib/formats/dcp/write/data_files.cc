@@ -1,66 +1,72 @@
 #include "lib/formats/dcp/write/data_files.h"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
+#include <utility>
 
 #include "lib/base/text.h"
 
 namespace uckpt::dcp {
 
-namespace {
+SharedBytes DataFileBook::shared(const SharedBytes& bytes) {
+  return known_.try_emplace(bytes.text(), bytes).first->second;
+}
 
-// Puts an item that is laid out as a file alone behind what the newest file has.
-void append(TargetLayout& layout, TargetLayout item) {
+size_t DataFileBook::add(int64_t rank, TargetLayout item) {
+  items_.push_back({rank, item.files.front().size, fixed_.size(), holes_.size(), checksums_.size()});
+  for (const FixedBytes& fixed : item.files.front().fixed)
+    fixed_.push_back({fixed.offset, shared(fixed.bytes)});
+  holes_.insert(holes_.end(), item.holes.begin(), item.holes.end());
+  std::ranges::move(item.checksums, std::back_inserter(checksums_));
+  return items_.size() - 1;
+}
+
+// Puts an item behind what the newest file has.
+void DataFileBook::append(TargetLayout& layout, size_t i) {
   const auto number = static_cast<uint32_t>(layout.files.size() - 1);
   TargetFile& file = layout.files.back();
-  TargetFile& from = item.files.front();
   const int64_t shift = file.size;
   const auto first_hole = static_cast<uint32_t>(layout.holes.size());
-  for (FixedBytes& fixed : from.fixed) {
-    fixed.offset += shift;
-    file.fixed.push_back(std::move(fixed));
-  }
-  for (Hole& hole : item.holes) {
+  const bool is_last = i + 1 == items_.size();
+  for (size_t f = items_[i].fixed; f < (is_last ? fixed_.size() : items_[i + 1].fixed); ++f)
+    file.fixed.push_back({fixed_[f].offset + shift, std::move(fixed_[f].bytes)});
+  for (size_t h = items_[i].holes; h < (is_last ? holes_.size() : items_[i + 1].holes); ++h) {
+    Hole& hole = layout.holes.emplace_back(holes_[h]);
     hole.file = number;
     hole.offset += shift;
-    layout.holes.push_back(hole);
   }
-  for (LateChecksum& checksum : item.checksums) {
+  for (size_t c = items_[i].checksums; c < (is_last ? checksums_.size() : items_[i + 1].checksums); ++c) {
+    LateChecksum& checksum = layout.checksums.emplace_back(std::move(checksums_[c]));
     checksum.file = number;
     checksum.offset += shift;
     checksum.first_hole += first_hole;
     for (int64_t& place : checksum.places) place += shift;
-    layout.checksums.push_back(std::move(checksum));
   }
-  file.size += from.size;
-}
-
-}  // namespace
-
-size_t DataFileBook::add(int64_t rank, TargetLayout item) {
-  items_.push_back({rank, std::move(item)});
-  return items_.size() - 1;
+  file.size += items_[i].size;
 }
 
 std::vector<ItemPlace> DataFileBook::lay_out(TargetLayout& layout) && {
+  known_.clear();
   std::vector<size_t> order(items_.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::ranges::stable_sort(order, {}, [&](size_t i) { return items_[i].rank; });
+  layout.holes.reserve(layout.holes.size() + holes_.size());
+  layout.checksums.reserve(layout.checksums.size() + checksums_.size());
   std::vector<ItemPlace> out(items_.size());
   int64_t rank = -1, number = 0;
   for (const size_t i : order) {
-    Entry& entry = items_[i];
-    const int64_t length = entry.item.files.front().size;
-    const bool is_full = rank == entry.rank && most_ > 0 && layout.files.back().size + length > most_;
-    if (rank != entry.rank || is_full) {
+    const Item& item = items_[i];
+    const bool is_full = rank == item.rank && most_ > 0 && layout.files.back().size + item.size > most_;
+    if (rank != item.rank || is_full) {
       number = is_full ? number + 1 : 0;
-      rank = entry.rank;
+      rank = item.rank;
       layout.files.emplace_back().name = cat("__", rank, "_", number, ".distcp");
     }
-    out[i] = {layout.files.back().name, layout.files.back().size, length};
-    append(layout, std::move(entry.item));
-    entry.item = {};
+    out[i] = {layout.files.back().name, layout.files.back().size, item.size};
+    append(layout, i);
   }
+  items_ = {}, fixed_ = {}, holes_ = {}, checksums_ = {};  // what writes `.metadata` needs the memory
   return out;
 }
 

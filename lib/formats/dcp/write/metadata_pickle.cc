@@ -19,6 +19,8 @@ class Writer {
       : tensors_(tensors), objects_(objects), places_(places) {}
 
   Bytes run(bool has_paths) {
+    constexpr size_t kBytesOfChunk = 256;  // its box, its index and its place
+    out_.expect(places_.size() * kBytesOfChunk);
     begin_object(kMetadata, "Metadata");
     out_.text("state_dict_metadata");
     out_.begin_dict();

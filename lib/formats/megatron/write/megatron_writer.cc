@@ -200,7 +200,7 @@ class Layouter {
     const std::string tracker = target.iteration ? cat(*target.iteration) : "release";
     target.folder = name + "/";
     layout_.files.front().size = static_cast<int64_t>(tracker.size());
-    layout_.files.front().fixed.front().bytes.assign(tracker.begin(), tracker.end());
+    layout_.files.front().fixed.front().bytes = Bytes(tracker.begin(), tracker.end());
   }
 
   void say(const TargetCheckpoint& target) {
