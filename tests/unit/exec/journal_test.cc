@@ -72,7 +72,7 @@ struct Conversion {
       layout.files = {{"a", size / 2, {}, {}}, {"sub/b", size - size / 2, {}, {}}};
       layout.holes = {{0, 0, 0, 0, size / 2, DType::kU8}, {0, 1, 0, size / 2, size - size / 2, DType::kU8}};
     } else {
-      layout.files = {{"", size + 7, {{0, {'h', 'e', 'a', 'd', 'e', 'r', '!'}}}, {}}};
+      layout.files = {{"", size + 7, {{0, Bytes{'h', 'e', 'a', 'd', 'e', 'r', '!'}}}, {}}};
       layout.holes = {{0, 0, 7, 0, size, DType::kU8}};
     }
     plan = plan::make_plan(catalog, layout, {});
