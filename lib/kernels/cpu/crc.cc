@@ -3,13 +3,15 @@
 // Folding: in the reflected form a carry-less product of two 64-bit words stands for A·B·x, so a block of 16
 // bytes (first 8 bytes L, last 8 bytes H) is carried n bits further by L·x^(n+63) + H·x^(n-1), reduced
 // constants on the right, 128 bits wide. Several blocks are kept in flight; at the end they are folded into
-// one, which is reduced byte by byte with a table.
+// one, which is reduced with tables.
 
 #include "lib/kernels/crc.h"
 
 #include <array>
 #include <cstring>
 #include <type_traits>
+
+#include "lib/base/bytes.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lib/kernels/cpu/crc.cc"
@@ -24,21 +26,32 @@ namespace {
 template <class Field>
 using WordOf = std::remove_const_t<decltype(Field::kOne)>;
 
+// The raw CRC of a byte that so many zeros follow, for eight bytes at once.
 template <class Field>
-constexpr std::array<WordOf<Field>, 256> make_table() {
-  std::array<WordOf<Field>, 256> table{};
-  for (size_t i = 0; i < table.size(); ++i) {
+constexpr auto make_tables() {
+  std::array<std::array<WordOf<Field>, 256>, 8> tables{};
+  for (size_t i = 0; i < 256; ++i) {
     auto w = static_cast<WordOf<Field>>(i);
     for (int k = 0; k < 8; ++k) w = Field::times_x(w);
-    table[i] = w;
+    tables[0][i] = w;
   }
-  return table;
+  for (size_t zeros = 1; zeros < tables.size(); ++zeros)
+    for (size_t i = 0; i < 256; ++i) {
+      const WordOf<Field> before = tables[zeros - 1][i];
+      tables[zeros][i] = tables[0][before & 0xff] ^ (before >> 8);
+    }
+  return tables;
 }
 
 template <class Field>
 WordOf<Field> crc_of_bytes(WordOf<Field> raw, const uint8_t* p, size_t n) {
-  static constexpr auto kTable = make_table<Field>();
-  for (size_t i = 0; i < n; ++i) raw = kTable[(raw ^ p[i]) & 0xff] ^ (raw >> 8);
+  static constexpr auto kTables = make_tables<Field>();
+  for (; n >= 8; n -= 8, p += 8) {
+    const uint64_t w = load_le<uint64_t>(p) ^ raw;
+    raw = 0;
+    for (size_t i = 0; i < 8; ++i) raw ^= kTables[7 - i][(w >> (8 * i)) & 0xff];
+  }
+  for (size_t i = 0; i < n; ++i) raw = kTables[0][(raw ^ p[i]) & 0xff] ^ (raw >> 8);
   return raw;
 }
 
@@ -65,18 +78,37 @@ namespace uckpt::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
 template <class Field>
 WordOf<Field> Fold(const uint8_t* p, size_t n) {
-#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
   return crc_of_bytes<Field>(0, p, n);
+}
 #else
-  const hn::ScalableTag<uint64_t> d;
+using Block = hn::FixedTag<uint64_t, 2>;
+
+// A block of 16 bytes, carried over those that follow it, and what is left then.
+template <class Field>
+WordOf<Field> FoldOne(hn::Vec<Block> block, const uint8_t* p, size_t n) {
+  const Block d;
+  HWY_ALIGN static const uint64_t kNext[2] = {wide_power<Field>(128 + 63), wide_power<Field>(128 - 1)};
+  const auto k = hn::Load(d, kNext);
+  size_t done = 0;
+  for (; done + 16 <= n; done += 16) {
+    const auto next = hn::BitCast(d, hn::LoadU(hn::FixedTag<uint8_t, 16>(), p + done));
+    block = hn::Xor(hn::Xor(hn::CLMulLower(block, k), hn::CLMulUpper(block, k)), next);
+  }
+  HWY_ALIGN uint64_t words[2];
+  hn::Store(block, d, words);
+  return crc_of_block<Field>(words, p + done, n - done);
+}
+
+// Four vectors in flight: as many bytes at least.
+template <class Field, class D>
+WordOf<Field> FoldFour(D d, const uint8_t* p, size_t n) {
   using V = decltype(hn::Zero(d));
   constexpr size_t kChains = 4;
   const size_t vector_bytes = hn::Lanes(d) * sizeof(uint64_t);
   const size_t stride = kChains * vector_bytes;
-  if (n < 2 * stride) return crc_of_bytes<Field>(0, p, n);
-
   HWY_ALIGN uint64_t constants[hn::MaxLanes(d)];
   static const uint64_t kFirst = wide_power<Field>(stride * 8 + 63),
                         kSecond = wide_power<Field>(stride * 8 - 1);
@@ -98,27 +130,34 @@ WordOf<Field> Fold(const uint8_t* p, size_t n) {
     c = fold(c, load(q + 2 * vector_bytes));
     e = fold(e, load(q + 3 * vector_bytes));
   }
+  // The chains into one block, and that over what is left.
   HWY_ALIGN uint64_t state[kChains * hn::MaxLanes(d)];
   hn::Store(a, d, state);
   hn::Store(b, d, state + hn::Lanes(d));
   hn::Store(c, d, state + 2 * hn::Lanes(d));
   hn::Store(e, d, state + 3 * hn::Lanes(d));
-  // The chains into one block, and that over the blocks that are left.
-  const hn::FixedTag<uint64_t, 2> one;
+  const Block one;
   HWY_ALIGN static const uint64_t kNext[2] = {wide_power<Field>(128 + 63), wide_power<Field>(128 - 1)};
   const auto next_k = hn::Load(one, kNext);
-  const auto fold_block = [&](auto x, auto next) HWY_ATTR {
-    return hn::Xor(hn::Xor(hn::CLMulLower(x, next_k), hn::CLMulUpper(x, next_k)), next);
-  };
   auto block = hn::Load(one, state);
-  for (size_t i = 2; i < stride / 8; i += 2) block = fold_block(block, hn::Load(one, state + i));
-  for (; done + 16 <= n; done += 16)
-    block = fold_block(block, hn::BitCast(one, hn::LoadU(hn::FixedTag<uint8_t, 16>(), p + done)));
-  HWY_ALIGN uint64_t words[2];
-  hn::Store(block, one, words);
-  return crc_of_block<Field>(words, p + done, n - done);
-#endif
+  for (size_t i = 2; i < stride / 8; i += 2)
+    block = hn::Xor(hn::Xor(hn::CLMulLower(block, next_k), hn::CLMulUpper(block, next_k)),
+                    hn::Load(one, state + i));
+  return FoldOne<Field>(block, p + done, n - done);
 }
+
+// Short runs are many where a tensor is transposed: of 32 bytes on, a table of bytes is slower. Vectors of
+// more than 256 bits have their products one block at a time.
+template <class Field>
+WordOf<Field> Fold(const uint8_t* p, size_t n) {
+  const hn::CappedTag<uint64_t, 4> wide;
+  const Block one;
+  if (n >= 8 * hn::Lanes(wide) * sizeof(uint64_t)) return FoldFour<Field>(wide, p, n);
+  if (n >= 128) return FoldFour<Field>(one, p, n);
+  if (n < 32) return crc_of_bytes<Field>(0, p, n);
+  return FoldOne<Field>(hn::BitCast(one, hn::LoadU(hn::FixedTag<uint8_t, 16>(), p)), p + 16, n - 16);
+}
+#endif
 
 uint32_t Fold32(const uint8_t* p, size_t n) { return Fold<Crc32>(p, n); }
 uint64_t Fold64(const uint8_t* p, size_t n) { return Fold<Crc64>(p, n); }
