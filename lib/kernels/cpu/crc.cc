@@ -86,20 +86,25 @@ WordOf<Field> Fold(const uint8_t* p, size_t n) {
 #else
 using Block = hn::FixedTag<uint64_t, 2>;
 
-// A block of 16 bytes, carried over those that follow it, and what is left then.
+// A block of 16 bytes, carried over the whole blocks of those that follow it.
 template <class Field>
-WordOf<Field> FoldOne(hn::Vec<Block> block, const uint8_t* p, size_t n) {
+hn::Vec<Block> CarryOver(hn::Vec<Block> block, const uint8_t* p, size_t n) {
   const Block d;
   HWY_ALIGN static const uint64_t kNext[2] = {wide_power<Field>(128 + 63), wide_power<Field>(128 - 1)};
   const auto k = hn::Load(d, kNext);
-  size_t done = 0;
-  for (; done + 16 <= n; done += 16) {
-    const auto next = hn::BitCast(d, hn::LoadU(hn::FixedTag<uint8_t, 16>(), p + done));
+  for (; n >= 16; n -= 16, p += 16) {
+    const auto next = hn::BitCast(d, hn::LoadU(hn::FixedTag<uint8_t, 16>(), p));
     block = hn::Xor(hn::Xor(hn::CLMulLower(block, k), hn::CLMulUpper(block, k)), next);
   }
+  return block;
+}
+
+// The CRC of a block and all that follows it.
+template <class Field>
+WordOf<Field> FoldOne(hn::Vec<Block> block, const uint8_t* p, size_t n) {
   HWY_ALIGN uint64_t words[2];
-  hn::Store(block, d, words);
-  return crc_of_block<Field>(words, p + done, n - done);
+  hn::Store(CarryOver<Field>(block, p, n), Block(), words);
+  return crc_of_block<Field>(words, p + n - n % 16, n % 16);
 }
 
 // Four vectors in flight: as many bytes at least.
@@ -136,13 +141,8 @@ WordOf<Field> FoldFour(D d, const uint8_t* p, size_t n) {
   hn::Store(b, d, state + hn::Lanes(d));
   hn::Store(c, d, state + 2 * hn::Lanes(d));
   hn::Store(e, d, state + 3 * hn::Lanes(d));
-  const Block one;
-  HWY_ALIGN static const uint64_t kNext[2] = {wide_power<Field>(128 + 63), wide_power<Field>(128 - 1)};
-  const auto next_k = hn::Load(one, kNext);
-  auto block = hn::Load(one, state);
-  for (size_t i = 2; i < stride / 8; i += 2)
-    block = hn::Xor(hn::Xor(hn::CLMulLower(block, next_k), hn::CLMulUpper(block, next_k)),
-                    hn::Load(one, state + i));
+  const auto block =
+      CarryOver<Field>(hn::Load(Block(), state), reinterpret_cast<const uint8_t*>(state + 2), stride - 16);
   return FoldOne<Field>(block, p + done, n - done);
 }
 
