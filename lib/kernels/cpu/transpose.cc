@@ -69,54 +69,77 @@ HWY_INLINE void TurnBlock(const T* HWY_RESTRICT from, int64_t columns, uint8_t* 
   const Deep<T> d;
   const hn::Repartition<uint8_t, Deep<T>> bytes;
   hn::Vec<Deep<T>> rows[n], turned[n];
-  Unrolled<n>([&](auto i) HWY_ATTR { rows[i] = LoadBlocks(d, from + i * columns, n * columns); });
-  Unrolled<kBits>([&](auto) HWY_ATTR {
-    Unrolled<n / 2>([&](auto i) HWY_ATTR {
+  Unrolled<n>([&](auto i) UCKPT_INLINE { rows[i] = LoadBlocks(d, from + i * columns, n * columns); });
+  Unrolled<kBits>([&](auto) UCKPT_INLINE {
+    Unrolled<n / 2>([&](auto i) UCKPT_INLINE {
       turned[2 * i] = hn::InterleaveLower(d, rows[i], rows[i + n / 2]);
       turned[2 * i + 1] = hn::InterleaveUpper(d, rows[i], rows[i + n / 2]);
     });
-    Unrolled<n>([&](auto i) HWY_ATTR { rows[i] = turned[i]; });
+    Unrolled<n>([&](auto i) UCKPT_INLINE { rows[i] = turned[i]; });
   });
-  Unrolled<n>([&](auto i) HWY_ATTR { hn::StoreU(hn::BitCast(bytes, rows[i]), bytes, to + i * dst_row); });
+  Unrolled<n>([&](auto i) UCKPT_INLINE { hn::StoreU(hn::BitCast(bytes, rows[i]), bytes, to + i * dst_row); });
 }
 #endif
 
+// One tile: at most `kTileRows<T>` rows and `kTileColumns<T>` columns of the plane's.
+template <class T>
+constexpr int64_t kTileRows = sizeof(T) == 1 ? 128 : 64;
+template <class T>
+constexpr int64_t kTileColumns = 16384 / static_cast<int64_t>(sizeof(T)) / kTileRows<T>;
+
+template <class T>
+void TransposeTile(uint8_t* HWY_RESTRICT dst, const uint8_t* HWY_RESTRICT src, const Plane p) {
+  constexpr auto item = static_cast<int64_t>(sizeof(T));
+  constexpr int64_t n = kSide<T>, m = kDeep<T>, kRows = kTileRows<T>, kColumns = kTileColumns<T>;
+  HWY_ALIGN T tile[kRows * kColumns];
+  HWY_ALIGN T edge[n * m];
+  const int64_t c_full = p.columns / n * n, r_full = p.rows / m * m;
+  for (int64_t r = 0; r < p.rows; ++r, src += p.src_row) {
+    T* to = tile + r * kColumns;
+    if (p.src_step != item)
+      for (int64_t c = 0; c < p.columns; ++c) to[c] = LoadItem<T>(src + c * p.src_step);
+    else if (p.columns == kColumns)
+      std::memcpy(to, src, kColumns * sizeof(T));
+    else
+      std::memcpy(to, src, static_cast<size_t>(p.columns) * sizeof(T));
+  }
+  for (int64_t c = 0; c < c_full; c += n)
+    for (int64_t r = 0; r < r_full; r += m)
+      TurnBlock<T>(tile + r * kColumns + c, kColumns, dst + c * p.dst_row + r * item, p.dst_row);
+  const auto turn_edge = [&](int64_t r, int64_t c) {
+    TurnBlock<T>(tile + r * kColumns + c, kColumns, reinterpret_cast<uint8_t*>(edge), m * item);
+    const auto bytes = static_cast<size_t>(std::min(m, p.rows - r)) * sizeof(T);
+    for (int64_t i = 0; i < std::min(n, p.columns - c); ++i)
+      std::memcpy(dst + (c + i) * p.dst_row + r * item, edge + i * m, bytes);
+  };
+  if (r_full < p.rows)
+    for (int64_t c = 0; c < c_full; c += n) turn_edge(r_full, c);
+  if (c_full < p.columns)
+    for (int64_t r = 0; r < p.rows; r += m) turn_edge(r, c_full);
+}
+
+// `function` gets the first one and how many for every part of at most `size`.
+template <class Function>
+HWY_INLINE void ByParts(int64_t begin, int64_t end, int64_t size, const Function& function) {
+  for (int64_t at = begin; at < end; at += size) function(at, std::min(size, end - at));
+}
+
+// The tiles of a block one after another: of its rows a page each is read whole before the next rows' pages
+// are, which the processor's table of pages would have no room for.
 template <class T>
 void TransposeItems(uint8_t* HWY_RESTRICT dst, const uint8_t* HWY_RESTRICT src, const Plane& p) {
   constexpr auto item = static_cast<int64_t>(sizeof(T));
-  constexpr int64_t n = kSide<T>, m = kDeep<T>, kRows = item == 1 ? 128 : 64, kColumns = 16384 / item / kRows;
-  HWY_ALIGN T tile[kRows * kColumns];
-  HWY_ALIGN T edge[n * m];
-  for (int64_t c0 = 0; c0 < p.columns; c0 += kColumns) {
-    const int64_t columns = std::min(kColumns, p.columns - c0), c_full = columns / n * n;
-    for (int64_t r0 = 0; r0 < p.rows; r0 += kRows) {
-      const int64_t rows = std::min(kRows, p.rows - r0), r_full = rows / m * m;
-      const uint8_t* from = src + r0 * p.src_row + c0 * p.src_step;
-      for (int64_t r = 0; r < rows; ++r, from += p.src_row) {
-        T* to = tile + r * kColumns;
-        if (p.src_step != item)
-          for (int64_t c = 0; c < columns; ++c) to[c] = LoadItem<T>(from + c * p.src_step);
-        else if (columns == kColumns)
-          std::memcpy(to, from, kColumns * sizeof(T));
-        else
-          std::memcpy(to, from, static_cast<size_t>(columns) * sizeof(T));
-      }
-      uint8_t* to = dst + c0 * p.dst_row + r0 * item;
-      for (int64_t c = 0; c < c_full; c += n)
-        for (int64_t r = 0; r < r_full; r += m)
-          TurnBlock<T>(tile + r * kColumns + c, kColumns, to + c * p.dst_row + r * item, p.dst_row);
-      const auto turn_edge = [&](int64_t r, int64_t c) {
-        TurnBlock<T>(tile + r * kColumns + c, kColumns, reinterpret_cast<uint8_t*>(edge), m * item);
-        const auto bytes = static_cast<size_t>(std::min(m, rows - r)) * sizeof(T);
-        for (int64_t i = 0; i < std::min(n, columns - c); ++i)
-          std::memcpy(to + (c + i) * p.dst_row + r * item, edge + i * m, bytes);
-      };
-      if (r_full < rows)
-        for (int64_t c = 0; c < c_full; c += n) turn_edge(r_full, c);
-      if (c_full < columns)
-        for (int64_t r = 0; r < rows; r += m) turn_edge(r, c_full);
-    }
-  }
+  constexpr int64_t kBlockRows = 512, kBlockColumns = 4096 / item;
+  ByParts(0, p.columns, kBlockColumns, [&](int64_t block_c, int64_t block_columns) HWY_ATTR {
+    ByParts(0, p.rows, kBlockRows, [&](int64_t block_r, int64_t block_rows) HWY_ATTR {
+      ByParts(block_c, block_c + block_columns, kTileColumns<T>, [&](int64_t c, int64_t columns) HWY_ATTR {
+        ByParts(block_r, block_r + block_rows, kTileRows<T>, [&](int64_t r, int64_t rows) HWY_ATTR {
+          TransposeTile<T>(dst + c * p.dst_row + r * item, src + r * p.src_row + c * p.src_step,
+                           {rows, columns, p.src_row, p.src_step, p.dst_row});
+        });
+      });
+    });
+  });
 }
 
 template <class T>

@@ -14,17 +14,23 @@
 #include <type_traits>
 #include <utility>
 
+#ifndef UCKPT_INLINE
+#define UCKPT_INLINE HWY_ATTR __attribute__((always_inline))  // of a lambda: its registers are its caller's
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace uckpt::kernels {
 namespace HWY_NAMESPACE {
 
+template <class Function, int64_t... kIndex>
+HWY_INLINE void UnrolledOver(const Function& function, std::integer_sequence<int64_t, kIndex...>) {
+  (function(std::integral_constant<int64_t, kIndex>()), ...);
+}
+
 // function(0), … function(kCount - 1), each number a constant.
 template <int64_t kCount, class Function>
 HWY_INLINE void Unrolled(const Function& function) {
-  [&]<int64_t... kIndex>(std::integer_sequence<int64_t, kIndex...>) HWY_ATTR {
-    (function(std::integral_constant<int64_t, kIndex>()), ...);
-  }
-  (std::make_integer_sequence<int64_t, kCount>());
+  UnrolledOver(function, std::make_integer_sequence<int64_t, kCount>());
 }
 
 }  // namespace HWY_NAMESPACE
