@@ -7,56 +7,29 @@
 #include <random>
 
 #include "lib/exec/executor.h"
-#include "tests/unit/exec/quiet_progress.h"
-#include "tests/unit/exec/random_checkpoint.h"
+#include "tests/unit/exec/converted.h"
 #include "tests/unit/kernels/emulated_device.h"
 
 using namespace uckpt;
 using kernels::testing::EmulatedDevice;
+using test::check_same;
+using test::Converted;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Converted {
-  Bytes bytes;
-  exec::Outcome outcome;
-};
 
 exec::DeviceUse all_holes_on(std::shared_ptr<kernels::Device> device, const TargetLayout& layout) {
   return {std::move(device), std::vector<bool>(layout.holes.size(), true), int64_t{1} << 30};
 }
 
-Converted convert(const Catalog& catalog, TargetLayout layout, const exec::DeviceUse* device,
+Converted convert(const Catalog& catalog, const TargetLayout& layout, const exec::DeviceUse* device,
                   int64_t max_mem = int64_t{1} << 20) {
   const test::Scratch scratch;
-  const plan::Plan plan = plan::make_plan(catalog, layout, {});
-  const exec::Buffers buffers = exec::size_buffers({.threads = 2, .max_mem = max_mem, .copies = 6});
-  test::Quiet progress;
-  const StopFlag stop{false};
-  const Claim claim((scratch.path / "out").string());
-  const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
-  exec::preallocate(layout, *output, 2);
   exec::RunOptions options;
   options.tensor_digests = true;
   options.device = device;
-  Converted out;
-  out.outcome = exec::run(catalog, layout, plan, *output, buffers, options, progress, stop);
-  output->commit(false);
-  out.bytes = test::read_file(scratch.path / "out");
-  return out;
-}
-
-void check_same(const Converted& a, const Converted& b) {
-  CHECK(a.bytes == b.bytes);
-  CHECK(a.outcome.digests == b.outcome.digests);
-  REQUIRE(a.outcome.differences.size() == b.outcome.differences.size());
-  for (size_t i = 0; i < a.outcome.differences.size(); ++i) {
-    CHECK(a.outcome.differences[i].count == b.outcome.differences[i].count);
-    CHECK(a.outcome.differences[i].first == b.outcome.differences[i].first);
-  }
-  REQUIRE(a.outcome.tensor_digests.size() == b.outcome.tensor_digests.size());
-  for (size_t i = 0; i < a.outcome.tensor_digests.size(); ++i)
-    CHECK(a.outcome.tensor_digests[i].crc64 == b.outcome.tensor_digests[i].crc64);
+  return test::convert_to(scratch.path / "out", catalog, layout,
+                          exec::size_buffers({.threads = 2, .max_mem = max_mem, .copies = 6}), options);
 }
 
 // The same with floats in another type.

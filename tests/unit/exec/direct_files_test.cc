@@ -12,8 +12,7 @@
 #include "lib/exec/executor.h"
 #include "lib/io/direct.h"
 #include "lib/kernels/crc.h"
-#include "tests/unit/exec/quiet_progress.h"
-#include "tests/unit/exec/random_checkpoint.h"
+#include "tests/unit/exec/converted.h"
 #include "tests/unit/kernels/emulated_device.h"
 #include "tests/unit/kernels/fake_cufile.h"
 
@@ -21,6 +20,7 @@ using namespace uckpt;
 using kernels::testing::EmulatedDevice;
 using kernels::testing::FakeCufile;
 using kernels::testing::load_fake_cufile;
+using test::Converted;
 namespace fs = std::filesystem;
 
 namespace {
@@ -117,39 +117,17 @@ struct Checkpoint {
   }
 };
 
-struct Converted {
-  Bytes bytes;
-  exec::Outcome outcome;
-};
-
 Converted convert(const Checkpoint& c, std::shared_ptr<kernels::Device> device, bool direct = true) {
-  TargetLayout layout = c.layout;
-  const plan::Plan plan = plan::make_plan(c.catalog, layout, {});
   const exec::Buffers buffers{2, int64_t{192} << 10, int64_t{192} << 10, exec::kStagingBytes, 4};
-  test::Quiet progress;
-  const StopFlag stop{false};
-  const Claim claim((c.scratch.path / "out").string());
-  const auto output = make_output(claim, false, true, LeftOver::kDiscarded, direct);
-  exec::preallocate(layout, *output, 2);
-  const exec::DeviceUse use{device, std::vector<bool>(layout.holes.size(), true), int64_t{1} << 30};
+  const exec::DeviceUse use{device, std::vector<bool>(c.layout.holes.size(), true), int64_t{1} << 30};
   exec::RunOptions options;
   options.tensor_digests = true;
   options.device = device ? &use : nullptr;
-  Converted out;
-  out.outcome = exec::run(c.catalog, layout, plan, *output, buffers, options, progress, stop);
-  CHECK(progress.moved == exec::bytes_to_do(plan));
-  output->commit(false);
-  out.bytes = test::read_file(c.scratch.path / "out");
-  return out;
+  return test::convert_to(c.scratch.path / "out", c.catalog, c.layout, buffers, options, direct);
 }
 
-void check_same(const Converted& a, const Converted& b) {
-  CHECK(a.bytes == b.bytes);
-  CHECK(a.outcome.digests == b.outcome.digests);
-  CHECK(a.outcome.checksums_checked == b.outcome.checksums_checked);
-  REQUIRE(a.outcome.tensor_digests.size() == b.outcome.tensor_digests.size());
-  for (size_t i = 0; i < a.outcome.tensor_digests.size(); ++i)
-    CHECK(a.outcome.tensor_digests[i].crc64 == b.outcome.tensor_digests[i].crc64);
+void check_done_alike(const Converted& a, const Converted& b) {
+  test::check_same(a, b);
   CHECK(a.outcome.device_failure.empty());
 }
 
@@ -168,7 +146,7 @@ TEST_CASE("a device that reads and writes files itself makes the same output") {
   const Converted cpu = convert(c, nullptr);
   CHECK(cpu.outcome.checksums_checked == 8);
   const Converted direct = convert(c, std::make_shared<EmulatedDevice>(load_fake_cufile({})));
-  check_same(direct, cpu);
+  check_done_alike(direct, cpu);
   // All that is written but the ragged edges and what the host puts in order; most of what is read.
   const auto all = static_cast<int64_t>(cpu.bytes.size());
   CHECK(direct.outcome.direct > all);
@@ -176,7 +154,7 @@ TEST_CASE("a device that reads and writes files itself makes the same output") {
   CHECK(kernels::testing::fake_cufile_registered() == 0);
 
   const Converted cached = convert(c, std::make_shared<EmulatedDevice>(load_fake_cufile({})), false);
-  check_same(cached, cpu);
+  check_done_alike(cached, cpu);
   CHECK(cached.outcome.direct == 0);
 }
 
@@ -195,7 +173,7 @@ TEST_CASE("whatever it fails at, the output is the same and the device goes on")
     state.how = static_cast<FakeCufile::How>(after % 3);
     const auto device = std::make_shared<EmulatedDevice>(load_fake_cufile(state));
     const Converted direct = convert(c, device);
-    check_same(direct, cpu);
+    check_done_alike(direct, cpu);
     CHECK(direct.outcome.on_device > 0);
     CHECK(kernels::testing::fake_cufile_registered() == 0);
     failed = kernels::testing::fake_cufile_failed();

@@ -11,9 +11,8 @@
 
 #include "lib/base/checked.h"
 #include "lib/kernels/crc.h"
+#include "tests/unit/exec/converted.h"
 #include "tests/unit/exec/naive_copier.h"
-#include "tests/unit/exec/quiet_progress.h"
-#include "tests/unit/exec/random_checkpoint.h"
 
 using namespace uckpt;
 namespace fs = std::filesystem;
@@ -35,19 +34,10 @@ TargetLayout summed_layout(const Catalog& c) {
 }
 
 void check_conversion(const Catalog& c, const fs::path& path, int threads, int64_t max_mem) {
-  TargetLayout layout = summed_layout(c);
-  const plan::Plan plan = plan::make_plan(c, layout, {});
+  const TargetLayout layout = summed_layout(c);
   const exec::Buffers buffers = exec::size_buffers({.threads = threads, .max_mem = max_mem});
   CHECK(buffers.total() <= max_mem);
-  Quiet progress;
-  const StopFlag stop{false};
-  const Claim claim(path.string());
-  const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
-  exec::preallocate(layout, *output, 2);
-  const exec::Outcome outcome = exec::run(c, layout, plan, *output, buffers, {}, progress, stop);
-  exec::verify(c, layout, outcome, *output, buffers, progress, stop);
-  output->commit(false);
-  const Bytes file = read_file(path);
+  const auto [file, outcome] = test::convert_to(path, c, layout, buffers);
   for (size_t i = 0; i < c.tensors.size(); ++i) {
     const Bytes want = test::naive_assemble(c, c.tensors[i]);
     const ByteSpan have(file.data() + layout.holes[i].offset, want.size());
@@ -78,16 +68,8 @@ TEST_CASE("checksums are of what is written, not of what was read") {
     TargetLayout layout = summed_layout(c);
     for (TargetShard& shard : layout.shards)
       if (c.tensors[shard.tensor].dtype == DType::kF32) shard.factor = 2;
-    const plan::Plan plan = plan::make_plan(c, layout, {});
     const exec::Buffers buffers = exec::size_buffers({.threads = 2, .max_mem = int64_t{64} << 20});
-    Quiet progress;
-    const StopFlag stop{false};
-    const Claim claim((s.path / "out").string());
-    const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
-    exec::preallocate(layout, *output, 2);
-    const exec::Outcome outcome = exec::run(c, layout, plan, *output, buffers, {}, progress, stop);
-    output->commit(false);
-    const Bytes file = read_file(s.path / "out");
+    const auto [file, outcome] = test::convert_to(s.path / "out", c, layout, buffers);
     for (size_t h = 0; h < layout.holes.size(); ++h) {
       const auto size = static_cast<size_t>(layout.holes[h].bytes());
       const ByteSpan have(file.data() + layout.holes[h].offset, size);
@@ -152,15 +134,9 @@ TEST_CASE("copies are compared, whatever their pieces") {
   t.copies.push_back({c.pieces_since(mark), DType::kBF16, true, "module weight"});
   c.tensors.push_back(t);
 
-  TargetLayout layout = flat_layout(c);
-  const plan::Plan plan = plan::make_plan(c, layout, {});
-  Quiet progress;
-  const StopFlag stop{false};
-  const Claim claim((s.path / "out").string());
-  const auto output = make_output(claim, false, true, LeftOver::kDiscarded);
-  exec::preallocate(layout, *output, 2);
-  const auto outcome = exec::run(c, layout, plan, *output,
-                                 exec::size_buffers({.threads = 2, .max_mem = 64 << 20}), {}, progress, stop);
+  const auto outcome = test::convert_to(s.path / "out", c, flat_layout(c),
+                                        exec::size_buffers({.threads = 2, .max_mem = 64 << 20}))
+                           .outcome;
   CHECK(outcome.differences[0].count == 1);
   CHECK(outcome.differences[0].first == 1234);
 }

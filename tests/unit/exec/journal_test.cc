@@ -11,20 +11,15 @@
 #include "lib/exec/executor.h"
 #include "lib/io/input.h"
 #include "tests/unit/exec/quiet_progress.h"
+#include "tests/unit/exec/random_checkpoint.h"
 
 using namespace uckpt;
 namespace fs = std::filesystem;
 
 namespace {
 
-struct Scratch {
-  fs::path path = fs::temp_directory_path() / ("uckpt_journal_" + std::to_string(::getpid()));
-  Scratch() { fs::create_directories(path); }
-  ~Scratch() { fs::remove_all(path); }
-  std::string at(const char* name) const { return (path / name).string(); }
-};
-
 using test::Quiet;
+using test::Scratch;
 
 // Stops the run, as a signal does, once so much has moved.
 struct Stopping : Quiet {
@@ -45,13 +40,6 @@ Bytes numbers(size_t size) {
     store_le(block.data(), static_cast<uint64_t>(at));
     std::memcpy(bytes.data() + at, block.data(), std::min(block.size(), size - at));
   }
-  return bytes;
-}
-
-Bytes bytes_of_file(const std::string& path) {
-  Bytes bytes(fs::file_size(path));
-  std::ifstream in(path, std::ios::binary);
-  in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   return bytes;
 }
 
@@ -139,7 +127,7 @@ TEST_CASE("a run that is stopped goes on where it was, to the same bytes and dig
     CHECK(parts.continued < kSize);
     for (const char* name : {"", "/a", "/sub/b"})
       if (fs::is_regular_file(s.at("whole") + name))
-        CHECK(bytes_of_file(s.at("whole") + name) == bytes_of_file(s.at("parts") + name));
+        CHECK(test::read_file(s.at("whole") + name) == test::read_file(s.at("parts") + name));
     CHECK(parts.digest == whole.digest);
     CHECK(parts.hole_digests == whole.hole_digests);
     CHECK(std::distance(fs::directory_iterator(s.path), {}) == 2);
@@ -163,7 +151,7 @@ TEST_CASE("a torn or damaged end of a journal counts for nothing") {
       fs::resize_file(journal, static_cast<uintmax_t>(keep));
     }
     REQUIRE(conversion.run(s.at("out"), INT64_MAX) == 0);
-    CHECK(bytes_of_file(s.at("out")) == bytes_of_file(s.at("whole")));
+    CHECK(test::read_file(s.at("out")) == test::read_file(s.at("whole")));
     fs::remove(s.at("out"));
   }
 }
@@ -179,7 +167,7 @@ TEST_CASE("an interrupted run whose files are gone or were cut begins anew") {
     cut ? fs::resize_file(left, 5) : (void)fs::remove(left);
     REQUIRE(conversion.run(s.at("out"), INT64_MAX) == 0);
     CHECK(conversion.continued == 0);
-    CHECK(bytes_of_file(s.at("out") + "/sub/b") == bytes_of_file(s.at("whole") + "/sub/b"));
+    CHECK(test::read_file(s.at("out") + "/sub/b") == test::read_file(s.at("whole") + "/sub/b"));
     fs::remove_all(s.at("out"));
   }
 }

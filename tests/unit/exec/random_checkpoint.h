@@ -26,6 +26,7 @@ struct Scratch {
   fs::path path = fs::temp_directory_path() / ("uckpt_exec_" + std::to_string(::getpid()));
   Scratch() { fs::create_directories(path); }
   ~Scratch() { fs::remove_all(path); }
+  std::string at(std::string_view name) const { return (path / name).string(); }
 };
 
 inline const std::vector<DType> kTypes = {DType::kU8, DType::kBF16, DType::kF32, DType::kF64, DType::kC128};
@@ -132,8 +133,10 @@ inline TargetLayout flat_layout(const Catalog& c, int64_t gap = 16) {
 }
 
 inline Bytes read_file(const fs::path& path) {
+  Bytes bytes(fs::file_size(path));
   std::ifstream in(path, std::ios::binary);
-  return Bytes(std::istreambuf_iterator<char>(in), {});
+  in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  return bytes;
 }
 
 }  // namespace uckpt::test

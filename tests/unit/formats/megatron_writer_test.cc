@@ -28,11 +28,12 @@ std::string refusal(const AskedSizes& asked, const Catalog& source = {}) {
   return "";
 }
 
+using Names = std::vector<std::string>;
+
 }  // namespace
 
 TEST_CASE("folders of Megatron's ranks have the numbers that tell them apart") {
   const Catalog source;
-  using Names = std::vector<std::string>;
   CHECK(folders(target_mesh(source, {})) == Names{"mp_rank_00"});
   CHECK(folders(target_mesh(source, {{"tp", 2}})) == Names{"mp_rank_00", "mp_rank_01"});
   CHECK(folders(target_mesh(source, {{"pp", 2}})) == Names{"mp_rank_00_000", "mp_rank_00_001"});

@@ -15,7 +15,7 @@ using Texts = std::vector<std::string>;
 
 std::string code_of(std::string_view text) {
   ModelSettings settings;
-  Arguments arguments;
+  uckpt::Arguments arguments;
   try {
     settings_and_arguments_from(text, settings, arguments);
   } catch (const Error& e) {
@@ -65,9 +65,9 @@ TEST_CASE("a config.json of settings") {
 
 TEST_CASE("settings and arguments, there and back") {
   const ModelSettings settings = {{"groups", int64_t{1}}, {"a.b", 0.5}, {"c", std::string("\xff")}};
-  const Arguments arguments = {{"heads", 4}};
+  const uckpt::Arguments arguments = {{"heads", 4}};
   ModelSettings s;
-  Arguments a;
+  uckpt::Arguments a;
   settings_and_arguments_from(settings_and_arguments(settings, arguments), s, a);
   CHECK(a == arguments);
   CHECK(s == ModelSettings{{"groups", int64_t{1}}, {"a.b", 0.5}, {"c", std::string("\xef\xbf\xbd")}});

@@ -14,7 +14,6 @@ namespace {
 
 using namespace testing;
 
-Coordinate tp(int64_t place) { return {{"tp", place}}; }
 Settings two_ranks() { return {{}, {}, {{"tp", 2}}}; }
 
 std::string layout_of(const std::string& rules) { return cat("ucl 1\nlayout l over tp {\n", rules, "\n}\n"); }

@@ -13,7 +13,6 @@ namespace {
 using namespace testing;
 using Elements = std::vector<int64_t>;
 
-Coordinate tp(int64_t place) { return {{"tp", place}}; }
 Coordinate pp(int64_t place) { return {{"pp", place}}; }
 Settings on_mesh(Coordinate mesh) { return {{}, {}, std::move(mesh)}; }
 

@@ -13,6 +13,9 @@
 
 namespace uckpt::layout::testing {
 
+// A place of the mesh.
+inline Coordinate tp(int64_t place) { return {{"tp", place}}; }
+
 class NoImports : public ucl::Importer {
  public:
   std::optional<std::string> shipped(std::string_view) override { return std::nullopt; }

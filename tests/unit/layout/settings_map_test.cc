@@ -60,17 +60,17 @@ struct Made {
   TranslatedSettings out;
 };
 
-const ModelSettings kOurs = {{"layers", int64_t{4}},
-                             {"num_attention_heads", int64_t{8}},
-                             {"num_query_groups", int64_t{2}},
-                             {"untied", true},
-                             {"eps", 1e-6},
-                             {"base", int64_t{10000}},
-                             {"gated", true},
-                             {"of_no_rule", int64_t{3}}};
+const ModelSettings kSettings = {{"layers", int64_t{4}},
+                                 {"num_attention_heads", int64_t{8}},
+                                 {"num_query_groups", int64_t{2}},
+                                 {"untied", true},
+                                 {"eps", 1e-6},
+                                 {"base", int64_t{10000}},
+                                 {"gated", true},
+                                 {"of_no_rule", int64_t{3}}};
 
 TEST_CASE("settings: there and back") {
-  const Made there("ours", "theirs", kOurs);
+  const Made there("ours", "theirs", kSettings);
   CHECK(there.diagnostics.text() == "");
   CHECK(there.out.known);
   CHECK(there.out.lacking.empty());
@@ -93,10 +93,10 @@ TEST_CASE("settings: there and back") {
 }
 
 TEST_CASE("settings: a map without a config leaves them as they are") {
-  const Made over("te", "theirs", kOurs);
-  CHECK(over.settings() == Made("ours", "theirs", kOurs).settings());
-  const Made stays("te", "ours", kOurs);
-  CHECK(stays.settings() == kOurs);
+  const Made over("te", "theirs", kSettings);
+  CHECK(over.settings() == Made("ours", "theirs", kSettings).settings());
+  const Made stays("te", "ours", kSettings);
+  CHECK(stays.settings() == kSettings);
   CHECK(!stays.out.known);
 }
 
@@ -118,7 +118,7 @@ TEST_CASE("settings: what lacks comes from sizes, from defaults, or is told") {
 }
 
 TEST_CASE("settings: values that correspond, in both directions") {
-  ModelSettings ours = kOurs;
+  ModelSettings ours = kSettings;
   ours["norm"] = true;
   const Made there("ours", "theirs", ours);
   CHECK(there.settings().at("kind") == ModelSetting(std::string("normed")));
@@ -127,14 +127,14 @@ TEST_CASE("settings: values that correspond, in both directions") {
 }
 
 TEST_CASE("settings: a condition decides which rules there are") {
-  ModelSettings ours = kOurs;
+  ModelSettings ours = kSettings;
   CHECK(!Made("ours", "theirs", ours).settings().contains("rope.factor"));
   ours["use_scaling"] = true;
   CHECK(Made("ours", "theirs", ours).settings().at("rope.factor") == ModelSetting(8.0));
 }
 
 TEST_CASE("settings: an input that says otherwise is refused by name") {
-  ModelSettings ours = kOurs;
+  ModelSettings ours = kSettings;
   ours["gated"] = int64_t{0};
   const Made made("ours", "theirs", ours);
   CHECK(made.diagnostics.text() ==

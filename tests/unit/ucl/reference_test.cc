@@ -12,8 +12,6 @@ using namespace uckpt::ucl::testing;
 
 namespace {
 
-const std::filesystem::path kGrammar = UCKPT_GRAMMAR;
-
 struct Fenced {
   std::string info, text;
 };

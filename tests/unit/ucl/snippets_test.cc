@@ -16,8 +16,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path kGrammar = UCKPT_GRAMMAR;
-
 // The programs of a folder; those whose name begins with `_` are only imported by others.
 std::vector<fs::path> programs(const std::string& folder) {
   std::vector<fs::path> out;

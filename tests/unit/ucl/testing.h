@@ -13,6 +13,8 @@
 
 namespace uckpt::ucl::testing {
 
+inline const std::filesystem::path kGrammar = UCKPT_GRAMMAR;  // the manual, and programs
+
 inline std::string read_file(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
