@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/base/text.h"
+#include "lib/formats/read_number.h"
 #include "lib/io/input.h"
 #include "lib/pickle/machine.h"
 #include "lib/pickle/pickler.h"
@@ -37,6 +38,14 @@ std::optional<size_t> number_of(const std::string& text) {
   size_t out = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
   return error == std::errc() && end == text.data() + text.size() ? std::optional(out) : std::nullopt;
+}
+
+// A tensor of the catalog as a pickle has tensors; its storage's key is its name.
+Bytes pickle_of(const Tensor& tensor, const std::string& name) {
+  pickle::Pickler out;
+  const std::vector<int64_t> strides(tensor.shape.size(), 1);  // of one element
+  out.tensor({tensor.dtype, name, 1, tensor.shape, strides, 0, false});
+  return out.finish();
 }
 
 using Options = std::map<std::string, Bytes>;  // pickles, by name
@@ -84,6 +93,16 @@ SavedGroups read_param_groups(const Catalog& catalog) {
     prefixes.insert(key->prefix);
     saved[key->group][key->option] = catalog.files[object.file]->read_range(object.offset, object.size);
   }
+  // Numbers that are tensors, as a learning rate may be: the same ones have the same name, so that groups can
+  // be told from them.
+  std::map<std::pair<DType, Bytes>, std::string> names;
+  for (const Tensor& t : catalog.tensors) {
+    const auto key = t.state == state::kOther ? parse(t.name) : std::nullopt;
+    if (!key || numel_of(t.shape) != 1 || item_size(t.dtype) == 0 || !t.refusal.empty()) continue;
+    prefixes.insert(key->prefix);
+    const std::string& name = names.try_emplace({t.dtype, read_number(catalog, t)}, t.name).first->second;
+    saved[key->group][key->option] = pickle_of(t, name);
+  }
   if (prefixes.size() != 1) return {};
   const bool is_numbered = number_of(saved.begin()->first).has_value();
   const std::vector<Group> groups = is_numbered ? numbered(saved) : flattened(catalog, saved);
@@ -112,6 +131,13 @@ SavedGroups read_param_groups(const Catalog& catalog) {
   }
   out.end_list();
   return {pickle::parse_whole(out.finish(), {}), is_numbered || catalog.kind == "dcp"};
+}
+
+std::string name_of_option(const pickle::Value& tensor) {
+  pickle::Value storage = tensor;
+  while (pickle::is_call(storage.kind()) && storage.args().size() > 0) storage = storage.args().at(0);
+  const pickle::Value id = storage.kind() == pickle::Kind::kPersistent ? storage.callable() : pickle::Value();
+  return id && id.is_sequence() && id.size() > 2 ? std::string(id.at(2).text().value_or("")) : "";
 }
 
 }  // namespace uckpt::dcp

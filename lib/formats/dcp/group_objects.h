@@ -18,5 +18,7 @@ struct SavedGroups {
 // optimizer state has them: then parameters with the same options make a group, and their order is that of
 // the state dict, which a consolidated file does not keep.
 SavedGroups read_param_groups(const Catalog& catalog);
+// An option that is a tensor is one there, too: the name of that in the catalog.
+std::string name_of_option(const pickle::Value& tensor);
 
 }  // namespace uckpt::dcp

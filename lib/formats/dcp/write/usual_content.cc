@@ -71,6 +71,7 @@ class UsualContent {
     add_states();
     if (!states_.empty()) add_groups();
     for (const auto& [name, index] : others_) {
+      if (used_others_.contains(index)) continue;
       new_key(name);
       content_.tensors.push_back({name, {word(name)}, index, false});
     }
@@ -165,9 +166,31 @@ class UsualContent {
         cat("options of the optimizer that the input lacks are the defaults of torch's AdamW: ", list));
   }
 
+  static KeyPath option_path(size_t g, std::string_view name) {
+    return {word("optim"), word("param_groups"), {cat(g), true}, word(name)};
+  }
+
+  bool add_tensor_option(size_t g, std::string_view name, const Value& value) {
+    const auto place = source_->tensor_place(value);
+    if (!place) return false;
+    const auto names = deepspeed::loose_names(place->file, place->path);
+    const auto found = std::ranges::find_first_of(others_, names, {}, &std::pair<std::string, size_t>::first);
+    if (found == others_.end())
+      throw refused("dcp.option",
+                    "it is an option of the optimizer that is a tensor, and not among those to be written")
+          .in_file(catalog_.path)
+          .in_tensor(cat(state::kOther, "/", place->path))
+          .hint("--states takes `other` too, and --drop must spare it");
+    const KeyPath path = option_path(g, name);
+    new_key(dotted(path));
+    content_.tensors.push_back({dotted(path), path, found->second, false});
+    used_others_.insert(found->second);
+    return true;
+  }
+
   void add_group(size_t g, const ParamGroup& group, std::set<std::string>& defaults) {
     const auto option = [&](std::string_view name) -> ContentObject& {
-      const KeyPath path = {word("optim"), word("param_groups"), {cat(g), true}, word(name)};
+      const KeyPath path = option_path(g, name);
       new_key(dotted(path));
       return content_.add_object(path);
     };
@@ -180,7 +203,9 @@ class UsualContent {
     for (size_t i = 0; group.options && group.options.is_dict() && i < group.options.size(); ++i) {
       const auto [key, value] = group.options.entry(i);
       const auto name = key.text();
-      if (!name || *name == "params" || *name == "param_names" || !is_plain(value)) continue;
+      if (!name || *name == "params" || *name == "param_names") continue;
+      if (add_tensor_option(g, *name, value)) has.emplace(*name);
+      if (!is_plain(value)) continue;
       has.emplace(*name);
       option(*name).made = [v = value](Pickler& out) { out.copy(v); };
     }
@@ -239,6 +264,7 @@ class UsualContent {
   std::vector<size_t> weights_, states_;  // indices into the request
   std::vector<std::pair<std::string, size_t>> others_;
   std::unordered_map<std::string, size_t> weight_of_;  // name -> place in weights_
+  std::set<size_t> used_others_;                       // those that are options
   std::set<std::string> keys_, seen_states_;
   size_t both_ = 0;
   bool is_adam_ = false;

@@ -13,22 +13,7 @@ namespace uckpt::deepspeed {
 
 namespace {
 
-using pickle::Known;
 using pickle::Value;
-
-bool is_tensor_call(const Value& value) {
-  switch (pickle::known_of(value)) {
-    case Known::kRebuildTensor:
-    case Known::kRebuildTensorV2:
-    case Known::kRebuildTensorV3:
-    case Known::kRebuildParameter:
-    case Known::kRebuildParameterWithState:
-    case Known::kRebuildFromType:
-      return true;
-    default:
-      return false;
-  }
-}
 
 class ModelWriter {
  public:
@@ -262,7 +247,8 @@ class ModelWriter {
     out_.copy(value, [&](const Value& node, pickle::Pickler& out) {
       const auto found = loose_.find(node.id());
       if (found == loose_.end()) return false;
-      const auto tensor = target_.parameters.loose(origin_.file, found->second);
+      auto tensor = target_.parameters.loose(origin_.of_rank, found->second);
+      if (!tensor) tensor = target_.parameters.loose(origin_.file, found->second);
       if (!tensor) {
         target_.notes.push_back(
             cat("left out: the tensor ", escape(found->second), " of the program's state"));

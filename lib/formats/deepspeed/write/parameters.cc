@@ -175,10 +175,8 @@ int64_t Parameters::experts_of(std::string_view name) const {
   return experts_.find(parse_expert(name).value().layer(name))->second;
 }
 
-// The reader puts the file's stem before the path where files differ.
 std::optional<uint32_t> Parameters::loose(const std::string& file, const std::string& path) const {
-  const std::string stem = file.ends_with(".pt") ? file.substr(0, file.size() - 3) : file;
-  for (const std::string& name : {cat(stem, ".", path), path})
+  for (const std::string& name : loose_names(file, path))
     if (const auto found = loose_.find(name); found != loose_.end()) return found->second;
   return std::nullopt;
 }

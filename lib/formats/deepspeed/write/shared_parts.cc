@@ -35,14 +35,39 @@ void write_default_options(pickle::Pickler& out, double lr) {
   flag("decoupled_weight_decay", true);
 }
 
+pickle::Pickler::Replace kept_tensors(OutputPickle& file, const TargetCheckpoint& target) {
+  return [&file, &target](const Value& node, pickle::Pickler&) {
+    const auto place = target.source.tensor_place(node);
+    if (!place) return false;
+    const auto index = target.parameters.loose(place->file, place->path);
+    const Catalog& catalog = target.parameters.catalog();
+    if (!index)
+      throw refused("deepspeed.option",
+                    "it is an option of the optimizer that is a tensor, and not among those to be written")
+          .in_file(catalog.path)
+          .in_tensor(cat(state::kOther, "/", place->path))
+          .hint("--states takes `other` too, and --drop must spare it");
+    const Tensor& tensor = catalog.tensors[*index];
+    file.tensor(target.book.whole(*index, tensor.dtype), tensor.shape);
+    return true;
+  };
+}
+
+// As it was read; the tensors in it lie in the catalog.
+void copy_kept(OutputPickle& file, const TargetCheckpoint& target, const Value& value) {
+  file.out().copy(value, kept_tensors(file, target));
+}
+
 // A group of experts is named after the ranks that share them; `ep` is 0 where these are not known.
-void write_expert_options(pickle::Pickler& out, const Value& options, int64_t ep) {
+void write_expert_options(OutputPickle& file, const TargetCheckpoint& target, const Value& options,
+                          int64_t ep) {
+  pickle::Pickler& out = file.out();
   for (size_t i = 0; i < options.size(); ++i) {
     const auto [key, value] = options.entry(i);
     const std::string_view text = key.text().value_or("");
     if (text == "params" || text == "param_names" || (text == "name" && ep == 0)) continue;
     out.copy(key);
-    text == "name" ? out.text(cat("ep_size_", ep)) : out.copy(value);
+    text == "name" ? out.text(cat("ep_size_", ep)) : copy_kept(file, target, value);
   }
 }
 
@@ -121,9 +146,9 @@ void write_group_options(OutputPickle& file, const TargetCheckpoint& target, siz
   const auto& [names, options, ep] = target.parameters.groups()[group];
   out.begin_dict();
   if (options && ep > 0) {
-    write_expert_options(out, options, target.is_universal ? 0 : ep);
+    write_expert_options(file, target, options, target.is_universal ? 0 : ep);
   } else if (options) {
-    out.copy_entries(options, {"params", "param_names"});
+    out.copy_entries(options, {"params", "param_names"}, kept_tensors(file, target));
   } else {
     write_default_options(out, known_rate(target.source, group));
     if (ep > 0) {
@@ -147,7 +172,7 @@ void write_scaler(OutputPickle& file, const TargetCheckpoint& target) {
   };
   out.text("loss_scaler");
   if (const Value scaler = known("loss_scaler")) {
-    out.copy(scaler);
+    copy_kept(file, target, scaler);
   } else {
     out.begin_object();
     out.global("deepspeed.runtime.fp16.loss_scaler", "LossScaler");
@@ -163,7 +188,7 @@ void write_scaler(OutputPickle& file, const TargetCheckpoint& target) {
   for (const std::string_view key : {"dynamic_loss_scale", "overflow"}) {
     out.text(key);
     const Value value = known(key);
-    value ? out.copy(value) : out.boolean(false);
+    value ? copy_kept(file, target, value) : out.boolean(false);
   }
 }
 
@@ -172,7 +197,7 @@ bool write_kept_clip_grad(OutputPickle& file, const TargetCheckpoint& target) {
   const Value clip = state && state.is_dict() ? state.get("clip_grad") : Value();
   if (!clip) return false;
   file.key("clip_grad");
-  file.out().copy(clip);
+  copy_kept(file, target, clip);
   return true;
 }
 

@@ -1,6 +1,10 @@
 #include "lib/formats/deepspeed/write/source_objects.h"
 
+#include <algorithm>
+
+#include "lib/base/text.h"
 #include "lib/formats/dcp/group_objects.h"
+#include "lib/formats/deepspeed/views.h"
 #include "lib/io/input.h"
 #include "lib/pickle/machine.h"
 
@@ -15,7 +19,19 @@ std::string file_name(const std::string& origin) {
   return slash == std::string::npos ? origin : origin.substr(slash + 1);
 }
 
+// The same file of another data parallel rank; "" where the name says none.
+std::string of_data_rank(const std::string& name, int64_t rank) {
+  constexpr std::string_view kHead = "zero_pp_rank_";
+  const size_t end = name.find('_', kHead.size());
+  if (!name.starts_with(kHead) || end == std::string::npos) return "";
+  return cat(kHead, rank, name.substr(end));
+}
+
 }  // namespace
+
+std::array<std::string, 2> loose_names(const std::string& file, const std::string& path) {
+  return {cat(file.ends_with(".pt") ? file.substr(0, file.size() - 3) : file, ".", path), path};
+}
 
 SourceObjects::SourceObjects(const Catalog& catalog) {
   for (const Object& object : catalog.objects) {
@@ -33,13 +49,13 @@ SourceObjects::SourceObjects(const Catalog& catalog) {
   if (!groups.list) return;
   named_groups_ = groups.list->root();
   groups_are_ordered_ = groups.is_ordered;
-  documents_.push_back(std::move(groups.list));
+  documents_.push_back({std::move(groups.list), ""});
 }
 
 void SourceObjects::take(const Object& object, std::unique_ptr<pickle::Document> document) {
   const std::string name = file_name(object.origin);
   const Value root = document->root();
-  documents_.push_back(std::move(document));
+  documents_.push_back({std::move(document), name});
   const auto parsed = parse_name(name);
   if (!parsed) {
     universal_state_ = root;
@@ -69,7 +85,8 @@ void SourceObjects::take(const Object& object, std::unique_ptr<pickle::Document>
 SourceObjects::Origin SourceObjects::model(int64_t model_rank, int64_t data_rank) const {
   for (const std::pair<int64_t, int64_t>& at :
        {std::pair(model_rank, data_rank), std::pair(model_rank, int64_t{0})})
-    if (const auto found = models_.find(at); found != models_.end()) return found->second;
+    if (const auto found = models_.find(at); found != models_.end())
+      return {found->second.root, found->second.file, of_data_rank(found->second.file, data_rank)};
   const auto same_rank = models_.lower_bound({model_rank, 0});
   if (same_rank != models_.end() && same_rank->first.first == model_rank) return same_rank->second;
   return models_.empty() ? Origin{} : models_.begin()->second;
@@ -101,6 +118,24 @@ Value SourceObjects::param_groups(int64_t model_rank) const {
         entry(entry(model(model_rank, 0).root, "optimizer"), "param_groups")})
     if (groups && groups.kind() == pickle::Kind::kList) return groups;
   return named_groups_;
+}
+
+std::optional<SourceObjects::TensorPlace> SourceObjects::tensor_place(const Value& value) const {
+  const auto held =
+      std::ranges::find_if(documents_, [&](const Held& h) { return h.document.get() == value.document(); });
+  if (held == documents_.end() || !is_tensor_call(value)) return std::nullopt;
+  if (held->file.empty()) return TensorPlace{"", dcp::name_of_option(value)};
+  if (held->paths.empty()) {
+    const Value root = held->document->root();
+    walk_values(root, root == universal_state_ ? "optimizer_state" : "", {},
+                [&](const Value& below, const std::string& path) {
+                  if (!is_tensor_call(below)) return false;
+                  held->paths.emplace(below.id(), path);
+                  return true;
+                });
+  }
+  const auto found = held->paths.find(value.id());
+  return found == held->paths.end() ? std::nullopt : std::optional(TensorPlace{held->file, found->second});
 }
 
 bool SourceObjects::groups_have_names() const {

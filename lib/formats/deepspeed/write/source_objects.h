@@ -2,10 +2,12 @@
 // options in a distributed checkpoint of PyTorch, whether they still lie there or in a consolidated file.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -18,6 +20,10 @@ namespace uckpt::deepspeed {
 // get() of what may not be there, or be no dict.
 pickle::Value entry(const pickle::Value& dict, std::string_view key);
 
+// What the reader may have called a tensor that it met at a path: the file's stem is before it where files
+// differ.
+std::array<std::string, 2> loose_names(const std::string& file, const std::string& path);
+
 class SourceObjects {
  public:
   // Reads and parses the objects of DeepSpeed files; others are not looked at.
@@ -27,6 +33,8 @@ class SourceObjects {
   struct Origin {
     pickle::Value root;
     std::string file;  // "mp_rank_00_model_states.pt"
+    std::string of_rank =
+        {};  // where the asked rank's own file was like that one but for its tensors: its name
   };
   // The model file of a rank: its own, that of the same model rank, the first one.
   Origin model(int64_t model_rank, int64_t data_rank) const;
@@ -34,6 +42,12 @@ class SourceObjects {
   pickle::Value zero_state(int64_t model_rank = 0) const;
   // The optimizer's options, one dict a group: a list, or an empty value.
   pickle::Value param_groups(int64_t model_rank = 0) const;
+  // Where the reader found a tensor among what param_groups() and zero_state() hold; nothing for other
+  // values.
+  struct TensorPlace {
+    std::string file, path;
+  };
+  std::optional<TensorPlace> tensor_place(const pickle::Value& value) const;
   // Do the groups tell their parameters by name, and each in the order in which it has them?
   bool groups_have_names() const;
   bool groups_have_order() const { return groups_are_ordered_ && groups_have_names(); }
@@ -63,7 +77,12 @@ class SourceObjects {
   pickle::Value config(std::string_view section, std::string_view key) const;
   void take(const Object& object, std::unique_ptr<pickle::Document> document);
 
-  std::vector<std::unique_ptr<pickle::Document>> documents_;
+  struct Held {
+    std::unique_ptr<pickle::Document> document;
+    std::string file;  // "" of options that were put together from many objects
+    mutable std::unordered_map<uint32_t, std::string> paths = {};  // of the tensors, once one was asked for
+  };
+  std::vector<Held> documents_;
   std::map<std::pair<int64_t, int64_t>, Origin> models_;  // model rank, data rank
   std::map<std::pair<int64_t, int64_t>, pickle::Value> optimizers_;
   std::map<int64_t, pickle::Value> layers_, experts_;
