@@ -1,7 +1,9 @@
 """Checkpoints written by DeepSpeed right now, against what the live engine held when it saved them."""
+import glob
 import os
 
 import pytest
+import torch
 
 import deepspeed_kinds as kinds
 from common import Consolidated, consolidated_path, convert, differences, expected_tensors, refused, uckpt
@@ -38,3 +40,21 @@ def number_of(file, path):
     """A state that is one number for the whole parameter: a 0-d (or one-element) dataset."""
     dataset = file.dataset(*path.split("/", 1))
     return None if dataset is None else dataset[()].item()
+
+
+@pytest.mark.parametrize("way", ["direct", "by HDF5"])
+@pytest.mark.parametrize("name", ["stage0-adamw", "stage0-sgd", "stage0-bf16", "fp16-stage0"])
+def test_groups_without_zero(name, way, made, tmp_path):
+    """Without ZeRO groups number their parameters, or have one flat tensor: they and their options go to ZeRO's files."""
+    source = str(made / name / "ckpt")
+    path, = glob.glob(os.path.join(source, "*", "mp_rank_00_model_states.pt"))
+    optimizer = torch.load(path, weights_only=False)["optimizer"]
+    expected = optimizer.get("optimizer_state_dict", optimizer)["param_groups"]
+    read = source if way == "direct" else convert(source, str(tmp_path / "all.h5"))
+    out = convert(read, str(tmp_path / "out"), "--to", "deepspeed", "--layout", "dp=2,zero=1")
+    path, = glob.glob(os.path.join(out, "*", "mp_rank_00_model_states.pt"))
+    shapes = torch.load(path, weights_only=False)["param_shapes"]
+    assert [{len(shape) > 1 for shape in group.values()} for group in shapes] == [{True}, {False}]
+    for path in glob.glob(os.path.join(out, "*", "*optim_states.pt")):
+        found = torch.load(path, weights_only=False)["optimizer_state_dict"]["base_optimizer_state"]["param_groups"]
+        assert [{**group, "params": 0} for group in found] == [{**group, "params": 0} for group in expected]

@@ -133,11 +133,4 @@ SavedGroups read_param_groups(const Catalog& catalog) {
   return {pickle::parse_whole(out.finish(), {}), is_numbered || catalog.kind == "dcp"};
 }
 
-std::string name_of_option(const pickle::Value& tensor) {
-  pickle::Value storage = tensor;
-  while (pickle::is_call(storage.kind()) && storage.args().size() > 0) storage = storage.args().at(0);
-  const pickle::Value id = storage.kind() == pickle::Kind::kPersistent ? storage.callable() : pickle::Value();
-  return id && id.is_sequence() && id.size() > 2 ? std::string(id.at(2).text().value_or("")) : "";
-}
-
 }  // namespace uckpt::dcp

@@ -16,9 +16,8 @@ struct SavedGroups {
 
 // Out of the objects `….param_groups.N.OPTION`; or out of `….param_groups.NAME.OPTION`, as flattened
 // optimizer state has them: then parameters with the same options make a group, and their order is that of
-// the state dict, which a consolidated file does not keep.
+// the state dict, which a consolidated file does not keep. An option that is a tensor is one here, too: the
+// key of its storage is its name in the catalog.
 SavedGroups read_param_groups(const Catalog& catalog);
-// An option that is a tensor is one there, too: the name of that in the catalog.
-std::string name_of_option(const pickle::Value& tensor);
 
 }  // namespace uckpt::dcp

@@ -5,7 +5,6 @@
 #include <unordered_set>
 
 #include "lib/base/text.h"
-#include "lib/pickle/document.h"
 #include "lib/pickle/value_text.h"
 
 namespace uckpt::deepspeed {
@@ -132,20 +131,6 @@ void walk_values(const pickle::Value& root, const std::string& path, std::span<c
     const Visit at = std::move(stack.back());
     stack.pop_back();
     if (seen.insert(at.value.id()).second && !visit(at.value, at.path)) push_children(at, stack);
-  }
-}
-
-bool is_tensor_call(const pickle::Value& value) {
-  switch (pickle::known_of(value)) {
-    case pickle::Known::kRebuildTensor:
-    case pickle::Known::kRebuildTensorV2:
-    case pickle::Known::kRebuildTensorV3:
-    case pickle::Known::kRebuildParameter:
-    case pickle::Known::kRebuildParameterWithState:
-    case pickle::Known::kRebuildFromType:
-      return true;
-    default:
-      return false;
   }
 }
 

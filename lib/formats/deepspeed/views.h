@@ -29,9 +29,6 @@ using ValueVisitor = std::function<bool(const pickle::Value& value, const std::s
 void walk_values(const pickle::Value& root, const std::string& path, std::span<const std::string_view> skip,
                  const ValueVisitor& visit);
 
-// A tensor as torch pickles it.
-bool is_tensor_call(const pickle::Value& value);
-
 // A tensor found outside the structure that DeepSpeed gives a file: random states, things users added.
 struct LooseTensor {
   std::string path;  // of keys and indices, joined by dots

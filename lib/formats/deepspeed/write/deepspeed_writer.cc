@@ -105,7 +105,7 @@ struct Making {
 
   Making(const Catalog& catalog, const WriteRequest& request, std::string folder)
       : source(catalog),
-        parameters(catalog, request, source, notes),
+        parameters(catalog, request, source),
         book(catalog, layout, request.shards.get()),
         target{source, parameters, book, notes, std::move(folder), version_of(source)} {
     target.is_bf16 = is_bf16(source, parameters);

@@ -7,6 +7,7 @@
 #include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/views.h"
 #include "lib/formats/deepspeed/write/target.h"
+#include "lib/formats/torch/tensor_call.h"
 #include "lib/pickle/document.h"
 
 namespace uckpt::deepspeed {
@@ -237,7 +238,7 @@ class ModelWriter {
     static constexpr std::string_view kStructure[] = {"module", "optimizer", "param_shapes",
                                                       "frozen_param_shapes", "frozen_param_fragments"};
     walk_values(origin_.root, "", kStructure, [&](const Value& value, const std::string& path) {
-      if (!is_tensor_call(value)) return false;
+      if (!torch::is_tensor_call(value)) return false;
       loose_.emplace(value.id(), path);
       return true;
     });

@@ -4,10 +4,13 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <span>
 #include <tuple>
 
 #include "lib/base/text.h"
+#include "lib/formats/deepspeed/match.h"
 #include "lib/formats/deepspeed/shapes.h"
+#include "lib/formats/torch/tensor_call.h"
 #include "lib/pickle/json.h"
 
 namespace uckpt::deepspeed {
@@ -25,8 +28,11 @@ std::vector<std::string> without_round_robin(const std::vector<std::string>& sto
   return out;
 }
 
+constexpr std::string_view kOfParameters[] = {"params", "param_names"};
+constexpr std::string_view kOfPart[] = {"params", "param_names", "name"};  // of what was split
+
 // Are these the options of one and the same group, whatever parameters a rank has of it?
-std::string options_text(const Value& options, std::initializer_list<std::string_view> except) {
+std::string options_text(const Value& options, std::span<const std::string_view> except) {
   std::string out;
   for (size_t i = 0; options && options.is_dict() && i < options.size(); ++i) {
     const auto [key, value] = options.entry(i);
@@ -143,7 +149,7 @@ std::vector<ParamGroup> join_stages(const Catalog& catalog,
                                     const std::vector<std::vector<ParamGroup>>& stages) {
   const auto widest = std::max_element(stages.begin(), stages.end(),
                                        [](const auto& a, const auto& b) { return a.size() < b.size(); });
-  const auto text = [](const ParamGroup& g) { return options_text(g.options, {"params", "param_names"}); };
+  const auto text = [](const ParamGroup& g) { return options_text(g.options, kOfParameters); };
   std::vector<ParamGroup> out;
   for (const ParamGroup& g : *widest) out.emplace_back().options = g.options;
   std::set<std::string> seen;  // tied weights are in several stages
@@ -168,6 +174,111 @@ std::vector<ParamGroup> join_stages(const Catalog& catalog,
   return out;
 }
 
+// The shape of a parameter that an optimizer without ZeRO has under a number, as its states show it; where
+// they have several shapes (factored ones), none is sure.
+std::optional<Shape> shape_of_states(const Value& states) {
+  std::optional<Shape> shape;
+  for (size_t i = 0; states && states.is_dict() && i < states.size(); ++i) {
+    const auto [key, value] = states.entry(i);
+    const auto found = torch::shape_of_call(value);
+    if (!found || found->empty()) continue;
+    if (key.text() == "exp_avg" || key.text() == "momentum_buffer") return found;
+    if (shape && *shape != *found) return std::nullopt;
+    shape = found;
+  }
+  return shape;
+}
+
+// Of the wrapper that has one flat tensor a group, whose parameters in the module are views into one memory:
+// the names of a group of so many elements, in storage order. Empty where several memories fit.
+std::vector<std::string> names_in_memory(const Value& module, int64_t numel) {
+  struct View {
+    int64_t offset, numel;
+    std::string name;
+  };
+  std::map<std::string, std::vector<View>, std::less<>> by_memory;
+  for (size_t i = 0; module && module.is_dict() && i < module.size(); ++i) {
+    const auto [key, value] = module.entry(i);
+    const auto shape = torch::shape_of_call(value);
+    if (!shape || !key.text() || value.args().size() < 2) continue;
+    const int64_t offset = value.args().at(1).integer().value_or(-1);
+    by_memory[torch::storage_key_of(value)].push_back({offset, numel_of(*shape), std::string(*key.text())});
+  }
+  std::vector<std::string> out;
+  bool is_found = false;
+  for (auto& [memory, views] : by_memory) {
+    std::ranges::sort(views, {}, &View::offset);
+    int64_t next = 0;
+    for (const View& view : views)
+      if (view.offset == next) next += view.numel;
+    if (next != numel) continue;
+    if (is_found) return {};
+    is_found = true;
+    for (View& view : views) out.push_back(std::move(view.name));
+  }
+  return out;
+}
+
+std::optional<std::vector<ParamGroup>> group_by_memory(const SourceObjects& source,
+                                                       const std::vector<std::string>& trained) {
+  const Value root = source.model(0, 0).root, groups = entry(source.plain_optimizer(0), "param_groups"),
+              flat = entry(entry(root, "optimizer"), "fp32_groups_flat");
+  if (!groups || !groups.is_sequence() || !flat || !flat.is_sequence() || flat.size() != groups.size())
+    return std::nullopt;
+  std::vector<ParamGroup> out(groups.size());
+  std::set<std::string, std::less<>> left(trained.begin(), trained.end());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    out[g].options = groups.at(g);
+    const auto shape = torch::shape_of_call(flat.at(g));
+    for (std::string& name : names_in_memory(root.get("module"), shape ? numel_of(*shape) : -1))
+      if (left.erase(name) > 0) out[g].names.push_back(std::move(name));
+  }
+  return left.empty() ? std::optional(std::move(out)) : std::nullopt;
+}
+
+// Groups that number their parameters, as an optimizer without ZeRO has them: the shapes tell the names, as
+// they do where the states are read. Nothing where they do not.
+std::optional<std::vector<ParamGroup>> group_by_numbers(const Catalog& catalog, const SourceObjects& source,
+                                                        const std::vector<std::string>& trained) {
+  const Value optimizer = source.plain_optimizer(0), groups = entry(optimizer, "param_groups");
+  const Value states = entry(optimizer, "state"),
+              masters = entry(entry(source.model(0, 0).root, "optimizer"), "fp32_groups");
+  if (!groups || !groups.is_sequence() || source.model_ranks().size() != 1) return std::nullopt;
+  // The model's parameters in its order, frozen ones too.
+  std::map<std::string, Shape, std::less<>> shape_of;
+  for (const Tensor& t : catalog.tensors)
+    if (is_weight(t.state) && t.state != state::kBuffer && !t.alias) shape_of.emplace(t.name, t.shape);
+  std::vector<std::string> names;
+  std::vector<Shape> shapes;
+  for (const std::string& name : keys_of(source.model(0, 0).root.get("module")))
+    if (const auto at = shape_of.find(name); at != shape_of.end()) {
+      names.push_back(name);
+      shapes.push_back(at->second);
+    }
+  std::vector<std::vector<std::optional<Shape>>> slots(groups.size());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const Value params = entry(groups.at(g), "params");
+    for (size_t i = 0; params && params.is_sequence() && i < params.size(); ++i) {
+      const bool has_masters = masters && masters.is_sequence() && g < masters.size() &&
+                               masters.at(g).is_sequence() && i < masters.at(g).size();
+      const auto number = params.at(i).integer();
+      slots[g].push_back(has_masters        ? torch::shape_of_call(masters.at(g).at(i))
+                         : number && states ? shape_of_states(states.get_int(*number))
+                                            : std::nullopt);
+    }
+  }
+  std::vector<std::vector<size_t>> found;
+  if (match_in_order(shapes, slots, found) != Match::kUnique) return std::nullopt;
+  std::vector<ParamGroup> out(groups.size());
+  std::set<std::string, std::less<>> left(trained.begin(), trained.end());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    out[g].options = groups.at(g);
+    for (const size_t at : found[g])
+      if (at != kNoMatch && left.erase(names[at]) > 0) out[g].names.push_back(names[at]);
+  }
+  return left.empty() ? std::optional(std::move(out)) : std::nullopt;
+}
+
 // As lists of names say it.
 std::vector<ParamGroup> group_by_names(const SourceObjects& source) {
   std::vector<ParamGroup> out;
@@ -182,16 +293,26 @@ std::vector<ParamGroup> group_by_names(const SourceObjects& source) {
   return out;
 }
 
-// All in one group, experts in another.
-std::vector<ParamGroup> group_plainly(const SourceObjects& source, const std::vector<std::string>& trained) {
+// All in one group, experts in another. Groups whose options differ must not be mixed.
+std::vector<ParamGroup> group_plainly(const Catalog& catalog, const SourceObjects& source,
+                                      const std::vector<std::string>& trained) {
   std::vector<ParamGroup> out(2);
   out[1].ep = 1;  // the names are those of all ranks
   for (const std::string& name : trained) out[parse_expert(name) ? 1 : 0].names.push_back(name);
   out[1].ep = 1;
   std::erase_if(out, [](const ParamGroup& g) { return g.names.empty(); });
   const Value options = source.param_groups();
-  if (options && options.size() == out.size())
-    for (size_t g = 0; g < out.size(); ++g) out[g].options = options.at(g);
+  if (!options || options.size() == 0) return out;
+  if (options.size() != out.size())
+    for (size_t g = 1; g < options.size(); ++g)
+      if (options_text(options.at(g), kOfParameters) != options_text(options.at(0), kOfParameters))
+        throw refused(
+            "deepspeed.groups",
+            cat("its optimizer has ", options.size(), " groups of parameters with other options each, ",
+                "and the numbers in them do not tell which parameters these are"))
+            .in_file(catalog.path)
+            .hint("--states fp32,param,buffer leaves the optimizer out: --missing zero begins a new one");
+  for (size_t g = 0; g < out.size(); ++g) out[g].options = options.at(options.size() == out.size() ? g : 0);
   return out;
 }
 
@@ -199,13 +320,13 @@ std::vector<ParamGroup> group_plainly(const SourceObjects& source, const std::ve
 
 std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects& source,
                                     const std::vector<std::string>& trained,
-                                    const std::vector<MoeLayer>& layers, std::vector<std::string>& notes) {
+                                    const std::vector<MoeLayer>& layers) {
   const auto stages = GroupReader(catalog, source, layers).stages();
   const bool has_names = source.groups_have_names();
   if (stages.empty() && !has_names) {
-    if (source.param_groups())
-      notes.push_back("the input keeps no parameter groups: all parameters are put into one, in its order");
-    return group_plainly(source, trained);
+    auto groups = layers.empty() ? group_by_numbers(catalog, source, trained) : std::nullopt;
+    if (!groups) groups = group_by_memory(source, trained);
+    return groups ? std::move(*groups) : group_plainly(catalog, source, trained);
   }
   std::vector<ParamGroup> groups = has_names            ? group_by_names(source)
                                    : stages.size() == 1 ? stages[0]
@@ -297,9 +418,7 @@ class ExpertSpreader {
   }
 
   static bool same_options(const ParamGroup& a, const ParamGroup& b) {
-    const auto text = [](const ParamGroup& g) {
-      return options_text(g.options, {"params", "param_names", "name"});
-    };
+    const auto text = [](const ParamGroup& g) { return options_text(g.options, kOfPart); };
     return text(a) == text(b);
   }
 

@@ -21,7 +21,7 @@ struct ParamGroup {
 // is used where the source has no groups. Throws refused `deepspeed.groups`.
 std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects& source,
                                     const std::vector<std::string>& trained,
-                                    const std::vector<MoeLayer>& layers, std::vector<std::string>& notes);
+                                    const std::vector<MoeLayer>& layers);
 
 // How the source has its stages: of each its names in groups. Empty where it does not say it.
 std::vector<std::set<std::string>> stages_of_source(const Catalog& catalog, const SourceObjects& source);

@@ -18,14 +18,13 @@ bool is_one_number(const Tensor& t) { return numel_of(t.shape) == 1; }
 
 }  // namespace
 
-Parameters::Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source,
-                       std::vector<std::string>& notes)
+Parameters::Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source)
     : catalog_(catalog) {
   collect(request);
   find_parts(source);
   order(source, request.shards.get());
   set_module_dtypes(request, source);
-  group(source, notes);
+  group(source);
   read_state_names(source);
 }
 
@@ -136,7 +135,7 @@ void Parameters::set_module_dtypes(const WriteRequest& request, const SourceObje
   }
 }
 
-void Parameters::group(const SourceObjects& source, std::vector<std::string>& notes) {
+void Parameters::group(const SourceObjects& source) {
   std::vector<std::string> trained;
   for (const Named& n : all_)
     if (n.is_trained()) trained.push_back(n.name);
@@ -144,7 +143,7 @@ void Parameters::group(const SourceObjects& source, std::vector<std::string>& no
     throw refused("deepspeed.no_masters",
                   "it has no fp32 master weights, which a DeepSpeed checkpoint is made of")
         .in_file(catalog_.path);
-  groups_ = read_groups(catalog_, source, trained, moe_, notes);
+  groups_ = read_groups(catalog_, source, trained, moe_);
 }
 
 void Parameters::read_state_names(const SourceObjects& source) {

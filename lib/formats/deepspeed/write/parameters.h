@@ -32,8 +32,7 @@ class Parameters {
  public:
   // Throws refused `deepspeed.groups` where the source speaks of other parameters than there are, and
   // `deepspeed.no_masters` where there is nothing to train.
-  Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source,
-             std::vector<std::string>& notes);
+  Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source);
 
   const Catalog& catalog() const { return catalog_; }
   const Named& at(std::string_view name) const { return all_[index_.at(std::string(name))]; }
@@ -67,7 +66,7 @@ class Parameters {
   void set_module_dtypes(const WriteRequest& request, const SourceObjects& source);
   void find_parts(const SourceObjects& source);
   void order(const SourceObjects& source, const Shards* shards);
-  void group(const SourceObjects& source, std::vector<std::string>& notes);
+  void group(const SourceObjects& source);
   void read_state_names(const SourceObjects& source);
   Named& add(const std::string& name);
 

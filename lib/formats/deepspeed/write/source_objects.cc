@@ -5,6 +5,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/dcp/group_objects.h"
 #include "lib/formats/deepspeed/views.h"
+#include "lib/formats/torch/tensor_call.h"
 #include "lib/io/input.h"
 #include "lib/pickle/machine.h"
 
@@ -115,7 +116,7 @@ Value SourceObjects::param_groups(int64_t model_rank) const {
   for (const Value& groups :
        {entry(state, "param_groups"), entry(entry(state, "optimizer_state_dict"), "param_groups"),
         entry(entry(state, "base_optimizer_state"), "param_groups"),
-        entry(entry(model(model_rank, 0).root, "optimizer"), "param_groups")})
+        entry(plain_optimizer(model_rank), "param_groups")})
     if (groups && groups.kind() == pickle::Kind::kList) return groups;
   return named_groups_;
 }
@@ -123,19 +124,25 @@ Value SourceObjects::param_groups(int64_t model_rank) const {
 std::optional<SourceObjects::TensorPlace> SourceObjects::tensor_place(const Value& value) const {
   const auto held =
       std::ranges::find_if(documents_, [&](const Held& h) { return h.document.get() == value.document(); });
-  if (held == documents_.end() || !is_tensor_call(value)) return std::nullopt;
-  if (held->file.empty()) return TensorPlace{"", dcp::name_of_option(value)};
+  if (held == documents_.end() || !torch::is_tensor_call(value)) return std::nullopt;
+  if (held->file.empty()) return TensorPlace{"", torch::storage_key_of(value)};
   if (held->paths.empty()) {
     const Value root = held->document->root();
     walk_values(root, root == universal_state_ ? "optimizer_state" : "", {},
                 [&](const Value& below, const std::string& path) {
-                  if (!is_tensor_call(below)) return false;
+                  if (!torch::is_tensor_call(below)) return false;
                   held->paths.emplace(below.id(), path);
                   return true;
                 });
   }
   const auto found = held->paths.find(value.id());
   return found == held->paths.end() ? std::nullopt : std::optional(TensorPlace{held->file, found->second});
+}
+
+Value SourceObjects::plain_optimizer(int64_t model_rank) const {
+  const Value optimizer = entry(model(model_rank, 0).root, "optimizer"),
+              wrapped = entry(optimizer, "optimizer_state_dict");
+  return wrapped && wrapped.is_dict() ? wrapped : optimizer;
 }
 
 bool SourceObjects::groups_have_names() const {
@@ -153,7 +160,7 @@ Value SourceObjects::group_state() const {
   const Value base = entry(state, "base_optimizer_state");
   if (base && base.kind() == pickle::Kind::kList && base.size() > 0) return base.at(0);
   for (const Value& entries : {entry(base, "state"), entry(entry(state, "optimizer_state_dict"), "state"),
-                               entry(entry(model(0, 0).root, "optimizer"), "state")})
+                               entry(plain_optimizer(0), "state")})
     if (entries && entries.is_dict() && entries.size() > 0) return entries.entry(0).second;
   return {};
 }
