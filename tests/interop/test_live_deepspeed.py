@@ -1,6 +1,7 @@
 """Checkpoints written by DeepSpeed right now, against what the live engine held when it saved them."""
 import glob
 import os
+import shutil
 
 import pytest
 import torch
@@ -58,3 +59,23 @@ def test_groups_without_zero(name, way, made, tmp_path):
     for path in glob.glob(os.path.join(out, "*", "*optim_states.pt")):
         found = torch.load(path, weights_only=False)["optimizer_state_dict"]["base_optimizer_state"]["param_groups"]
         assert [{**group, "params": 0} for group in found] == [{**group, "params": 0} for group in expected]
+
+
+def test_weights_beside_an_optimizer_without_names(made, tmp_path):
+    """Numbers in another order than the model's tell no names: its weights can be had, and no guess is made for the rest."""
+    source = str(tmp_path / "ckpt")
+    shutil.copytree(str(made / "stage0-adamw" / "ckpt"), source)
+    path, = glob.glob(os.path.join(source, "*", "mp_rank_00_model_states.pt"))
+    value = torch.load(path, weights_only=False)
+    for group in value["optimizer"]["param_groups"]:
+        group["params"].reverse()
+    torch.save(value, path)
+    (tmp_path / "out").mkdir()
+    out = str(tmp_path / "out" / "all.h5")
+    message = refused(source, out)
+    assert "numbers, not names" in message and "--drop leaves it out" in message
+    convert(source, out, "--drop", "other/*.optimizer")
+    with Consolidated(out) as file:
+        weights = {name: weight for name, weight in value["module"].items() if name.endswith(".weight") and name != "head.weight"}
+        assert weights and not differences((f"param/{name}", file.dataset("param", name), weight, {})
+                                           for name, weight in weights.items())

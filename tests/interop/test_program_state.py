@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from common import DATA, convert, refused
@@ -85,3 +86,19 @@ def test_each_rank_keeps_its_own_state(tmp_path):
             path, = glob.glob(os.path.join(out, "*", f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt"))
             state = load(path)["random"]
             assert state["state"].tolist() == [rank] * 3 and state["same"].tolist() == [0, 1], (way, rank)
+
+
+@pytest.mark.parametrize("to", [("deepspeed", "--layout", "dp=2,zero=2"), ("deepspeed-universal",)], ids=lambda to: to[0])
+def test_a_parameter_that_never_had_states(to, tmp_path):
+    """An optimizer may list parameters that were frozen before its first step: they are frozen in DeepSpeed, too."""
+    weights = {name: torch.rand(5, 3) for name in ("a", "b", "frozen")}
+    states = {name: {"step": torch.tensor(3.0), "exp_avg": torch.rand(5, 3), "exp_avg_sq": torch.rand(5, 3)} for name in ("a", "b")}
+    group = {"params": ["a", "frozen", "b"], "lr": 0.5, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
+    source = str(tmp_path / "dcp")
+    dcp.save({"model": weights, "optim": {"state": states, "param_groups": [group]}}, checkpoint_id=source)
+    out = convert(source, str(tmp_path / "out"), "--to", *to)
+    path, = glob.glob(os.path.join(out, "*", "mp_rank_00_model_states.pt"))
+    model = load(path)
+    assert [list(shapes) for shapes in model["param_shapes"]] == [["a", "b"]]
+    assert to[0] != "deepspeed" or list(model["frozen_param_shapes"]) == ["frozen"]
+    assert torch.equal(model["module"]["frozen"], weights["frozen"])

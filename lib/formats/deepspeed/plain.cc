@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <map>
 #include <set>
 
@@ -19,8 +20,10 @@ struct Candidate {
   const Weight* weight;
 };
 
+constexpr const char* kUnnamed = "deepspeed.unnamed_states";
+
 Error unnamed(const Source& source, std::string why) {
-  return refused("deepspeed.unnamed_states", cat("the optimizer's states have numbers, not names, and ", why))
+  return refused(kUnnamed, cat("the optimizer's states have numbers, not names, and ", why))
       .in_file(source.bytes()->name());
 }
 
@@ -348,7 +351,10 @@ class PlainAdder {
       names.add(trained_);
     } catch (Error& e) {
       if (e.kind() != ErrorKind::kRefused) throw;
-      builder_.problems.push_back(e);
+      if (e.code() != kUnnamed) return builder_.problems.push_back(e);
+      // All the rest of the checkpoint can be had without them.
+      const std::string name = cat(std::filesystem::path(source.name()).stem().string(), ".optimizer");
+      builder_.put_refused({state::kOther, name, DType::kF32, {}, "not told apart", replica}, e.message());
     }
   }
 

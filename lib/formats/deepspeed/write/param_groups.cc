@@ -311,7 +311,9 @@ std::vector<ParamGroup> group_plainly(const Catalog& catalog, const SourceObject
             cat("its optimizer has ", options.size(), " groups of parameters with other options each, ",
                 "and the numbers in them do not tell which parameters these are"))
             .in_file(catalog.path)
-            .hint("--states fp32,param,buffer leaves the optimizer out: --missing zero begins a new one");
+            .hint(
+                "its weights alone, first written to safetensors, begin with a new optimizer: --missing "
+                "zero");
   for (size_t g = 0; g < out.size(); ++g) out[g].options = options.at(options.size() == out.size() ? g : 0);
   return out;
 }
@@ -320,6 +322,7 @@ std::vector<ParamGroup> group_plainly(const Catalog& catalog, const SourceObject
 
 std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects& source,
                                     const std::vector<std::string>& trained,
+                                    const std::vector<std::string>& untrained,
                                     const std::vector<MoeLayer>& layers) {
   const auto stages = GroupReader(catalog, source, layers).stages();
   const bool has_names = source.groups_have_names();
@@ -331,6 +334,11 @@ std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects&
   std::vector<ParamGroup> groups = has_names            ? group_by_names(source)
                                    : stages.size() == 1 ? stages[0]
                                                         : join_stages(catalog, stages);
+  if (has_names) {
+    const std::set<std::string_view> out(untrained.begin(), untrained.end());
+    for (ParamGroup& group : groups)
+      std::erase_if(group.names, [&](const std::string& name) { return out.contains(name); });
+  }
   std::set<std::string, std::less<>> left(trained.begin(), trained.end());
   for (size_t g = 0; g < groups.size(); ++g)
     for (const std::string& name : groups[g].names)

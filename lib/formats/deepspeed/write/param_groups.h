@@ -18,9 +18,11 @@ struct ParamGroup {
 
 // The source's groups. A pipeline's stages each have a part of them, and each rank of experts has its own:
 // both are put together. `trained` are the names that must be in them, each once; they are in the order that
-// is used where the source has no groups. Throws refused `deepspeed.groups`.
+// is used where the source has no groups. `untrained` ones that a group lists by name, as programs may that
+// freeze them later, are taken out. Throws refused `deepspeed.groups`.
 std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects& source,
                                     const std::vector<std::string>& trained,
+                                    const std::vector<std::string>& untrained,
                                     const std::vector<MoeLayer>& layers);
 
 // How the source has its stages: of each its names in groups. Empty where it does not say it.

@@ -136,14 +136,13 @@ void Parameters::set_module_dtypes(const WriteRequest& request, const SourceObje
 }
 
 void Parameters::group(const SourceObjects& source) {
-  std::vector<std::string> trained;
-  for (const Named& n : all_)
-    if (n.is_trained()) trained.push_back(n.name);
+  std::vector<std::string> trained, untrained;
+  for (const Named& n : all_) (n.is_trained() ? trained : untrained).push_back(n.name);
   if (trained.empty())
     throw refused("deepspeed.no_masters",
                   "it has no fp32 master weights, which a DeepSpeed checkpoint is made of")
         .in_file(catalog_.path);
-  groups_ = read_groups(catalog_, source, trained, moe_);
+  groups_ = read_groups(catalog_, source, trained, untrained, moe_);
 }
 
 void Parameters::read_state_names(const SourceObjects& source) {
