@@ -1,5 +1,6 @@
 """torch.save files made on the spot: whatever torch.load reads, uckpt must read bit for bit."""
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -71,6 +72,17 @@ def test_random_file(seed, tmp_path, out):
         for key, value in loaded.items():
             if not torch.is_tensor(value):
                 assert any(same_number(look_up(view, key)[1], value) for view in views), key
+
+
+def test_stream_of_a_big_endian_machine(tmp_path, out, monkeypatch):
+    """Its header says so, and its storages are little-endian all the same: torch.load does not swap them."""
+    monkeypatch.setattr(sys, "byteorder", "big")
+    torch.save({"w": torch.randn(3, 5)}, tmp_path / "in.pt", _use_new_zipfile_serialization=False)
+    monkeypatch.undo()
+    loaded = torch.load(tmp_path / "in.pt")
+    convert(tmp_path / "in.pt", out)
+    with Consolidated(out) as file:
+        assert not differences([("w", file.plain("w"), loaded["w"], {})])
 
 
 def test_same_tensor_twice_is_one_dataset(tmp_path, out):

@@ -150,8 +150,7 @@ void TorchFile::Impl::open_legacy() {
     storage.record = static_cast<uint32_t>(records.size());
     records.push_back({storage.key, storage.offset, storage.bytes, std::nullopt});
   }
-  tensors =
-      std::make_unique<TensorTable>(*object, std::move(storages), stream.big_endian, limits.tensor_rank);
+  tensors = std::make_unique<TensorTable>(*object, std::move(storages), false, limits.tensor_rank);
   check_numpy();
 }
 
