@@ -85,6 +85,18 @@ def test_stream_of_a_big_endian_machine(tmp_path, out, monkeypatch):
         assert not differences([("w", file.plain("w"), loaded["w"], {})])
 
 
+def test_stream_with_a_whole_module(tmp_path, out):
+    """Such a stream names the module's class, with its source, in a way of its own."""
+    w = torch.randn(3)
+    torch.save({"w": w, "net": torch.nn.Linear(2, 2)}, tmp_path / "in.pt", _use_new_zipfile_serialization=False)
+    message = refused(tmp_path / "in.pt", out)
+    assert "a tensor inside the unknown class torch.nn.modules.linear.Linear" in message and "--drop leaves it out" in message
+    convert(tmp_path / "in.pt", out, "--drop", "net")
+    with Consolidated(out) as file:
+        assert not differences([("w", file.plain("w"), w, {})])
+        assert file.objects()["in.pt"]["net"]["__class__"] == "torch.nn.modules.linear.Linear"
+
+
 def test_same_tensor_twice_is_one_dataset(tmp_path, out):
     weight = torch.randn(4, 5)
     path = str(tmp_path / "tied.pt")
