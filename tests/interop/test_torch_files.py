@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from common import Consolidated, convert, differences, refused, same_number, look_up, uckpt
+from common import Consolidated, convert, differences, expected_tensors, refused, same_number, look_up, uckpt
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.int16, torch.int32,
           torch.int64, torch.uint8, torch.bool, torch.complex64, torch.complex128, torch.float8_e4m3fn,
@@ -95,6 +95,25 @@ def test_stream_with_a_whole_module(tmp_path, out):
     with Consolidated(out) as file:
         assert not differences([("w", file.plain("w"), w, {})])
         assert file.objects()["in.pt"]["net"]["__class__"] == "torch.nn.modules.linear.Linear"
+
+
+def test_tree_that_contains_itself(tmp_path, out):
+    """What can be written is: the tensors, and the tree as a pickle. `root` has no tensor but by way of the cycle."""
+    state = {"t": torch.randn(3), "deep": [torch.randn(2)]}
+    root = {"state": state}
+    state["root"] = root
+    torch.save(root, tmp_path / "in.pt")
+    names = {"state.t": state["t"], "state.deep.0": state["deep"][0]}
+    convert(tmp_path / "in.pt", out)
+    with Consolidated(out) as file:
+        assert not differences((name, file.plain(name), value, {}) for name, value in names.items())
+    for number, source in enumerate((tmp_path / "in.pt", out)):
+        saved = torch.load(convert(source, tmp_path / f"{number}.pt"), weights_only=False)
+        assert saved["state"]["root"] is saved and torch.equal(saved["state"]["t"], state["t"])
+        weights = expected_tensors(convert(source, tmp_path / f"{number}.safetensors"))
+        assert torch.equal(weights["state.t"], state["t"])
+        assert uckpt("sum", source).code == 0
+        assert uckpt("diff", "-q", source, tmp_path / f"{number}.pt").code == 0
 
 
 def test_same_tensor_twice_is_one_dataset(tmp_path, out):

@@ -138,7 +138,9 @@ void add_object(const TorchFile& file, FileId id, bool want_json, Catalog& catal
   const FileRecord pickle = file.pickle_record();
   Object object{file_name(catalog.path), "", id, pickle.offset, pickle.size, kNoRecord};
   try {
-    if (want_json) object.json = file.json();
+    // What contains itself has no end as JSON; the pickle beside the view has it.
+    const bool is_cyclic = file.root().document()->cyclic();
+    if (want_json) object.json = is_cyclic ? R"({"__cycle__":"a value contains itself"})" : file.json();
   } catch (Error& error) {
     if (!catalog.refusal) catalog.refusal = error.in_file(catalog.path);
   }
@@ -160,7 +162,7 @@ Catalog read(const Target& target, const OpenOptions& options) {
   catalog.kind = "torch";
   catalog.path = target.path;
   catalog.description = describe(*file);
-  catalog.refusal = file->refusal();
+  catalog.refusal = file->refusal_but_cycle();
   catalog.globals = file->globals();
   catalog.iteration = iteration_of(file->root());
   catalog.warn_of_unknown_classes();
