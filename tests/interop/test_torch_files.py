@@ -116,6 +116,27 @@ def test_tree_that_contains_itself(tmp_path, out):
         assert uckpt("diff", "-q", source, tmp_path / f"{number}.pt").code == 0
 
 
+def test_tensors_that_come_to_one_name(tmp_path, out):
+    """All but the first have a number, and the tree comes back from it."""
+    values = [torch.randn(n) for n in range(1, 6)]
+    tree = {"a": {"b": values[0]}, "a.b": values[1], "a.b#2": values[2], "list": [values[3]], "list.0": values[4]}
+    torch.save(tree, tmp_path / "in.pt")
+    result = uckpt("convert", tmp_path / "in.pt", out)
+    assert result.code == 0
+    assert "3 tensors come to a name that another one has, and a number is put behind it: a.b#2, …" in result.error
+    names = {"a.b": 0, "a.b#2": 1, "a.b#2#2": 2, "list.0": 3, "list.0#2": 4}
+    with Consolidated(out) as file:
+        assert not differences((name, file.plain(name), values[i], {}) for name, i in names.items())
+    for number, source in enumerate((tmp_path / "in.pt", out)):
+        saved = torch.load(convert(source, tmp_path / f"{number}.pt"))
+        assert saved.keys() == tree.keys() and torch.equal(saved["a"]["b"], values[0]) and torch.equal(saved["list"][0], values[3])
+        assert all(torch.equal(saved[name], tree[name]) for name in ("a.b", "a.b#2", "list.0"))
+        weights = expected_tensors(convert(source, tmp_path / f"{number}.safetensors"))
+        assert all(torch.equal(weights[name], values[names[name]]) for name in ("a.b", "a.b#2", "a.b#2#2", "list.0#2"))
+    left = torch.load(convert(tmp_path / "in.pt", tmp_path / "left.pt", "--drop", "a.b#2"))
+    assert left.keys() == tree.keys() - {"a.b"} and torch.equal(left["a.b#2"], values[2])
+
+
 def test_same_tensor_twice_is_one_dataset(tmp_path, out):
     weight = torch.randn(4, 5)
     path = str(tmp_path / "tied.pt")
