@@ -137,6 +137,28 @@ def test_tensors_that_come_to_one_name(tmp_path, out):
     assert left.keys() == tree.keys() - {"a.b"} and torch.equal(left["a.b#2"], values[2])
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("dtype", ["bits8", "bits16", "bits2x4"])
+def test_tensor_of_a_type_that_is_not_read(dtype, legacy, tmp_path, out):
+    w, odd = torch.randn(3), torch.zeros(4, dtype=torch.uint8).view(getattr(torch, dtype))
+    torch.save({"w": w, "odd": odd}, tmp_path / "in.pt", _use_new_zipfile_serialization=not legacy)
+    message = refused(tmp_path / "in.pt", out)
+    assert f"odd: values of type torch.{dtype} cannot be converted" in message and "--drop leaves it out" in message
+    convert(tmp_path / "in.pt", out, "--drop", "odd")
+    with Consolidated(out) as file:
+        assert not differences([("w", file.plain("w"), w, {})])
+
+
+def test_type_of_a_torch_to_come(tmp_path, out):
+    w, odd = torch.randn(3), torch.zeros(4, dtype=torch.uint8).view(torch.bits8)
+    torch.save({"w": w, "odd": odd}, tmp_path / "in.pt", _use_new_zipfile_serialization=False)   # without a checksum
+    data = (tmp_path / "in.pt").read_bytes()
+    (tmp_path / "in.pt").write_bytes(data.replace(b"bits8", b"bitsX"))
+    message = refused(tmp_path / "in.pt", out)
+    assert "odd: values of type torch.bitsX cannot be converted" in message
+    convert(tmp_path / "in.pt", out, "--drop", "odd")
+
+
 def test_same_tensor_twice_is_one_dataset(tmp_path, out):
     weight = torch.randn(4, 5)
     path = str(tmp_path / "tied.pt")
