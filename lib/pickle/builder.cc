@@ -315,7 +315,18 @@ Builder::Key Builder::composite_key(uint32_t id, int depth) {
   return composite_keys_[id] = {id, hash};
 }
 
+// Streams of torch before 1.6 name the class of a module so: ("module", class, source file, source). It is
+// the class that a reader gets, to make the object of.
+uint32_t Builder::class_of_module(uint32_t id) const {
+  if (node(id).kind != Kind::kTuple || node(id).c != 4) return kNoNode;
+  const std::vector<uint32_t> parts = gather(id);
+  const bool is_module = node(parts[0]).kind == Kind::kText && doc_->text_of(node(parts[0])) == "module" &&
+                         node(parts[1]).kind == Kind::kGlobal;
+  return is_module ? parts[1] : kNoNode;
+}
+
 uint32_t Builder::persistent(uint32_t id) {
+  if (const uint32_t cls = class_of_module(id); cls != kNoNode) return cls;
   Node made;
   made.kind = Kind::kPersistent;
   made.a = id;

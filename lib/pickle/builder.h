@@ -102,6 +102,7 @@ class Builder {
   uint32_t hidden_items(uint32_t target, Kind kind);
   void charge(size_t bytes);
   std::vector<uint32_t> gather(uint32_t id) const;
+  uint32_t class_of_module(uint32_t id) const;  // kNoNode: it is no module's persistent id
   Key key_of(uint32_t id, int depth = 0);
   Key composite_key(uint32_t id, int depth);
   void meet_danger(const Global& global, bool is_call);

@@ -222,7 +222,11 @@ constexpr StorageName kStorages[] = {{"DoubleStorage", DType::kF64},
                                      {"QUInt4x2Storage", {}},
                                      {"QUInt2x4Storage", {}}};
 
-constexpr std::string_view kOtherDtypes[] = {"qint8", "quint8", "qint32", "quint4x2", "quint2x4"};
+// Types of torch's whose elements we do not name: refused where they are used.
+constexpr std::string_view kOtherDtypes[] = {
+    "qint8", "quint8", "qint32", "quint4x2", "quint2x4", "bits1x8", "bits2x4", "bits4x2",
+    "bits8", "bits16", "int1",   "int2",     "int3",     "int4",    "int5",    "int6",
+    "int7",  "uint1",  "uint2",  "uint3",    "uint4",    "uint5",   "uint6",   "uint7"};
 
 constexpr std::pair<std::string_view, std::string_view> kModuleMap[] = {
     {"__builtin__", "builtins"}, {"exceptions", "builtins"},

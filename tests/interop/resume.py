@@ -51,6 +51,20 @@ def pipeline_layers():
     return [*layers[:3], LayerSpec(Skipping), *layers[3:]]
 
 
+def two_tied_layers(width=11, vocab=29):
+    """Two tied modules whose only parameter has one name. The last stage uses the second one first, and not all uses have files."""
+    from deepspeed.pipe import LayerSpec, TiedLayerSpec
+
+    def as_head(module, x):
+        return nn.functional.linear(x, module.weight)
+
+    def middle():
+        return TiedLayerSpec("middle", nn.Linear, width, width, False)
+    return [TiedLayerSpec("embed", models.TiedIn, vocab, width), LayerSpec(models.PipeBlock, width), middle(),
+            LayerSpec(models.PipeBlock, width), LayerSpec(models.PipeBlock, width), middle(), LayerSpec(nn.LayerNorm, width),
+            TiedLayerSpec("embed", models.TiedIn, vocab, width, forward_fn=as_head)]
+
+
 def three_groups(model):
     """With decay, without, and the table on its own: groups of different options, not in the model's order."""
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -123,6 +137,7 @@ PROGRAMS = {
                                 groups=models.one_group, dtype=dtype)) for name, dtype in (("bare", "fp32"), ("bare-bf16", "bf16"))},
     "pipe": Program(kinds.Kind("pipeline, tied ends, a layer without weights", runner="pipe", layers=pipeline_layers)),
     "pipe-bf16": Program(kinds.Kind("the same in bf16", runner="pipe", layers=pipeline_layers, dtype="bf16")),
+    "pipe-two-tied": Program(kinds.Kind("pipeline with two tied modules", runner="pipe", layers=two_tied_layers)),
     "moe": Program(kinds.Kind("two MoE layers", runner="moe", batch=models.moe_batch), moe_model),
     "moe-full": Program(kinds.Kind("groups of experts that are full within an expert", runner="moe", batch=models.moe_batch, full=200),
                         moe_model),

@@ -5,6 +5,7 @@ import pickle
 import warnings
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
@@ -272,6 +273,21 @@ def test_values_with_tensors_inside(tmp_path):
     for given in (source, convert(source, str(tmp_path / "middle.h5"))):
         out = to_dcp(given, str(tmp_path / ("at_once" if given == source else "by_hdf5")), "--layout", "dp=2")
         assert not differences(merged(out, tmp_path), merged(source, tmp_path))
+
+
+def test_numpy_arrays_inside_objects(tmp_path):
+    """Random states, say: they are no tensors of the checkpoint, so nothing may leave them out."""
+    state = {"w": torch.randn(4, 3), "array": np.arange(3), "rng": {"numpy": np.random.RandomState(5).get_state()},
+             "list": [np.float64(3.5), np.arange(2, dtype=np.uint8)], "loader": ({"at": np.arange(5)}, torch.tensor(7))}
+    source = save(state, tmp_path / "ckpt")
+    expected = pickle.dumps(numpy_parts(merged(source, tmp_path)))
+    for given in (source, convert(source, str(tmp_path / "middle.h5"))):
+        out = to_dcp(given, str(tmp_path / ("at_once" if given == source else "by_hdf5")))
+        assert pickle.dumps(numpy_parts(merged(out, tmp_path))) == expected
+
+
+def numpy_parts(state):
+    return state["array"], state["rng"], state["list"], state["loader"][0]
 
 
 def test_to_safetensors_and_torch(tmp_path):

@@ -1,11 +1,12 @@
 """torch.save files made on the spot: whatever torch.load reads, uckpt must read bit for bit."""
 import random
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from common import Consolidated, convert, differences, refused, same_number, look_up, uckpt
+from common import Consolidated, convert, differences, expected_tensors, refused, same_number, look_up, uckpt
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.int16, torch.int32,
           torch.int64, torch.uint8, torch.bool, torch.complex64, torch.complex128, torch.float8_e4m3fn,
@@ -71,6 +72,91 @@ def test_random_file(seed, tmp_path, out):
         for key, value in loaded.items():
             if not torch.is_tensor(value):
                 assert any(same_number(look_up(view, key)[1], value) for view in views), key
+
+
+def test_stream_of_a_big_endian_machine(tmp_path, out, monkeypatch):
+    """Its header says so, and its storages are little-endian all the same: torch.load does not swap them."""
+    monkeypatch.setattr(sys, "byteorder", "big")
+    torch.save({"w": torch.randn(3, 5)}, tmp_path / "in.pt", _use_new_zipfile_serialization=False)
+    monkeypatch.undo()
+    loaded = torch.load(tmp_path / "in.pt")
+    convert(tmp_path / "in.pt", out)
+    with Consolidated(out) as file:
+        assert not differences([("w", file.plain("w"), loaded["w"], {})])
+
+
+def test_stream_with_a_whole_module(tmp_path, out):
+    """Such a stream names the module's class, with its source, in a way of its own."""
+    w = torch.randn(3)
+    torch.save({"w": w, "net": torch.nn.Linear(2, 2)}, tmp_path / "in.pt", _use_new_zipfile_serialization=False)
+    message = refused(tmp_path / "in.pt", out)
+    assert "a tensor inside the unknown class torch.nn.modules.linear.Linear" in message and "--drop leaves it out" in message
+    convert(tmp_path / "in.pt", out, "--drop", "net")
+    with Consolidated(out) as file:
+        assert not differences([("w", file.plain("w"), w, {})])
+        assert file.objects()["in.pt"]["net"]["__class__"] == "torch.nn.modules.linear.Linear"
+
+
+def test_tree_that_contains_itself(tmp_path, out):
+    """What can be written is: the tensors, and the tree as a pickle. `root` has no tensor but by way of the cycle."""
+    state = {"t": torch.randn(3), "deep": [torch.randn(2)]}
+    root = {"state": state}
+    state["root"] = root
+    torch.save(root, tmp_path / "in.pt")
+    names = {"state.t": state["t"], "state.deep.0": state["deep"][0]}
+    convert(tmp_path / "in.pt", out)
+    with Consolidated(out) as file:
+        assert not differences((name, file.plain(name), value, {}) for name, value in names.items())
+    for number, source in enumerate((tmp_path / "in.pt", out)):
+        saved = torch.load(convert(source, tmp_path / f"{number}.pt"), weights_only=False)
+        assert saved["state"]["root"] is saved and torch.equal(saved["state"]["t"], state["t"])
+        weights = expected_tensors(convert(source, tmp_path / f"{number}.safetensors"))
+        assert torch.equal(weights["state.t"], state["t"])
+        assert uckpt("sum", source).code == 0
+        assert uckpt("diff", "-q", source, tmp_path / f"{number}.pt").code == 0
+
+
+def test_tensors_that_come_to_one_name(tmp_path, out):
+    """All but the first have a number, and the tree comes back from it."""
+    values = [torch.randn(n) for n in range(1, 6)]
+    tree = {"a": {"b": values[0]}, "a.b": values[1], "a.b#2": values[2], "list": [values[3]], "list.0": values[4]}
+    torch.save(tree, tmp_path / "in.pt")
+    result = uckpt("convert", tmp_path / "in.pt", out)
+    assert result.code == 0
+    assert "3 tensors come to a name that another one has, and a number is put behind it: a.b#2, …" in result.error
+    names = {"a.b": 0, "a.b#2": 1, "a.b#2#2": 2, "list.0": 3, "list.0#2": 4}
+    with Consolidated(out) as file:
+        assert not differences((name, file.plain(name), values[i], {}) for name, i in names.items())
+    for number, source in enumerate((tmp_path / "in.pt", out)):
+        saved = torch.load(convert(source, tmp_path / f"{number}.pt"))
+        assert saved.keys() == tree.keys() and torch.equal(saved["a"]["b"], values[0]) and torch.equal(saved["list"][0], values[3])
+        assert all(torch.equal(saved[name], tree[name]) for name in ("a.b", "a.b#2", "list.0"))
+        weights = expected_tensors(convert(source, tmp_path / f"{number}.safetensors"))
+        assert all(torch.equal(weights[name], values[names[name]]) for name in ("a.b", "a.b#2", "a.b#2#2", "list.0#2"))
+    left = torch.load(convert(tmp_path / "in.pt", tmp_path / "left.pt", "--drop", "a.b#2"))
+    assert left.keys() == tree.keys() - {"a.b"} and torch.equal(left["a.b#2"], values[2])
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("dtype", ["bits8", "bits16", "bits2x4"])
+def test_tensor_of_a_type_that_is_not_read(dtype, legacy, tmp_path, out):
+    w, odd = torch.randn(3), torch.zeros(4, dtype=torch.uint8).view(getattr(torch, dtype))
+    torch.save({"w": w, "odd": odd}, tmp_path / "in.pt", _use_new_zipfile_serialization=not legacy)
+    message = refused(tmp_path / "in.pt", out)
+    assert f"odd: values of type torch.{dtype} cannot be converted" in message and "--drop leaves it out" in message
+    convert(tmp_path / "in.pt", out, "--drop", "odd")
+    with Consolidated(out) as file:
+        assert not differences([("w", file.plain("w"), w, {})])
+
+
+def test_type_of_a_torch_to_come(tmp_path, out):
+    w, odd = torch.randn(3), torch.zeros(4, dtype=torch.uint8).view(torch.bits8)
+    torch.save({"w": w, "odd": odd}, tmp_path / "in.pt", _use_new_zipfile_serialization=False)   # without a checksum
+    data = (tmp_path / "in.pt").read_bytes()
+    (tmp_path / "in.pt").write_bytes(data.replace(b"bits8", b"bitsX"))
+    message = refused(tmp_path / "in.pt", out)
+    assert "odd: values of type torch.bitsX cannot be converted" in message
+    convert(tmp_path / "in.pt", out, "--drop", "odd")
 
 
 def test_same_tensor_twice_is_one_dataset(tmp_path, out):

@@ -40,12 +40,13 @@ bool is_magic(const Value& value) {
   return value.kind() == Kind::kBigInt && std::ranges::equal(*value.bytes(), kMagic);
 }
 
-// A system info that would run code is reported like any other danger; the numbers are then what they mostly
-// are.
-bool read_big_endian(const pickle::Document& system) {
+// Its `little_endian` says on what machine the file was written, not how: torch swaps what a big-endian one
+// writes and reads (torch/csrc/serialization.cpp), so the storages are little-endian always. A system info
+// that would run code is reported like any other danger.
+void check_system(const pickle::Document& system) {
   const Value root = system.root();
   if (!root.is_dict()) {
-    if (system.danger()) return false;
+    if (system.danger()) return;
     throw refused("legacy.system", "expected the system info as a dict, found something else");
   }
   const Value version = root.get("protocol_version");
@@ -55,7 +56,6 @@ bool read_big_endian(const pickle::Document& system) {
   const Value little = root.get("little_endian");
   if (!little || !little.boolean())
     throw refused("legacy.system", "expected little_endian in the system info, found none");
-  return !*little.boolean();
 }
 
 }  // namespace
@@ -79,7 +79,7 @@ LegacyStream read_legacy(const ByteSource& source, const pickle::Limits& limits)
   if (stream.version->root().integer() != kVersion)
     throw refused("legacy.version", cat("expected protocol version ", kVersion, ", found another"));
   stream.system = read_pickle(source, at, limits);
-  stream.big_endian = read_big_endian(*stream.system);
+  check_system(*stream.system);
   stream.object_at = at;
   stream.object = read_pickle(source, at, limits);
   stream.object_size = at - stream.object_at;

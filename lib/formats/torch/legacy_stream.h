@@ -16,7 +16,6 @@ struct LegacyStream {
   std::unique_ptr<pickle::Document> magic, version, system, object, keys;
   int64_t object_at = 0, object_size = 0;
   int64_t storages_at = 0;  // where the first storage's count lies
-  bool big_endian = false;
 };
 
 // Does it begin with the magic number's pickle, whole or damaged?

@@ -1,6 +1,7 @@
 #include "lib/formats/torch/name_walk.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "lib/base/text.h"
@@ -32,7 +33,7 @@ class Walk {
   WalkEnd run(const Value& root) {
     const pickle::Document& document = *root.document();
     holds_ = nodes_above(document, [&](uint32_t id) { return is_leaf_(Value(&document, id)); });
-    visit({root, {}, {}, root.kind() == Kind::kDict ? "" : "tensor", root.is_dict()});
+    visit({root, {}, {}, root.kind() == Kind::kDict ? "" : "tensor", root.is_dict(), false});
     while (!path_.empty() && end_ == WalkEnd::kWhole) step();
     return end_;
   }
@@ -72,21 +73,32 @@ class Walk {
     }
     const bool is_entry = top.value.is_dict() && !top.in_state;
     const bool is_param = top.is_param && is_entry && !(is_top && is_training_key(part));
-    visit({field.value, top.value, is_entry ? std::optional(index) : std::nullopt, name_, is_param});
+    visit({field.value, top.value, is_entry ? std::optional(index) : std::nullopt, name_, is_param, false});
   }
 
   void visit(const NamedLeaf& at) {
-    if (is_leaf_(at.value)) {
-      if (!visit_(at)) end_ = WalkEnd::kStopped;
-      return;
-    }
+    if (is_leaf_(at.value)) return visit_leaf(at);
     if (!holds_[at.value.id()] || !open_.insert(at.value.id()).second) return;
     const size_t name_size = path_.empty() ? 0 : at.name.size();
     path_.push_back({at.value, 0, name_size, at.is_param, false});
   }
 
+  void visit_leaf(const NamedLeaf& at) {
+    std::string name = at.name;
+    for (size_t number = 2; !taken_.insert(name).second; ++number) {
+      size_t& next = numbers_[at.name];
+      number = std::max(number, next);
+      name = cat(at.name, "#", number);
+      next = number + 1;
+    }
+    const bool is_numbered = name.size() != at.name.size();
+    if (!visit_({at.value, at.parent, at.entry, name, at.is_param, is_numbered})) end_ = WalkEnd::kStopped;
+  }
+
   const std::function<bool(const Value&)>& is_leaf_;
   const std::function<bool(const NamedLeaf&)>& visit_;
+  std::unordered_set<std::string> taken_;            // names of leaves
+  std::unordered_map<std::string, size_t> numbers_;  // the next one, by name
   WalkEnd end_ = WalkEnd::kWhole;
   std::vector<uint8_t> holds_;
   std::string name_;

@@ -18,13 +18,15 @@ struct NamedLeaf {
   std::optional<size_t> entry;
   const std::string& name;  // "model.0.weight"
   bool is_param;            // there are only dicts above it, and no optimizer's
+  bool is_numbered;         // `name` has a number behind it: leaves before this one have the name itself
 };
 
 enum class WalkEnd : uint8_t { kWhole, kStopped, kLongName };
 inline constexpr size_t kMaxName = 64 << 10;
 
 // Walks the tree along everything that holds a leaf; `visit` says whether to go on. Parts that are shared are
-// walked at each of their places.
+// walked at each of their places. Where {"a": {"b": …}, "a.b": …} and the like come to one name, the first
+// leaf has it, and those after it are "a.b#2", "a.b#3", …, in the order of the tree.
 WalkEnd walk_names(const pickle::Value& root, const std::function<bool(const pickle::Value&)>& is_leaf,
                    const std::function<bool(const NamedLeaf&)>& visit);
 

@@ -1,5 +1,8 @@
 #include "lib/formats/torch/tensor_path.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "lib/base/text.h"
 #include "lib/pickle/fields.h"
 #include "lib/pickle/value_text.h"
@@ -47,8 +50,39 @@ std::string path_to(const pickle::Document& document, uint32_t node) {
   return out;
 }
 
+namespace {
+
+// In a cycle there is no order in which all that is below a node is known before it: from the leaves upwards.
+std::vector<uint8_t> nodes_above_in_cycles(const pickle::Document& document,
+                                           const std::function<bool(uint32_t)>& is_leaf) {
+  std::vector<std::pair<uint32_t, uint32_t>> edges;  // to a node, from the one above it
+  std::vector<uint8_t> above(document.node_count());
+  std::vector<uint32_t> found;
+  for (uint32_t id = 0; id < document.node_count(); ++id) {
+    for (uint32_t i = 0; document.child(id, i) != pickle::kNoNode; ++i)
+      edges.emplace_back(document.child(id, i), id);
+    above[id] = is_leaf(id);
+    if (above[id]) found.push_back(id);
+  }
+  std::ranges::sort(edges);
+  while (!found.empty()) {
+    const uint32_t id = found.back();
+    found.pop_back();
+    for (const auto& [below, parent] :
+         std::ranges::equal_range(edges, id, {}, &std::pair<uint32_t, uint32_t>::first)) {
+      if (above[parent]) continue;
+      above[parent] = 1;
+      found.push_back(parent);
+    }
+  }
+  return above;
+}
+
+}  // namespace
+
 std::vector<uint8_t> nodes_above(const pickle::Document& document,
                                  const std::function<bool(uint32_t)>& is_leaf) {
+  if (document.cyclic()) return nodes_above_in_cycles(document, is_leaf);
   enum : uint8_t { kNew, kOpen, kNo, kYes };
   struct Step {
     uint32_t id, next;

@@ -55,8 +55,10 @@ int64_t reach(const Shape& shape, const Shape& stride, int64_t offset) {
   return *last;
 }
 
+// Nothing for a type that we do not have, whatever torch it may come from.
 std::optional<DType> dtype_of(const Value& value) {
   const pickle::Global* global = value.kind() == Kind::kGlobal ? pickle::global_of(value) : nullptr;
+  if (global && global->known == Known::kNone) return std::nullopt;
   if (!global || global->known != Known::kDtype)
     throw refused("tensor.dtype", "expected the type of a tensor, found something else");
   return global->dtype;

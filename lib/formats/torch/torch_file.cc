@@ -74,7 +74,7 @@ struct TorchFile::Impl {
   FileRecord pickle{};
   std::map<std::string, GlobalClass> globals;
   bool legacy = false;
-  std::optional<Error> refusal;
+  std::optional<Error> refusal, cycle;
   // Which nodes hold a tensor or storage somewhere below; made when the first unknown class is asked about.
   mutable std::vector<uint8_t> bearing;
 
@@ -104,8 +104,10 @@ void TorchFile::Impl::take_globals(const Document& document) {
 void TorchFile::Impl::read_object(const Document& document, std::string_view member) {
   take_globals(document);
   if (document.danger()) refuse(danger_error(*document.danger()), member);
-  if (document.cyclic())
-    refuse(refused("pickle.cycle", "a value contains itself: it cannot be written out"), member);
+  if (!document.cyclic() || cycle) return;
+  cycle =
+      refused("pickle.cycle", "a value contains itself: it cannot be written out").in_file(source->name());
+  if (!member.empty()) cycle->in_member(member);
 }
 
 // Arrays inside the pickle are checked once, so that no later view of them can fail.
@@ -150,8 +152,7 @@ void TorchFile::Impl::open_legacy() {
     storage.record = static_cast<uint32_t>(records.size());
     records.push_back({storage.key, storage.offset, storage.bytes, std::nullopt});
   }
-  tensors =
-      std::make_unique<TensorTable>(*object, std::move(storages), stream.big_endian, limits.tensor_rank);
+  tensors = std::make_unique<TensorTable>(*object, std::move(storages), false, limits.tensor_rank);
   check_numpy();
 }
 
@@ -199,7 +200,10 @@ const std::vector<FileRecord>& TorchFile::records() const { return impl_->record
 FileRecord TorchFile::pickle_record() const { return impl_->pickle; }
 const std::map<std::string, GlobalClass>& TorchFile::globals() const { return impl_->globals; }
 bool TorchFile::is_legacy() const { return impl_->legacy; }
-const std::optional<Error>& TorchFile::refusal() const { return impl_->refusal; }
+const std::optional<Error>& TorchFile::refusal() const {
+  return impl_->refusal ? impl_->refusal : impl_->cycle;
+}
+std::optional<Error> TorchFile::refusal_but_cycle() const { return impl_->refusal; }
 
 bool TorchFile::Impl::bears_tensor(uint32_t node) const {
   if (bearing.empty()) bearing = nodes_above(*object, [this](uint32_t id) { return tensors->has(id); });

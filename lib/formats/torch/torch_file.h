@@ -60,6 +60,9 @@ class TorchFile {
   bool is_legacy() const;
   // Set if the file may be inspected but not converted: a dangerous call, TorchScript, a cycle….
   const std::optional<Error>& refusal() const;
+  // The same, unless it is no more than a cycle: tensors can be taken from such a file, and its pickle be
+  // copied; there is but no JSON view of it.
+  std::optional<Error> refusal_but_cycle() const;
 
   // A JSON view of the whole tree (or of `value`). Tensors as {"__tensor__": dtype, "shape": […]}, unknown
   // classes as {"__class__": …}, bytes as {"__bytes__": hex}, big integers as integer literals, non-finite

@@ -1,7 +1,6 @@
 #include "lib/formats/torch/torch_format.h"
 
 #include <unordered_map>
-#include <unordered_set>
 
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
@@ -39,8 +38,13 @@ class CatalogWalk {
             add_tensor(*info, leaf.is_param, leaf.name);
           else
             add_array(leaf.value, leaf.name);
+          if (leaf.is_numbered && numbered_++ == 0) first_numbered_ = leaf.name;
           return !catalog_stopped_;
         });
+    if (numbered_ > 0)
+      catalog_.warnings.push_back(cat(numbered_, numbered_ == 1 ? " tensor comes" : " tensors come",
+                                      " to a name that another one has, and a number is put behind it: ",
+                                      escape(first_numbered_, 100), numbered_ == 1 ? "" : ", …"));
     if (end == WalkEnd::kLongName) stop("limit.name", cat("expected names of at most ", kMaxName, " bytes"));
   }
 
@@ -65,9 +69,6 @@ class CatalogWalk {
     tensor.shape = shape;
     tensor.pieces.first = catalog_.piece_mark();
     names_bytes_ += name.size();
-    if (!names_.insert(tensor.path()).second && !catalog_.refusal)
-      catalog_.refusal = refused("name.duplicate", cat("two tensors are called ", escape(tensor.path())))
-                             .in_file(catalog_.path);
     if (catalog_.tensors.size() > max_tensors_ || names_bytes_ > static_cast<size_t>(limits_.json_bytes))
       stop("limit.tensors",
            "shared parts of the tree show its tensors far more often than its size explains");
@@ -114,7 +115,8 @@ class CatalogWalk {
   size_t max_tensors_;
   size_t names_bytes_ = 0;
   bool catalog_stopped_ = false;
-  std::unordered_set<std::string> names_;
+  size_t numbered_ = 0;
+  std::string first_numbered_;
   std::unordered_map<std::string, uint32_t> seen_;
 };
 
@@ -138,7 +140,9 @@ void add_object(const TorchFile& file, FileId id, bool want_json, Catalog& catal
   const FileRecord pickle = file.pickle_record();
   Object object{file_name(catalog.path), "", id, pickle.offset, pickle.size, kNoRecord};
   try {
-    if (want_json) object.json = file.json();
+    // What contains itself has no end as JSON; the pickle beside the view has it.
+    const bool is_cyclic = file.root().document()->cyclic();
+    if (want_json) object.json = is_cyclic ? R"({"__cycle__":"a value contains itself"})" : file.json();
   } catch (Error& error) {
     if (!catalog.refusal) catalog.refusal = error.in_file(catalog.path);
   }
@@ -160,7 +164,7 @@ Catalog read(const Target& target, const OpenOptions& options) {
   catalog.kind = "torch";
   catalog.path = target.path;
   catalog.description = describe(*file);
-  catalog.refusal = file->refusal();
+  catalog.refusal = file->refusal_but_cycle();
   catalog.globals = file->globals();
   catalog.iteration = iteration_of(file->root());
   catalog.warn_of_unknown_classes();

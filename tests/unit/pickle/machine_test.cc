@@ -156,6 +156,9 @@ TEST_CASE("calls and objects") {
         "{\"__class__\":\"pathlib.PosixPath\",\"path\":\"a/b\"}");
   CHECK(json_of(text("x") + "Q") == "{\"__persistent__\":\"x\"}");
   CHECK(json_of("Px\n") == "{\"__persistent__\":\"x\"}");
+  const std::string module = "(" + text("module") + "cm\nC\n" + text("m.py") + text("class C: …") + "tQ";
+  CHECK(json_of(module) == "{\"__global__\":\"m.C\"}");
+  CHECK(json_of(module + ")\x81}" + text("a") + "Nsb") == "{\"__class__\":\"m.C\",\"a\":null}");
   CHECK(json_of(text("m") + text("f") + "\x93") == "{\"__global__\":\"m.f\"}");
 }
 

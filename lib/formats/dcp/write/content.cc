@@ -22,11 +22,14 @@ ContentObject& Content::add_object(KeyPath path) {
 }
 
 void Content::add_leaves(const Catalog& catalog, const pickle::Document& document, const std::string& prefix,
-                         const Names& names, std::vector<bool>& taken) {
+                         const Names& names, Arrays arrays, std::vector<bool>& taken) {
   const std::vector<uint8_t> is_leaf = torch::leaves_of(document);
   torch::walk_names(
       document.root(), [&](const pickle::Value& value) { return is_leaf[value.id()] != 0; },
       [&](const torch::NamedLeaf& leaf) {
+        const bool is_array = leaf.value.kind() == pickle::Kind::kCall &&
+                              pickle::known_of(leaf.value) >= pickle::Known::kNumpyDtype;
+        if (is_array && arrays == Arrays::kArePlain) return true;
         const std::string name = cat(prefix, leaf.name);
         auto at = names.find(cat(state::kParam, "/", name));
         if (at == names.end()) at = names.find(cat(state::kOther, "/", name));
@@ -38,8 +41,6 @@ void Content::add_leaves(const Catalog& catalog, const pickle::Document& documen
               .in_file(catalog.path)
               .in_tensor(name)
               .hint("--drop leaves it out");
-        const bool is_array = leaf.value.kind() == pickle::Kind::kCall &&
-                              pickle::known_of(leaf.value) >= pickle::Known::kNumpyDtype;
         if (is_array && found) return true;  // its values lie in the pickle
         auto& index = leaves.try_emplace({&document, leaf.value.id()}).first->second;
         if (found && !index) index = at->second;

@@ -33,6 +33,12 @@ struct ContentObject {
   std::optional<Bytes> raw = {};                    // bytes that are no torch.save archive
 };
 
+// What the source's reader takes numpy arrays for.
+enum class Arrays : uint8_t {
+  kAreTensors,  // they can be left out
+  kArePlain,    // values like any other: nothing selects them, so all of them stay
+};
+
 struct Content {
   std::vector<ContentTensor> tensors;
   std::vector<ContentObject> objects;
@@ -51,7 +57,7 @@ struct Content {
   // that is no tensor's.
   using Names = std::unordered_map<std::string, size_t>;
   void add_leaves(const Catalog& catalog, const pickle::Document& document, const std::string& prefix,
-                  const Names& names, std::vector<bool>& taken);
+                  const Names& names, Arrays arrays, std::vector<bool>& taken);
 };
 
 // Index into the request of all but the objects' tensors, by "state/name".

@@ -126,7 +126,7 @@ class OwnContent {
     }
     const pickle::Document* document = document_at(stored.key);
     out.copied = document->root();
-    content_.add_leaves(catalog_, *document, cat(stored.key, "."), wanted_, taken_);
+    content_.add_leaves(catalog_, *document, cat(stored.key, "."), wanted_, Arrays::kArePlain, taken_);
   }
 
   void tell() {

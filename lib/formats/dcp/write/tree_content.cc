@@ -26,7 +26,7 @@ class Flattening {
       : catalog_(catalog), content_(content), is_leaf_(torch::leaves_of(document)), root_(document.root()) {
     const Content::Names names = requested_names(catalog, request);
     taken_.assign(request.tensors.size(), false);
-    content.add_leaves(catalog, document, "", names, taken_);
+    content.add_leaves(catalog, document, "", names, Arrays::kAreTensors, taken_);
     wanted_ = names.size();
   }
 

@@ -22,6 +22,19 @@ void put_in_round_robin(FlatGroup& group) {
     for (size_t i = r; i < in_order.size(); i += ranks) group.parameters.push_back(std::move(in_order[i]));
 }
 
+// A stage of a pipeline registers its tied modules in the order in which it uses them.
+void put_tied_in_order(const Stages& stages, int64_t stage, FlatGroup& group) {
+  std::vector<FlatParameter*> places;
+  std::vector<std::pair<Stages::Place, FlatParameter>> tied;
+  for (FlatParameter& p : group.parameters)
+    if (const auto place = stages.tied_place(stage, p.name)) {
+      tied.emplace_back(*place, std::move(p));
+      places.push_back(&p);
+    }
+  std::stable_sort(tied.begin(), tied.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (size_t i = 0; i < tied.size(); ++i) *places[i] = std::move(tied[i].second);
+}
+
 // What the model rank at hand has of a group, and of its experts the given data rank.
 struct GroupPlace {
   int64_t model_rank, data_rank;
@@ -47,6 +60,7 @@ FlatGroup group_at(const TargetCheckpoint& target, size_t number, const GroupPla
     if (const auto part = target.book.find(*target.parameters.at(name).master))
       out.parameters.push_back({name, std::move(local), part->shape, part->numel, 0, 0});
   }
+  if (target.stages) put_tied_in_order(*target.stages, target.stage_of(place.model_rank), out);
   return out;
 }
 

@@ -1,8 +1,11 @@
 #include "lib/formats/deepspeed/write/model_parts.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <optional>
 #include <set>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "lib/base/text.h"
@@ -12,24 +15,80 @@ namespace uckpt::deepspeed {
 
 namespace {
 
+using pickle::Known;
 using pickle::Value;
 using NameSet = std::unordered_set<std::string>;
 
 constexpr std::string_view kTied = "tied_modules.";
 
-// The one tied module that has all names of a layer's file.
-std::string tied_prefix(const Catalog& catalog, const std::vector<std::string>& keys, const NameSet& known,
-                        const std::set<std::string>& tied, int64_t number) {
-  std::vector<std::string> fitting;
-  for (const std::string& prefix : tied)
-    if (std::all_of(keys.begin(), keys.end(),
-                    [&](const std::string& k) { return known.contains(prefix + k); }))
-      fitting.push_back(prefix);
-  if (fitting.size() == 1) return fitting[0];
-  throw other_names(catalog, cat("layer ", number, " of the pipeline has ", escape(keys.front(), 100),
-                                 fitting.empty() ? ", which is not among the weights to be written"
-                                                 : ", which several tied modules have"));
+// The sizes of a tensor in a pickle; nothing where it is of a kind that no layer's file has.
+std::optional<Shape> shape_in(const Value& tensor) {
+  const Known known = tensor ? pickle::known_of(tensor) : Known::kNone;
+  const bool is_plain =
+      known == Known::kRebuildTensor || known == Known::kRebuildTensorV2 || known == Known::kRebuildTensorV3;
+  return is_plain ? std::optional(read_shape(tensor.args().at(2))) : std::nullopt;
 }
+
+bool is_part(const Shape& part, const Shape& whole) {
+  return std::equal(part.begin(), part.end(), whole.begin(), whole.end(),
+                    [](int64_t p, int64_t w) { return p == w || (p > 0 && w % p == 0); });
+}
+
+constexpr std::string_view kIndistinct =
+    "the files of a pipeline's layers do not name tied modules, so those with the same names and shapes "
+    "cannot "
+    "be told apart: no DeepSpeed checkpoint can be written from it, but --to hdf5 can";
+
+// The tied modules of a pipeline, which the files of its layers do not name: "tied_modules.embed.".
+class TiedModules {
+ public:
+  explicit TiedModules(const Catalog& catalog) : catalog_(catalog) {
+    for (const Tensor& t : catalog.tensors) {
+      if (!is_weight(t.state) || !t.name.starts_with(kTied)) continue;
+      const size_t dot = t.name.find('.', kTied.size());
+      if (dot == t.name.npos) continue;
+      prefixes_.insert(t.name.substr(0, dot + 1));
+      shapes_.emplace(t.name, &t.shape);
+    }
+  }
+
+  // The one that has all names of a layer's file; of several the one with its shapes, which are parts where
+  // tensor parallel ranks cut them.
+  std::string find(const PipelineLayer& layer) const {
+    std::vector<std::string> named = fitting(layer, [](const Shape&, const Shape&) { return true; });
+    if (named.size() == 1) return named[0];
+    const std::string what =
+        cat("layer ", layer.number, " of the pipeline has ", escape(layer.names.front(), 100));
+    if (named.empty())
+      throw other_names(catalog_, cat(what, ", which is not among the weights to be written"));
+    std::vector<std::string> same = fitting(layer, std::equal_to<Shape>());
+    if (same.empty()) same = fitting(layer, is_part);
+    if (same.size() == 1) return same[0];
+    throw refused("deepspeed.groups", cat(what, ", which several tied modules have"))
+        .in_file(catalog_.path)
+        .hint(std::string(kIndistinct));
+  }
+
+ private:
+  template <class Fits>
+  std::vector<std::string> fitting(const PipelineLayer& layer, const Fits& fits) const {
+    std::vector<std::string> out;
+    for (const std::string& prefix : prefixes_) {
+      const bool has_all = std::all_of(layer.names.begin(), layer.names.end(), [&](const std::string& key) {
+        const auto whole = shapes_.find(prefix + key);
+        if (whole == shapes_.end()) return false;
+        const auto shape = shape_in(layer.like.get(key));
+        return !shape || fits(*shape, *whole->second);
+      });
+      if (has_all) out.push_back(prefix);
+    }
+    return out;
+  }
+
+  const Catalog& catalog_;
+  std::set<std::string> prefixes_;
+  std::unordered_map<std::string, const Shape*> shapes_;
+};
 
 }  // namespace
 
@@ -52,12 +111,7 @@ std::vector<PipelineLayer> pipeline_layers(const Catalog& catalog, const SourceO
   std::vector<PipelineLayer> out;
   if (source.layers().empty()) return out;
   const NameSet known(names.begin(), names.end());
-  std::set<std::string> tied;  // "tied_modules.embed."
-  for (const std::string& name : names) {
-    if (!name.starts_with(kTied)) continue;
-    if (const size_t dot = name.find('.', kTied.size()); dot != name.npos)
-      tied.insert(name.substr(0, dot + 1));
-  }
+  const TiedModules tied(catalog);
   NameSet in_files;
   for (const auto& [number, file] : source.layers()) {
     PipelineLayer layer{number, cat(number, "."), keys_of(file), file};
@@ -65,7 +119,7 @@ std::vector<PipelineLayer> pipeline_layers(const Catalog& catalog, const SourceO
                         std::any_of(layer.names.begin(), layer.names.end(), [&](const std::string& key) {
                           return known.contains(layer.prefix + key);
                         });
-    if (!is_own) layer.prefix = tied_prefix(catalog, layer.names, known, tied, number);
+    if (!is_own) layer.prefix = tied.find(layer);
     for (std::string& name : layer.names) {
       name = layer.prefix + name;
       if (!known.contains(name))
@@ -75,9 +129,12 @@ std::vector<PipelineLayer> pipeline_layers(const Catalog& catalog, const SourceO
     }
     out.push_back(std::move(layer));
   }
-  for (const std::string& name : names)
-    if (!in_files.contains(name))
-      throw other_names(catalog, cat("no layer of the pipeline has ", escape(name, 100)));
+  for (const std::string& name : names) {
+    if (in_files.contains(name)) continue;
+    const std::string what = cat("no layer of the pipeline has ", escape(name, 100));
+    if (!name.starts_with(kTied)) throw other_names(catalog, what);
+    throw refused("deepspeed.groups", what).in_file(catalog.path).hint(std::string(kIndistinct));
+  }
   return out;
 }
 

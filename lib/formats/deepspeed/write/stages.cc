@@ -48,6 +48,39 @@ namespace {
 
 constexpr int64_t kMostSteps = int64_t{1} << 32;  // of the balancing: seconds
 
+using Place = Stages::Place;
+using Places = std::map<std::string, Place>;  // by name
+
+// The places that tied modules' parameters have on a stage of the source; none where gradients go round
+// robin, which puts the lists in another order.
+Places places_in_source(const SourceObjects& source, int64_t model_rank) {
+  Places out;
+  const pickle::Value lists = source.param_shapes(model_rank);
+  if (!lists || !lists.is_sequence() || source.config_flag("zero_optimization", "round_robin_gradients"))
+    return out;
+  for (size_t g = 0; g < lists.size(); ++g)
+    for (const std::string& name : keys_of(lists.at(g)))
+      if (name.starts_with("tied_modules.")) out.emplace(name, Place(0, out.size()));
+  return out;
+}
+
+// What two tied modules' parameters have one place for has no order.
+void check_order(const Catalog& catalog, const Places& places, size_t stage) {
+  const auto module_of = [](const std::string& name) {
+    return name.substr(0, name.find('.', name.find('.') + 1));
+  };
+  std::map<Place, std::string> taken;
+  for (const auto& [name, place] : places) {
+    const auto [at, is_new] = taken.emplace(place, module_of(name));
+    if (!is_new && at->second != module_of(name))
+      throw refused("deepspeed.stages", cat("nothing tells in which order stage ", stage, " uses ",
+                                            escape(at->second, 100), " and ", escape(module_of(name), 100),
+                                            ", and their optimizer states are in that order"))
+          .in_file(catalog.path)
+          .hint("--to deepspeed-universal does without the order");
+  }
+}
+
 // A use of a module at a place of the pipeline.
 struct Use {
   int64_t number;
@@ -110,14 +143,35 @@ class StageMaker {
 
   std::vector<std::set<std::string>> cut(std::span<const int64_t> begins) const {
     std::vector<std::set<std::string>> out(begins.size() - 1);
+    for (const Use& use : uses_)
+      out[stage_of(begins, use)].insert(use.layer->names.begin(), use.layer->names.end());
+    return out;
+  }
+
+  // By first use; uses behind all layers with files have the order of `last`, the source's last stage.
+  std::vector<Places> tied_places(std::span<const int64_t> begins, const Places& last) const {
+    std::vector<Places> out(begins.size() - 1);
+    const int64_t files = layers_.back().number + 1;
     for (const Use& use : uses_) {
-      const auto stage = std::upper_bound(begins.begin(), begins.end() - 1, use.number) - begins.begin() - 1;
-      out[static_cast<size_t>(stage)].insert(use.layer->names.begin(), use.layer->names.end());
+      if (!use.layer->is_tied()) continue;
+      Places& places = out[stage_of(begins, use)];
+      for (const std::string& name : use.layer->names) {
+        const auto known = use.number < files ? last.end() : last.find(name);
+        const Place place(use.number, known == last.end() ? 0 : known->second.second);
+        const auto at = places.emplace(name, place).first;
+        at->second = std::min(at->second, place);
+      }
     }
+    for (size_t s = 0; s < out.size(); ++s) check_order(catalog_, out[s], s);
     return out;
   }
 
  private:
+  static size_t stage_of(std::span<const int64_t> begins, const Use& use) {
+    const auto stage = std::upper_bound(begins.begin(), begins.end() - 1, use.number) - begins.begin() - 1;
+    return static_cast<size_t>(stage);
+  }
+
   // Does a layer's file lie on the stage? The stages' own layers tell from where to where it goes. A tied
   // module that is used once only needs no tie, so the only stage of a source has a further use.
   bool explains(const std::string& prefix, size_t stage) const {
@@ -147,6 +201,17 @@ class StageMaker {
   int64_t count_ = 0;  // of layers, functions and further uses counted as far as they are known
 };
 
+// Of a stage that stays as it is.
+Places own_places(const Catalog& catalog, const SourceObjects& source, const std::set<std::string>& names,
+                  size_t stage) {
+  Places out = places_in_source(source, static_cast<int64_t>(stage) * catalog.mesh.tp);
+  if (!out.empty()) return out;
+  for (const std::string& name : names)
+    if (name.starts_with("tied_modules.")) out.emplace(name, Place());
+  check_order(catalog, out, stage);
+  return out;
+}
+
 std::string numbers_text(std::span<const int64_t> numbers) {
   std::string out;
   for (const int64_t n : numbers) out += cat(out.empty() ? "" : ",", n);
@@ -163,6 +228,9 @@ Stages Stages::make(const Catalog& catalog, const SourceObjects& source,
   const auto own = stages_of_source(catalog, source);
   if (sizes.empty() && static_cast<int64_t>(own.size()) == count) {
     out.names_ = own;
+    out.tied_.resize(own.size());  // the only stage has the order of the groups
+    for (size_t s = 0; s < own.size() && own.size() > 1; ++s)
+      out.tied_[s] = own_places(catalog, source, own[s], s);
     out.add_untrained(layers);
     return out;
   }
@@ -198,6 +266,10 @@ Stages Stages::make(const Catalog& catalog, const SourceObjects& source,
             " layers, balanced by their parameters as DeepSpeed does by default; --stages says others"));
   }
   out.names_ = maker.cut(begins);
+  // Of a source with one stage, its list tells of first uses only.
+  const auto last = static_cast<int64_t>(own.size()) - 1;
+  out.tied_ =
+      maker.tied_places(begins, last > 0 ? places_in_source(source, last * catalog.mesh.tp) : Places());
   for (size_t s = 0; s < out.names_.size(); ++s)
     if (out.names_[s].empty())
       throw trouble("usage.stages", cat("stage ", s, " would have no weights, which DeepSpeed cannot train"))

@@ -3,9 +3,11 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lib/formats/deepspeed/write/model_parts.h"
@@ -17,6 +19,15 @@ class Stages {
   int64_t count() const { return static_cast<int64_t>(names_.size()); }
   bool hold(int64_t stage, const std::string& name) const {
     return names_[static_cast<size_t>(stage)].contains(name);
+  }
+
+  // Of a tied module's parameter: its place among those that the stage has. DeepSpeed registers a tied module
+  // where the stage first uses it, and optimizers have their parameters in that order.
+  using Place = std::pair<int64_t, size_t>;
+  std::optional<Place> tied_place(int64_t stage, const std::string& name) const {
+    const auto& places = tied_[static_cast<size_t>(stage)];
+    const auto found = places.find(name);
+    return found == places.end() ? std::nullopt : std::optional(found->second);
   }
 
   // The source's own stages where it has as many as are asked for, else the ones that DeepSpeed would make:
@@ -31,7 +42,8 @@ class Stages {
  private:
   void add_untrained(const std::vector<PipelineLayer>& layers);
 
-  std::vector<std::set<std::string>> names_;  // by stage
+  std::vector<std::set<std::string>> names_;        // by stage
+  std::vector<std::map<std::string, Place>> tied_;  // likewise
 };
 
 // DeepSpeed's partition_balanced (0.19.8: runtime/utils.py): where each of `parts` parts begins, and the end.
