@@ -31,7 +31,11 @@ std::optional<Shape> shape_of_call(const Value& value) {
   const Value parts = known == Known::kRebuildFromType && args.size() > 2 ? args.at(2) : args;
   if (!parts.is_sequence() || parts.size() < 3 || !parts.at(2).is_sequence()) return std::nullopt;
   Shape out;
-  for (size_t i = 0; i < parts.at(2).size(); ++i) out.push_back(parts.at(2).at(i).integer().value_or(0));
+  for (size_t i = 0; i < parts.at(2).size(); ++i) {
+    const auto size = parts.at(2).at(i).integer();
+    if (!size || *size < 0) return std::nullopt;
+    out.push_back(*size);
+  }
   return out;
 }
 

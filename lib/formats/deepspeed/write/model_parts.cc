@@ -10,24 +10,16 @@
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/shapes.h"
+#include "lib/formats/torch/tensor_call.h"
 
 namespace uckpt::deepspeed {
 
 namespace {
 
-using pickle::Known;
 using pickle::Value;
 using NameSet = std::unordered_set<std::string>;
 
 constexpr std::string_view kTied = "tied_modules.";
-
-// The sizes of a tensor in a pickle; nothing where it is of a kind that no layer's file has.
-std::optional<Shape> shape_in(const Value& tensor) {
-  const Known known = tensor ? pickle::known_of(tensor) : Known::kNone;
-  const bool is_plain =
-      known == Known::kRebuildTensor || known == Known::kRebuildTensorV2 || known == Known::kRebuildTensorV3;
-  return is_plain ? std::optional(read_shape(tensor.args().at(2))) : std::nullopt;
-}
 
 bool is_part(const Shape& part, const Shape& whole) {
   return std::equal(part.begin(), part.end(), whole.begin(), whole.end(),
@@ -36,8 +28,7 @@ bool is_part(const Shape& part, const Shape& whole) {
 
 constexpr std::string_view kIndistinct =
     "the files of a pipeline's layers do not name tied modules, so those with the same names and shapes "
-    "cannot "
-    "be told apart: no DeepSpeed checkpoint can be written from it, but --to hdf5 can";
+    "cannot be told apart: no DeepSpeed checkpoint can be written from it, but --to hdf5 can";
 
 // The tied modules of a pipeline, which the files of its layers do not name: "tied_modules.embed.".
 class TiedModules {
@@ -77,7 +68,7 @@ class TiedModules {
       const bool has_all = std::all_of(layer.names.begin(), layer.names.end(), [&](const std::string& key) {
         const auto whole = shapes_.find(prefix + key);
         if (whole == shapes_.end()) return false;
-        const auto shape = shape_in(layer.like.get(key));
+        const auto shape = torch::shape_of_call(layer.like.get(key));
         return !shape || fits(*shape, *whole->second);
       });
       if (has_all) out.push_back(prefix);

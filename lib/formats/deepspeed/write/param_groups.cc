@@ -210,7 +210,7 @@ std::vector<std::string> names_in_memory(const Value& module, int64_t numel) {
     std::ranges::sort(views, {}, &View::offset);
     int64_t next = 0;
     for (const View& view : views)
-      if (view.offset == next) next += view.numel;
+      if (view.offset == next && view.numel <= numel - next) next += view.numel;
     if (next != numel) continue;
     if (is_found) return {};
     is_found = true;
