@@ -11,6 +11,7 @@ import torch.distributed.checkpoint as dcp
 
 import megatron_run
 from common import DATA, Consolidated, convert, differences, expected_tensors, refused, uckpt
+from megatron_run import number, numbers
 from test_megatron_legacy_writer import ITERATION, Mesh, fixture, same, truth
 
 FIXTURES = sorted(os.path.relpath(p, os.path.join(DATA, "torch"))
@@ -119,6 +120,58 @@ def test_what_megatron_saves_is_read(name, sizes, save, tmp_path, out):
     # The rows of the oracle; a wider mesh has padded them further.
     convert(saved, out, "--set", f"vocab={truth(name)[1]['padded_vocab']}")
     check(out, oracle("megatron_" + name))
+
+
+CONFIG = dict(layers=4, hid=16, ffn=24, heads=4, groups=2, vocab=96, div=16, seq=32, experts=4)
+
+
+def make(folder, ep=1, sharding="dp_reshardable", **more):
+    """What each rank has of a run with random values that Megatron-core saved in `folder`."""
+    arguments = dict(num_layers=4, hidden_size=16, num_attention_heads=4, num_query_groups=2, ffn_hidden_size=24,
+                     padded_vocab_size=96, make_vocab_size_divisible_by=16, tensor_model_parallel_size=1, pipeline_model_parallel_size=1,
+                     expert_model_parallel_size=ep, world_size=ep, swiglu=True, iteration=120, ckpt_format="torch_dist",
+                     untie_embeddings_and_output_weights=True, num_experts=4 if more.get("moe") else None)
+    return megatron_run.load({"make": True, "config": CONFIG, "tp": 1, "pp": 1, "ep": ep, "world": ep, "arguments":
+                              arguments, "save": {"folder": folder, "sharding": sharding}} | more)
+
+
+def check_made(out, ranks, states=megatron_run.STATES):
+    """Each state that lies whole on a rank."""
+    with Consolidated(out) as file:
+        pairs = []
+        for ep, rank in enumerate(ranks):
+            for name, held in rank.items():
+                at = number(name, [n if i == 0 else n + ep * 4 // len(ranks) for i, n in enumerate(numbers(name))])
+                for state in states if "param" in held else ():
+                    found = file.dataset("fp32" if state == "param" else state, at)
+                    pairs.append((at + "/" + state, found, held[state].reshape(held["model"].shape), {}))
+        assert pairs and not differences(pairs)
+        return set(file.paths())
+
+
+GATED = dict(moe=True, model=dict(moe_shared_expert_intermediate_size=20, moe_shared_expert_gate=True))
+
+
+@pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])
+def test_a_gate_of_shared_experts(sharding, tmp_path, out):
+    """A module's own parameters are registered before those of its children, and saved after them."""
+    ranks = make(str(tmp_path / "made"), sharding=sharding, **GATED)
+    convert(str(tmp_path / "made"), out)
+    paths = check_made(out, ranks)
+    assert not [p for p in paths if p.startswith("param/")]   # each is what its master rounds to
+
+
+@pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])
+def test_an_order_that_is_not_known(sharding, tmp_path, out):
+    """Buckets have no names: where a module that no Megatron has lies among them shows in the weights."""
+    saved = str(tmp_path / "made")
+    ranks = make(saved, sharding=sharding, stranger="ab")
+    done = uckpt("convert", saved, out)
+    assert done.code == 0 and "where decoder.layers.0.stranger.a.weight is registered" in done.error, done.error
+    check_made(out, ranks)
+    make(str(tmp_path / "other"), sharding=sharding, stranger="ba")
+    error = refused(str(tmp_path / "other"), str(tmp_path / "other.h5"))
+    assert "in no order" in error and "decoder.layers.0.stranger.b.weight" in error, error
 
 
 def test_there_and_back(tmp_path, out):

@@ -65,6 +65,9 @@ TEST_CASE("names of the local layers and their keys") {
            {"decoder.layers.3.mlp.experts.local_experts.5.linear_fc1.weight",
             "decoder.layers.mlp.experts.experts.linear_fc1.weight",
             {3, 5}},
+           {"mtp.layers.0.transformer_layer.input_layernorm.weight",
+            "mtp.layers.0.transformer_layer.self_attention.linear_qkv.layer_norm_weight",
+            {}},
            {"decoder.layers.3.mlp.shared_experts.linear_fc1.weight",
             "decoder.layers.mlp.shared_experts.linear_fc1.weight",
             {3}}});

@@ -48,10 +48,14 @@ std::string renamed(std::string below, bool to_key) {
   return below;
 }
 
-// Where the layer's own names begin: behind the last `layers` and its number, if it has one.
+// Where the layer's own names begin: behind the last `layers` and its number, if it has one, and the layer's
+// name in a layer that predicts further tokens.
 size_t below_layer(const Parts& parts) {
-  for (size_t i = parts.size(); i-- > 0;)
-    if (parts[i] == "layers") return i + (is_number_at(parts, i + 1) ? 2 : 1);
+  for (size_t i = parts.size(); i-- > 0;) {
+    if (parts[i] != "layers") continue;
+    const size_t below = i + (is_number_at(parts, i + 1) ? 2 : 1);
+    return below + (below < parts.size() && parts[below] == "transformer_layer" ? 1 : 0);
+  }
   return parts.size();
 }
 
