@@ -130,7 +130,7 @@ def make(folder, ep=1, sharding="dp_reshardable", **more):
     arguments = dict(num_layers=4, hidden_size=16, num_attention_heads=4, num_query_groups=2, ffn_hidden_size=24,
                      padded_vocab_size=96, make_vocab_size_divisible_by=16, tensor_model_parallel_size=1, pipeline_model_parallel_size=1,
                      expert_model_parallel_size=ep, world_size=ep, swiglu=True, iteration=120, ckpt_format="torch_dist",
-                     untie_embeddings_and_output_weights=True, num_experts=4 if more.get("moe") else None)
+                     untie_embeddings_and_output_weights=True, num_experts=4 if more.get("moe") else None, use_distributed_optimizer=more.get("distributed", True))
     return megatron_run.load({"make": True, "config": CONFIG, "tp": 1, "pp": 1, "ep": ep, "world": ep, "arguments":
                               arguments, "save": {"folder": folder, "sharding": sharding}} | more)
 
@@ -172,6 +172,18 @@ def test_an_order_that_is_not_known(sharding, tmp_path, out):
     make(str(tmp_path / "other"), sharding=sharding, stranger="ba")
     error = refused(str(tmp_path / "other"), str(tmp_path / "other.h5"))
     assert "in no order" in error and "decoder.layers.0.stranger.b.weight" in error, error
+
+
+@pytest.mark.parametrize("kind, file", [("megatron-core", "common.pt"), ("megatron", "mp_rank_00/model_optim_rng.pt")])
+@pytest.mark.parametrize("distributed", [True, False])
+def test_tensors_in_common(distributed, kind, file, tmp_path):
+    """The scale of the loss is one: Megatron cannot go on without it."""
+    saved = str(tmp_path / "made")
+    make(saved, sharding="fully_reshardable", dtype="float16", distributed=distributed)
+    done = uckpt("convert", saved, str(tmp_path / "to"), "--to", kind)
+    assert done.code == 0 and "left out" not in done.error, done.error
+    optimizer = torch.load(str(tmp_path / "to" / ITERATION / file), weights_only=False)["optimizer"]
+    assert torch.equal(optimizer["grad_scaler"]["scale"], torch.tensor([65536.0]))
 
 
 def test_there_and_back(tmp_path, out):
