@@ -60,11 +60,8 @@ size_t below_layer(const Parts& parts) {
 }
 
 std::string with_norms(std::string_view name, bool to_key) {
-  const Parts parts = ucl::split_name(name);
-  const size_t below = below_layer(parts);
-  if (below >= parts.size()) return std::string(name);
-  return cat(join(std::span(parts).first(below)), ".",
-             renamed(join(std::span(parts).subspan(below)), to_key));
+  const auto [layer, below] = split_layer(name);
+  return layer.empty() ? std::string(name) : cat(layer, ".", renamed(below, to_key));
 }
 
 // Takes `head` and the number behind it off the front of `text`.
@@ -88,6 +85,15 @@ int64_t take_optimizer(std::string_view& key) {
 }
 
 }  // namespace
+
+LayerName split_layer(std::string_view name) {
+  const Parts parts = ucl::split_name(name);
+  const size_t below = below_layer(parts);
+  if (below >= parts.size()) return {"", std::string(name)};
+  return {join(std::span(parts).first(below)), join(std::span(parts).subspan(below))};
+}
+
+bool is_latent_attention(std::string_view below) { return below.starts_with("self_attention.linear_kv_"); }
 
 NameStyle NameStyle::of(const Arguments& arguments) {
   NameStyle out;
