@@ -186,6 +186,23 @@ def test_tensors_in_common(distributed, kind, file, tmp_path):
     assert torch.equal(optimizer["grad_scaler"]["scale"], torch.tensor([65536.0]))
 
 
+@pytest.mark.parametrize("ep", [1, 2])
+def test_experts_and_a_plain_optimizer(ep, tmp_path, out):
+    """Each rank's file of a legacy checkpoint has all states of its parameters, those that experts share too."""
+    ranks = make(str(tmp_path / "made"), ep=2, distributed=False, moe=True)
+    made = convert(str(tmp_path / "made"), str(tmp_path / "to"), "--to", "megatron", "--layout", f"ep={ep}")
+    folders = sorted(os.listdir(os.path.join(made, ITERATION)))
+    assert len(folders) == ep
+    for folder in folders:
+        state = torch.load(os.path.join(made, ITERATION, folder, "model_optim_rng.pt"), weights_only=False)
+        names = [n for n in state["model"] if not n.endswith("_extra_state")]
+        kept = sum(len(o["optimizer"]["state"]) for o in state["optimizer"]) if ep > 1 else len(
+            state["optimizer"]["optimizer"]["state"])
+        assert kept == len(names)
+    convert(made, out)
+    check_made(out, ranks)
+
+
 def test_there_and_back(tmp_path, out):
     at = source_of("llama_tp_pp")
     for n, layout in enumerate(("tp=1,pp=4", "tp=4,pp=1", "tp=2,pp=2")):
