@@ -224,6 +224,9 @@ def _fill(chunks, optimizer):
             for p in group["params"]:
                 part.optimizer.state[p]["step"].fill_(120)
     for chunk in chunks:
+        for name, buffer in chunk.module.named_buffers():
+            if name.endswith("expert_bias"):
+                buffer.copy_(torch.arange(float(buffer.numel())))
         for name, parameter in chunk.module.named_parameters():
             if "layernorm" not in name or not parameter.requires_grad:
                 parameter.copy_(torch.randn(parameter.shape))
@@ -263,6 +266,9 @@ def _make(job, folder):
         for held, span in _held(optimizer, parameter) or [({}, None)]:
             found[name] = {"model": parameter.detach().clone(), "span": span,
                            **{s: held[s].detach().clone() for s in STATES if s in held}}
+    for name, buffer in chunks[0].module.named_buffers():
+        if name.endswith("expert_bias"):
+            found[name] = {"buffer": buffer.clone()}
     torch.save(found, os.path.join(folder, f"{torch.distributed.get_rank()}.pt"))
 
 

@@ -142,6 +142,8 @@ def check_made(out, ranks, states=megatron_run.STATES):
         for ep, rank in enumerate(ranks):
             for name, held in rank.items():
                 at = number(name, [n if i == 0 else n + ep * 4 // len(ranks) for i, n in enumerate(numbers(name))])
+                if "buffer" in held:
+                    pairs.append((at, file.dataset("buffer", at), held["buffer"], {}))
                 for state in states if "param" in held else ():
                     found = file.dataset("fp32" if state == "param" else state, at)
                     pairs.append((at + "/" + state, found, held[state].reshape(held["model"].shape), {}))
@@ -149,6 +151,7 @@ def check_made(out, ranks, states=megatron_run.STATES):
         return set(file.paths())
 
 
+BALANCED = dict(moe=True, model=dict(moe_router_enable_expert_bias=True, moe_router_score_function="sigmoid"))
 GATED = dict(moe=True, model=dict(moe_shared_expert_intermediate_size=20, moe_shared_expert_gate=True))
 
 
@@ -159,6 +162,15 @@ def test_a_gate_of_shared_experts(sharding, tmp_path, out):
     convert(str(tmp_path / "made"), out)
     paths = check_made(out, ranks)
     assert not [p for p in paths if p.startswith("param/")]   # each is what its master rounds to
+
+
+@pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])
+def test_a_buffer_among_parameters(sharding, tmp_path, out):
+    """The bias that balances experts is no parameter: the optimizer's buckets lack it."""
+    ranks = make(str(tmp_path / "made"), sharding=sharding, **BALANCED)
+    made = convert(str(tmp_path / "made"), str(tmp_path / "to"), "--to", "megatron-core")
+    convert(made, out)
+    assert "buffer/decoder.layers.3.mlp.router.expert_bias" in check_made(out, ranks)
 
 
 @pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])

@@ -61,14 +61,16 @@ class States {
     for (size_t t = 0; t < stored.tensors.size(); ++t)
       refusals_.push_back(builder_.refusal_of(stored.tensors[t], source_.saved.items[t]));
     for (const Logical& t : model_.all()) {
-      if (t.state == state::kParam) continue;
+      if (t.state == state::kParam || t.state == state::kBuffer) continue;
       states_of_[t.name].push_back(&t);
       (t.state == state::kMaster ? masters_ : trained_).insert(t.name);
     }
     read_buckets();
     read_group_steps();
-    for (const Logical& t : model_.all())
+    for (const Logical& t : model_.all()) {
       if (t.state == state::kParam) add_parameter(t);
+      if (t.state == state::kBuffer) add_whole(t, t.state);
+    }
     // What no weight belongs to.
     for (const auto& [name, list] : states_of_)
       if (!done_.contains(name))
