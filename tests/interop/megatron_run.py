@@ -1,5 +1,6 @@
 """Megatron-core on gloo CPU ranks: real models and distributed optimizers that load legacy checkpoints; and what each
 rank must hold, cut by numpy alone."""
+import argparse
 import os
 import socket
 import tempfile
@@ -86,15 +87,16 @@ def _models(job):
     moe = dict(num_moe_experts=c["experts"], moe_router_topk=2, moe_ffn_hidden_size=c["ffn"],
                moe_token_dispatcher_type="allgather") if job.get("moe") else {}
     gpt2 = job.get("gpt2", False)
+    dtype = getattr(torch, job.get("dtype", "bfloat16"))
     config = TransformerConfig(
         num_layers=c["layers"], hidden_size=c["hid"], ffn_hidden_size=c["ffn"], num_attention_heads=c["heads"],
         num_query_groups=c["heads"] if gpt2 else c["groups"], kv_channels=c["hid"] // c["heads"],
         gated_linear_unit=not gpt2, activation_func=F.gelu if gpt2 else F.silu, add_bias_linear=gpt2,
-        normalization="LayerNorm" if gpt2 else "RMSNorm", bf16=True, params_dtype=torch.bfloat16,
-        pipeline_dtype=torch.bfloat16, tensor_model_parallel_size=job["tp"], pipeline_model_parallel_size=job["pp"],
+        normalization="LayerNorm" if gpt2 else "RMSNorm", bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16, params_dtype=dtype, pipeline_dtype=dtype, tensor_model_parallel_size=job["tp"], pipeline_model_parallel_size=job["pp"],
         virtual_pipeline_model_parallel_size=vp if vp > 1 else None, expert_model_parallel_size=job.get("ep", 1),
         expert_tensor_parallel_size=job.get("etp", job["tp"]), use_cpu_initialization=True, perform_initialization=False,
-        num_layers_in_first_pipeline_stage=job.get("first"), gradient_accumulation_fusion=False, **moe)
+        num_layers_in_first_pipeline_stage=job.get("first"), gradient_accumulation_fusion=False, **moe, **job.get("model", {}))
     spec = get_gpt_layer_local_spec(num_experts=c["experts"] if job.get("moe") else None, moe_grouped_gemm=False,
                                     normalization=config.normalization)
     out = []
@@ -105,8 +107,25 @@ def _models(job):
             config, spec, vocab_size=padded(c["vocab"], c["div"], job["tp"]), max_sequence_length=c["seq"],
             pre_process=pp_rank == 0 and stage == 0, post_process=pp_rank == pp - 1 and stage == vp - 1,
             share_embeddings_and_output_weights=gpt2,
-            position_embedding_type="learned_absolute" if gpt2 else "rope", **more).bfloat16())
+            position_embedding_type="learned_absolute" if gpt2 else "rope", **more).to(dtype))
     return config, out
+
+
+def _stranger(config, order):
+    """A module that no Megatron has, of two like parameters; `order`: in which they are saved."""
+    from megatron.core.transformer.module import MegatronModule
+
+    class Stranger(MegatronModule):
+        def __init__(self):
+            super().__init__(config=config)
+            self.a = torch.nn.Linear(16, 16, bias=False, dtype=config.params_dtype)
+            self.b = torch.nn.Linear(16, 16, bias=False, dtype=config.params_dtype)
+
+        def sharded_state_dict(self, *args, **named):
+            found = super().sharded_state_dict(*args, **named)
+            return {key: found[key] for key in sorted(found, key=lambda k: k.split(".")[-2] in order[1:])}
+
+    return Stranger()
 
 
 def _built(job):
@@ -114,14 +133,20 @@ def _built(job):
     from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
     from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
     config, models = _models(job)
+    for model in models:
+        for layer in model.decoder.layers if "stranger" in job else ():
+            layer.stranger = _stranger(config, job["stranger"])
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = not any(part in name for part in job.get("frozen", ()))
     bucket = {"bucket_size": job["bucket"]} if job.get("bucket") else {}
     distributed = job.get("distributed", True)
     ddp = DistributedDataParallelConfig(use_distributed_optimizer=distributed, grad_reduce_in_fp32=True,
                                         overlap_grad_reduce=bool(bucket), **bucket)
     chunks = [DistributedDataParallel(config, ddp, m, disable_bucketing=v > 0) for v, m in enumerate(models)]
     optimizer = get_megatron_optimizer(
-        OptimizerConfig(optimizer="adam", lr=1e-4, min_lr=1e-5, bf16=True, params_dtype=torch.bfloat16,
-                        use_distributed_optimizer=distributed), chunks)
+        OptimizerConfig(optimizer="adam", lr=1e-4, min_lr=1e-5, bf16=config.bf16, fp16=config.fp16,
+                        params_dtype=config.params_dtype, use_distributed_optimizer=distributed,
+                        initial_loss_scale=65536.0), chunks)
     return chunks, optimizer
 
 
@@ -188,6 +213,63 @@ def _started(optimizer):
             for p in group["params"]:
                 part.optimizer.state[p] = {"step": torch.tensor(0.), "exp_avg": torch.zeros_like(p.data),
                                            "exp_avg_sq": torch.zeros_like(p.data)}
+
+
+@torch.no_grad()
+def _fill(chunks, optimizer):
+    """Random masters and moments, and the weights that the masters round to."""
+    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+        for group in part.optimizer.param_groups:
+            group["step"] = 120.0
+            for p in group["params"]:
+                part.optimizer.state[p]["step"].fill_(120)
+    for chunk in chunks:
+        for name, buffer in chunk.module.named_buffers():
+            if name.endswith("expert_bias"):
+                buffer.copy_(torch.arange(float(buffer.numel())))
+        for name, parameter in chunk.module.named_parameters():
+            if "layernorm" not in name or not parameter.requires_grad:
+                parameter.copy_(torch.randn(parameter.shape))
+            for held, span in _held(optimizer, parameter):
+                whole = parameter.float() * (1 + 2**-10 * torch.rand(parameter.shape))   # may round otherwise
+                held["param"].copy_(whole.reshape(-1)[span].reshape(held["param"].shape))
+                parameter.copy_(whole)
+                for state in STATES[1:]:
+                    held[state].copy_(torch.randn(held[state].shape))
+
+
+def _held(optimizer, parameter):
+    """[(states of the parameter that this rank's optimizer has, the range they are of)]: one or none."""
+    out = []
+    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+        if hasattr(part, "model_param_gbuf_map"):
+            if parameter in part.model_param_gbuf_map:
+                span = part._get_model_param_range_map(parameter)["param"]
+                out.append((part._get_main_param_and_optimizer_states(parameter), slice(span.start, span.end)))
+            continue
+        for models, mains in zip(part.float16_groups, part.fp32_from_float16_groups):
+            for model, main in zip(models, mains):
+                if model is parameter:
+                    out.append((dict(part.optimizer.state[main], param=main), slice(None)))
+    return out
+
+
+def _make(job, folder):
+    """Saves a fresh run with random values: whole tensors are told, so it is of one tensor and pipeline rank."""
+    chunks, optimizer = _built(job)
+    _started(optimizer)
+    _fill(chunks, optimizer)
+    _save_core(job, {"args": argparse.Namespace(**job["arguments"]), "iteration": 120, "checkpoint_version": 3.0},
+               chunks, optimizer)
+    found = {}
+    for name, parameter in chunks[0].module.named_parameters():
+        for held, span in _held(optimizer, parameter) or [({}, None)]:
+            found[name] = {"model": parameter.detach().clone(), "span": span,
+                           **{s: held[s].detach().clone() for s in STATES if s in held}}
+    for name, buffer in chunks[0].module.named_buffers():
+        if name.endswith("expert_bias"):
+            found[name] = {"buffer": buffer.clone()}
+    torch.save(found, os.path.join(folder, f"{torch.distributed.get_rank()}.pt"))
 
 
 def _with_groups(metadata):
@@ -277,7 +359,7 @@ def _rank_main(rank, job, port, folder):
         tensor_model_parallel_size=job["tp"], pipeline_model_parallel_size=job["pp"],
         virtual_pipeline_model_parallel_size=job.get("vp", 1) if job.get("vp", 1) > 1 else None,
         expert_model_parallel_size=job.get("ep", 1), expert_tensor_parallel_size=job.get("etp", job["tp"]))
-    (_load_core if job.get("core") else _load)(job, folder)
+    (_make if job.get("make") else _load_core if job.get("core") else _load)(job, folder)
     torch.distributed.destroy_process_group()
 
 
@@ -289,6 +371,6 @@ def load(job):
     mp.get_context("forkserver").set_forkserver_preload(["megatron.core.models.gpt", "megatron.core.optimizer"])
     with tempfile.TemporaryDirectory(prefix="megatron-") as folder:
         mp.start_processes(_rank_main, (job, port, folder), nprocs=job["world"], start_method="forkserver")
-        if not job.get("distributed", True):
+        if not job.get("distributed", True) and not job.get("make"):
             return []
         return [torch.load(os.path.join(folder, f"{r}.pt"), weights_only=False) for r in range(job["world"])]

@@ -11,6 +11,7 @@ import torch.distributed.checkpoint as dcp
 
 import megatron_run
 from common import DATA, Consolidated, convert, differences, expected_tensors, refused, uckpt
+from megatron_run import number, numbers
 from test_megatron_legacy_writer import ITERATION, Mesh, fixture, same, truth
 
 FIXTURES = sorted(os.path.relpath(p, os.path.join(DATA, "torch"))
@@ -119,6 +120,99 @@ def test_what_megatron_saves_is_read(name, sizes, save, tmp_path, out):
     # The rows of the oracle; a wider mesh has padded them further.
     convert(saved, out, "--set", f"vocab={truth(name)[1]['padded_vocab']}")
     check(out, oracle("megatron_" + name))
+
+
+CONFIG = dict(layers=4, hid=16, ffn=24, heads=4, groups=2, vocab=96, div=16, seq=32, experts=4)
+
+
+def make(folder, ep=1, sharding="dp_reshardable", **more):
+    """What each rank has of a run with random values that Megatron-core saved in `folder`."""
+    arguments = dict(num_layers=4, hidden_size=16, num_attention_heads=4, num_query_groups=2, ffn_hidden_size=24,
+                     padded_vocab_size=96, make_vocab_size_divisible_by=16, tensor_model_parallel_size=1, pipeline_model_parallel_size=1,
+                     expert_model_parallel_size=ep, world_size=ep, swiglu=True, iteration=120, ckpt_format="torch_dist",
+                     untie_embeddings_and_output_weights=True, num_experts=4 if more.get("moe") else None, use_distributed_optimizer=more.get("distributed", True))
+    return megatron_run.load({"make": True, "config": CONFIG, "tp": 1, "pp": 1, "ep": ep, "world": ep, "arguments":
+                              arguments, "save": {"folder": folder, "sharding": sharding}} | more)
+
+
+def check_made(out, ranks, states=megatron_run.STATES):
+    """Each state that lies whole on a rank."""
+    with Consolidated(out) as file:
+        pairs = []
+        for ep, rank in enumerate(ranks):
+            for name, held in rank.items():
+                at = number(name, [n if i == 0 else n + ep * 4 // len(ranks) for i, n in enumerate(numbers(name))])
+                if "buffer" in held:
+                    pairs.append((at, file.dataset("buffer", at), held["buffer"], {}))
+                for state in states if "param" in held else ():
+                    found = file.dataset("fp32" if state == "param" else state, at)
+                    pairs.append((at + "/" + state, found, held[state].reshape(held["model"].shape), {}))
+        assert pairs and not differences(pairs)
+        return set(file.paths())
+
+
+BALANCED = dict(moe=True, model=dict(moe_router_enable_expert_bias=True, moe_router_score_function="sigmoid"))
+GATED = dict(moe=True, model=dict(moe_shared_expert_intermediate_size=20, moe_shared_expert_gate=True))
+
+
+@pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])
+def test_a_gate_of_shared_experts(sharding, tmp_path, out):
+    """A module's own parameters are registered before those of its children, and saved after them."""
+    ranks = make(str(tmp_path / "made"), sharding=sharding, **GATED)
+    convert(str(tmp_path / "made"), out)
+    paths = check_made(out, ranks)
+    assert not [p for p in paths if p.startswith("param/")]   # each is what its master rounds to
+
+
+@pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])
+def test_a_buffer_among_parameters(sharding, tmp_path, out):
+    """The bias that balances experts is no parameter: the optimizer's buckets lack it."""
+    ranks = make(str(tmp_path / "made"), sharding=sharding, **BALANCED)
+    made = convert(str(tmp_path / "made"), str(tmp_path / "to"), "--to", "megatron-core")
+    convert(made, out)
+    assert "buffer/decoder.layers.3.mlp.router.expert_bias" in check_made(out, ranks)
+
+
+@pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])
+def test_an_order_that_is_not_known(sharding, tmp_path, out):
+    """Buckets have no names: where a module that no Megatron has lies among them shows in the weights."""
+    saved = str(tmp_path / "made")
+    ranks = make(saved, sharding=sharding, stranger="ab")
+    done = uckpt("convert", saved, out)
+    assert done.code == 0 and "where decoder.layers.0.stranger.a.weight is registered" in done.error, done.error
+    check_made(out, ranks)
+    make(str(tmp_path / "other"), sharding=sharding, stranger="ba")
+    error = refused(str(tmp_path / "other"), str(tmp_path / "other.h5"))
+    assert "in no order" in error and "decoder.layers.0.stranger.b.weight" in error, error
+
+
+@pytest.mark.parametrize("kind, file", [("megatron-core", "common.pt"), ("megatron", "mp_rank_00/model_optim_rng.pt")])
+@pytest.mark.parametrize("distributed", [True, False])
+def test_tensors_in_common(distributed, kind, file, tmp_path):
+    """The scale of the loss is one: Megatron cannot go on without it."""
+    saved = str(tmp_path / "made")
+    make(saved, sharding="fully_reshardable", dtype="float16", distributed=distributed)
+    done = uckpt("convert", saved, str(tmp_path / "to"), "--to", kind)
+    assert done.code == 0 and "left out" not in done.error, done.error
+    optimizer = torch.load(str(tmp_path / "to" / ITERATION / file), weights_only=False)["optimizer"]
+    assert torch.equal(optimizer["grad_scaler"]["scale"], torch.tensor([65536.0]))
+
+
+@pytest.mark.parametrize("ep", [1, 2])
+def test_experts_and_a_plain_optimizer(ep, tmp_path, out):
+    """Each rank's file of a legacy checkpoint has all states of its parameters, those that experts share too."""
+    ranks = make(str(tmp_path / "made"), ep=2, distributed=False, moe=True)
+    made = convert(str(tmp_path / "made"), str(tmp_path / "to"), "--to", "megatron", "--layout", f"ep={ep}")
+    folders = sorted(os.listdir(os.path.join(made, ITERATION)))
+    assert len(folders) == ep
+    for folder in folders:
+        state = torch.load(os.path.join(made, ITERATION, folder, "model_optim_rng.pt"), weights_only=False)
+        names = [n for n in state["model"] if not n.endswith("_extra_state")]
+        kept = sum(len(o["optimizer"]["state"]) for o in state["optimizer"]) if ep > 1 else len(
+            state["optimizer"]["optimizer"]["state"])
+        assert kept == len(names)
+    convert(made, out)
+    check_made(out, ranks)
 
 
 def test_there_and_back(tmp_path, out):

@@ -1,11 +1,11 @@
 // The flat arrays of the distributed optimizer, cut into its parameters' states.
 #include <algorithm>
-#include <cmath>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/formats/megatron/flat_layout.h"
 #include "lib/formats/megatron/rank_states.h"
+#include "lib/formats/megatron/rounding.h"
 #include "lib/formats/torch/sizes.h"
 
 namespace uckpt::megatron {
@@ -13,45 +13,6 @@ namespace uckpt::megatron {
 namespace {
 
 constexpr std::string_view kMasterKey = "param";
-
-float from_half(uint16_t bits) {
-  const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
-  const float magnitude = exponent == 31  ? INFINITY
-                          : exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -24)
-                                          : std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
-  return bits & 0x8000 ? -magnitude : magnitude;
-}
-
-float from_bfloat(uint16_t bits) {
-  const uint32_t wide = uint32_t{bits} << 16;
-  return std::bit_cast<float>(wide);
-}
-
-// Elements at the beginning of a run, as far as there are any; nothing for other types.
-std::optional<std::vector<float>> sample(const Source& source, int64_t offset, DType dtype, int64_t numel) {
-  const int64_t size = item_size(dtype);
-  if (dtype != DType::kF32 && dtype != DType::kBF16 && dtype != DType::kF16) return std::nullopt;
-  const Bytes bytes = source.bytes()->read_range(offset, numel * size);
-  std::vector<float> out;
-  for (int64_t i = 0; i < numel; ++i) {
-    const uint8_t* at = bytes.data() + i * size;
-    if (dtype == DType::kF32) {
-      out.push_back(load_le<float>(at));
-    } else {
-      out.push_back(dtype == DType::kBF16 ? from_bfloat(load_le<uint16_t>(at))
-                                          : from_half(load_le<uint16_t>(at)));
-    }
-  }
-  return out;
-}
-
-// A weight in 16 bits is its master, rounded: half a step of the narrower type.
-bool is_rounding(float weight, float master, DType dtype) {
-  if (std::isnan(weight) || std::isnan(master) || std::isinf(weight)) return true;
-  const float step = dtype == DType::kF32 ? 0 : dtype == DType::kBF16 ? 0x1p-8f : 0x1p-11f;
-  const float floor = dtype == DType::kF16 ? 0x1p-25f : 0;
-  return std::fabs(weight - master) <= std::max(std::fabs(master) * step, floor);
-}
 
 struct BufferOf {
   size_t chunk, buffer;  // the buffer's number in its chunk
@@ -208,9 +169,9 @@ class FlatStates {
       const int64_t numel = std::min(kMost, weight.numel());
       if (!weight.refusal.empty() || !weight.contiguous() || weight.flags != kPlain || array.flags != kPlain)
         continue;
-      const auto weights = sample(model_.source, weight.offset, weight.dtype, numel);
+      const auto weights = sample(*model_.source.bytes(), weight.offset, weight.dtype, numel);
       const auto masters =
-          sample(optim_.source, array.offset + p.start * item_size(array.dtype), array.dtype, numel);
+          sample(*optim_.source.bytes(), array.offset + p.start * item_size(array.dtype), array.dtype, numel);
       for (size_t i = 0; weights && masters && i < weights->size(); ++i)
         if (!is_rounding((*weights)[i], (*masters)[i], weight.dtype)) return false;
     }

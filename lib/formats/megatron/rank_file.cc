@@ -19,20 +19,6 @@ bool is_extra_state(std::string_view key) { return key == "_extra_state" || key.
 
 std::string_view last_part(std::string_view name) { return name.substr(name.find_last_of('.') + 1); }
 
-// What a module saves beside its parameters. Parameters have gradients, so they are floating; of buffers that
-// are floating, the names are those that modules of megatron-core and torch's norms register.
-bool is_buffer(std::string_view name, DType dtype) {
-  constexpr std::array<std::string_view, 7> kBuffers = {"expert_bias",
-                                                        "local_tokens_per_expert",
-                                                        "global_tokens_per_expert",
-                                                        "inv_freq",
-                                                        "running_mean",
-                                                        "running_var",
-                                                        "ga_steps"};
-  return info(dtype).kind != DTypeClass::kFloat ||
-         std::ranges::find(kBuffers, last_part(name)) != kBuffers.end();
-}
-
 // The tensors of a chunk's dict, and of the dicts in it (before megatron-core): in order, names joined by
 // dots.
 class ChunkReader {
@@ -168,6 +154,18 @@ std::unique_ptr<torch::TorchFile> open(const InputFolder& folder, const std::str
 }
 
 }  // namespace
+
+bool is_buffer(std::string_view name, DType dtype) {
+  constexpr std::array<std::string_view, 7> kBuffers = {"expert_bias",
+                                                        "local_tokens_per_expert",
+                                                        "global_tokens_per_expert",
+                                                        "inv_freq",
+                                                        "running_mean",
+                                                        "running_var",
+                                                        "ga_steps"};
+  return info(dtype).kind != DTypeClass::kFloat ||
+         std::ranges::find(kBuffers, last_part(name)) != kBuffers.end();
+}
 
 ModelFile read_model_file(const InputFolder& folder, const std::string& name, const OpenOptions& options) {
   try {

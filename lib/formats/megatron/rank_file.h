@@ -21,6 +21,10 @@ using deepspeed::Place;
 using deepspeed::Scalar;
 using deepspeed::Source;
 
+// What a module saves beside its parameters. Parameters have gradients, so they are floating; of buffers that
+// are floating, the names are those that modules of megatron-core and torch's norms register.
+bool is_buffer(std::string_view name, DType dtype);
+
 struct ModelTensor {
   std::string name;  // as the file has it: layers and experts count from 0; nested dicts are joined by dots
   torch::TensorInfo info;

@@ -2,7 +2,9 @@
 #include <doctest/doctest.h>
 
 #include "lib/base/error.h"
+#include "lib/base/text.h"
 #include "lib/formats/megatron/core/names.h"
+#include "lib/formats/megatron/core/stacks.h"
 #include "lib/formats/megatron/core/unstacked.h"
 
 using namespace uckpt;
@@ -65,6 +67,9 @@ TEST_CASE("names of the local layers and their keys") {
            {"decoder.layers.3.mlp.experts.local_experts.5.linear_fc1.weight",
             "decoder.layers.mlp.experts.experts.linear_fc1.weight",
             {3, 5}},
+           {"mtp.layers.0.transformer_layer.input_layernorm.weight",
+            "mtp.layers.0.transformer_layer.self_attention.linear_qkv.layer_norm_weight",
+            {}},
            {"decoder.layers.3.mlp.shared_experts.linear_fc1.weight",
             "decoder.layers.mlp.shared_experts.linear_fc1.weight",
             {3}}});
@@ -91,6 +96,22 @@ TEST_CASE("keys with a number for each layer and expert") {
         "decoder.layers.7.mlp.experts.local_experts.4.linear_fc2.weight");
   CHECK(core_key("decoder.layers.7.input_layernorm.weight", {}, false).key ==
         "decoder.layers.7.self_attention.linear_qkv.layer_norm_weight");
+}
+
+TEST_CASE("norms of layers with latent attention keep their keys") {
+  std::vector<Held> held;
+  for (const char* layer : {"decoder.layers.0.", "decoder.layers.1."})
+    for (const char* name :
+         {"input_layernorm.weight", "self_attention.linear_kv_down_proj.weight", "pre_mlp_layernorm.weight"})
+      held.emplace_back().logical_name = cat(layer, name);
+  held.emplace_back().logical_name = "mtp.layers.0.transformer_layer.input_layernorm.weight";
+  std::vector<std::string> keys;
+  for (const Stack& s : stacks_of(held, {}, {})) keys.push_back(s.key);
+  CHECK(keys == std::vector<std::string>{
+                    "decoder.layers.input_layernorm.weight",
+                    "decoder.layers.self_attention.linear_kv_down_proj.weight",
+                    "decoder.layers.pre_mlp_layernorm.weight",
+                    "mtp.layers.0.transformer_layer.self_attention.linear_qkv.layer_norm_weight"});
 }
 
 TEST_CASE("keys of optimizer states and of buckets") {

@@ -15,19 +15,38 @@ namespace uckpt::megatron {
 namespace {
 
 constexpr int64_t kAlignment = 64;
+constexpr const char* kWayOut =
+    "save it with --dist-ckpt-optim-fully-reshardable, or load it into its own run once more";
 constexpr std::string_view kEmbedding = "embedding.word_embeddings.weight", kOutput = "output_layer.weight";
 
-// In which order the modules of a layer register their parameters.
+// In which order the modules of the embedding, of a layer and of what follows them register their parameters:
+// a module's own come before those of its children. Of layers that predict further tokens the first three.
 constexpr std::string_view kOrder[] = {
+    "embedding.word_embeddings.",
+    "embedding.position_embeddings.",
+    "embedding.tokentype_embeddings.",
+    "enorm.",
+    "hnorm.",
+    "eh_proj.",
     "input_layernorm.",
+    "self_attention.core_attention.softmax_offset",
     "self_attention.linear_proj.",
+    "self_attention.linear_q_proj.",
+    "self_attention.linear_q_down_proj.",
+    "self_attention.linear_q_up_proj.layer_norm_",
+    "self_attention.linear_q_up_proj.",
+    "self_attention.linear_kv_down_proj.",
+    "self_attention.linear_kv_up_proj.layer_norm_",
+    "self_attention.linear_kv_up_proj.",
     "self_attention.linear_qkv.layer_norm_",
     "self_attention.linear_qkv.",
     "self_attention.q_layernorm.",
     "self_attention.k_layernorm.",
+    "self_attention.kv_layernorm.",
     "pre_mlp_layernorm.",
     "mlp.router.",
     "mlp.experts.",
+    "mlp.shared_experts.gate_weight",
     "mlp.shared_experts.linear_fc1.",
     "mlp.shared_experts.linear_fc2.",
     "mlp.linear_fc1.layer_norm_",
@@ -44,6 +63,7 @@ struct Parameter {
   bool is_expert = false;
   int64_t expert = 0;
   std::string below;  // its name below the layer, without the expert's number
+  size_t module = 0;  // of what lies behind the decoder's layers: further layers from 1 on, then the head
   size_t index = 0;   // in the order of the keys
   size_t rank = 0;    // in the usual order; past its end where that does not know it
 };
@@ -123,8 +143,13 @@ struct Variant {
 class Placer {
  public:
   Placer(const Unstacked& model, const BucketMap& buckets, const Arguments& arguments,
-         const Parallelism& mesh, const NameStyle& style)
-      : buckets_(buckets), mesh_(mesh), style_(style), is_tied_(arguments.tied()) {
+         const Parallelism& mesh, const NameStyle& style, const Agrees& agrees)
+      : buckets_(buckets),
+        mesh_(mesh),
+        style_(style),
+        agrees_(agrees),
+        has_arguments_(!arguments.empty()),
+        is_tied_(arguments.tied()) {
     if (arguments.overlap_grad_reduce())
       bucket_size_ = arguments.bucket_size().value_or(default_bucket_size(mesh.dp * mesh.cp));
     for (const Logical& t : model.all())
@@ -132,22 +157,50 @@ class Placer {
     for (const auto& [place, bucket] : buckets) optimizers_ = std::max(optimizers_, std::get<0>(place) + 1);
   }
 
-  Fragments run() {
-    std::vector<Variant> variants;
-    for (const bool usual : {true, false})
-      for (const bool turn : {!style_.grouped_experts, style_.grouped_experts})
-        if (!usual || is_usual_) variants.push_back({usual, turn});
-    for (const Variant& v : variants) {
+  // An order that agrees with the weights; else the known one, where chunks show that the sizes are right.
+  Placement run() {
+    std::optional<Fragments> known;
+    bool has_contradicted = false;
+    for (const Variant& v : variants()) {
       order(v);
-      if (auto out = place()) return std::move(*out);
+      auto out = place();
+      if (!out) continue;
+      if (agrees_(*out)) return {std::move(*out), is_known(v) ? "" : unknown()};
+      has_contradicted = true;
+      if (is_known(v) && !buckets_.begin()->second.is_coalesced) known = std::move(out);
     }
+    if (known) return {std::move(*known), ""};
     throw refused(
         "megatron.buckets",
-        cat("the optimizer's buckets have no names, and its parameters do not fill them: ", furthest_))
-        .hint("save it with --dist-ckpt-optim-fully-reshardable, or load it into its own run once more");
+        cat("the optimizer's buckets have no names, and ",
+            has_contradicted ? cat("in no order that fills them do the states round to the weights", where())
+                             : cat("its parameters do not fill them: ", furthest_)))
+        .hint(kWayOut);
   }
 
  private:
+  std::vector<Variant> variants() const {
+    std::vector<Variant> out;
+    for (const bool usual : {true, false})
+      for (const bool turn : {!style_.grouped_experts, style_.grouped_experts})
+        if (!usual || unknown_.empty()) out.push_back({usual, turn});
+    return out;
+  }
+
+  bool is_known(const Variant& v) const {
+    return v.usual_order &&
+           (experts_ == 0 || (has_arguments_ && v.experts_in_turn != style_.grouped_experts));
+  }
+
+  std::string where() const {
+    return unknown_.empty()
+               ? ""
+               : cat(": where ", escape(unknown_), " is registered among the parameters is not known");
+  }
+
+  // One of the parameters that make an order a guess.
+  const std::string& unknown() const { return unknown_.empty() ? example_ : unknown_; }
+
   void sort_in(Parameter p, size_t most_layers) {
     constexpr std::string_view kLayers = "decoder.layers.", kLocal = "local_experts.";
     const std::string& name = p.tensor->name;
@@ -164,8 +217,11 @@ class Placer {
       p.below = name.substr(std::min(name.size(), layer->second + 1));
     } else if (name.starts_with("decoder.")) {
       p.below = name.substr(8);
+    } else if (into == &behind_) {
+      sort_behind(p);
     }
     p.is_expert = is_expert(name);
+    if (p.is_expert || example_.empty()) example_ = name;
     if (const size_t at = p.below.find(kLocal); at != std::string::npos) {
       const auto e = number_at(p.below, at + kLocal.size());
       if (e) p.expert = e->first, p.below.erase(at, e->second - at);
@@ -178,32 +234,43 @@ class Placer {
         std::ranges::find_if(kOrder, [&](std::string_view o) { return p.below.starts_with(o); }) -
         std::begin(kOrder));
     p.index = count_++;
-    is_usual_ &= p.rank < std::size(kOrder) || into == &before_;
+    if (p.rank == std::size(kOrder) && unknown_.empty()) unknown_ = name;
     into->push_back(std::move(p));
   }
 
-  using Key = std::tuple<size_t, int64_t, size_t, bool, int64_t>;
+  // The layers that predict further tokens wrap a decoder's.
+  static void sort_behind(Parameter& p) {
+    constexpr std::string_view kFurther = "mtp.layers.", kInner = "transformer_layer.";
+    p.module = SIZE_MAX;
+    const auto layer = p.below.starts_with(kFurther) ? number_at(p.below, kFurther.size()) : std::nullopt;
+    if (!layer) return;
+    p.module = static_cast<size_t>(layer->first) + 1;
+    p.below.erase(0, std::min(p.below.size(), layer->second + 1));
+    if (p.below.starts_with(kInner)) p.below.erase(0, kInner.size());
+  }
+
+  using Key = std::tuple<size_t, size_t, int64_t, size_t, bool, int64_t>;
   static Key usual_key(const Parameter& p, bool in_turn) {
     const size_t second = p.below.find("linear_fc2") != std::string::npos ? 1 : 0;
-    return {p.rank, in_turn ? p.expert : 0, second, !p.below.ends_with("weight"), p.expert};
+    return {p.module, p.rank, in_turn ? p.expert : 0, second, !p.below.ends_with("weight"), p.expert};
   }
 
   // As the modules register them, or as the keys come. Experts lie together: one after another, or matrix by
   // matrix.
   void order(const Variant& v) {
-    for (std::vector<Parameter>& layer : layers_) {
-      size_t first_expert = SIZE_MAX;
-      for (const Parameter& p : layer)
-        if (p.is_expert) first_expert = std::min(first_expert, p.index);
-      std::ranges::sort(layer, {}, [&](const Parameter& p) -> Key {
-        if (v.usual_order) return usual_key(p, v.experts_in_turn);
-        return {p.is_expert ? first_expert : p.index, v.experts_in_turn ? p.expert : 0, p.index, false, 0};
-      });
-    }
-    const auto key = [&](const Parameter& p) {
-      return v.usual_order ? usual_key(p, false) : Key{p.index, 0, 0, false, 0};
-    };
-    std::ranges::sort(behind_, {}, key);
+    for (std::vector<Parameter>& layer : layers_) order(layer, v);
+    order(before_, v);
+    order(behind_, v);
+  }
+
+  static void order(std::vector<Parameter>& list, const Variant& v) {
+    size_t first_expert = SIZE_MAX;
+    for (const Parameter& p : list)
+      if (p.is_expert) first_expert = std::min(first_expert, p.index);
+    std::ranges::sort(list, {}, [&](const Parameter& p) -> Key {
+      if (v.usual_order) return usual_key(p, v.experts_in_turn);
+      return {0, p.is_expert ? first_expert : p.index, v.experts_in_turn ? p.expert : 0, p.index, false, 0};
+    });
   }
 
   // Stages in turn, chunk by chunk; each takes as many layers as fill its buckets.
@@ -374,10 +441,12 @@ class Placer {
   const BucketMap& buckets_;
   const Parallelism& mesh_;
   const NameStyle& style_;
-  const bool is_tied_;
+  const Agrees& agrees_;
+  const bool has_arguments_, is_tied_;
   int64_t optimizers_ = 1, experts_ = 0, bucket_size_ = 0;
   size_t count_ = 0;
-  bool is_usual_ = true;
+  std::string unknown_;  // the first that is not in the usual order; empty: all are
+  std::string example_;  // an expert's, if there are any: their order hangs on the run's arguments
   std::vector<Parameter> before_, behind_;
   std::vector<std::vector<Parameter>> layers_;
   std::string furthest_;
@@ -385,9 +454,9 @@ class Placer {
 
 }  // namespace
 
-Fragments place_in_buckets(const Unstacked& model, const BucketMap& buckets, const Arguments& arguments,
-                           const Parallelism& mesh, const NameStyle& style) {
-  return Placer(model, buckets, arguments, mesh, style).run();
+Placement place_in_buckets(const Unstacked& model, const BucketMap& buckets, const Arguments& arguments,
+                           const Parallelism& mesh, const NameStyle& style, const Agrees& agrees) {
+  return Placer(model, buckets, arguments, mesh, style, agrees).run();
 }
 
 void add_fragment(Catalog& catalog, const BucketFragment& fragment, const BucketMap& buckets,

@@ -3,11 +3,14 @@
 //
 // What lies where is told by the rule of grad_buffers.h. Which layers a rank holds is not said either: as
 // many as fill its buckets. Every parameter must begin and end where a chunk of its bucket does, so that a
-// wrong order of parameters of different sizes is found out. Facts: megatron-core 0.16.1
+// wrong order of parameters of different sizes is found out; buckets that are coalesced have no chunks. So
+// the masters must round to the weights, too; this alone does not count against an order that is known from
+// Megatron's own modules and whose sizes fit chunks. Facts: megatron-core 0.16.1
 // (`sharded_param_state_dp_reshardable`, `_ParamAndGradBuffer`); how a rank's fragment lies in its tensor is
 // how the model's own chunks are cut.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <tuple>
@@ -48,9 +51,18 @@ struct BucketFragment {
 };
 using Fragments = std::map<std::string, std::vector<BucketFragment>>;  // by parameter
 
-// Throws refused `megatron.buckets` where the parameters do not fill the buckets in any known order.
-Fragments place_in_buckets(const Unstacked& model, const BucketMap& buckets, const Arguments& arguments,
-                           const Parallelism& mesh, const NameStyle& style);
+// Where all parameters lie. `guessed` is not empty if the order was found by trying: then it is a parameter
+// of which it is not known where its module registers it.
+struct Placement {
+  Fragments fragments;
+  std::string guessed;
+};
+// Do the masters round to the weights, if the parameters lie so?
+using Agrees = std::function<bool(const Fragments&)>;
+
+// Throws refused `megatron.buckets` where the parameters fill the buckets in no order that `agrees`.
+Placement place_in_buckets(const Unstacked& model, const BucketMap& buckets, const Arguments& arguments,
+                           const Parallelism& mesh, const NameStyle& style, const Agrees& agrees);
 
 // Adds a fragment's pieces of one state; nothing where the bucket lacks the state.
 void add_fragment(Catalog& catalog, const BucketFragment& fragment, const BucketMap& buckets,

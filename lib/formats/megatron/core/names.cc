@@ -48,19 +48,20 @@ std::string renamed(std::string below, bool to_key) {
   return below;
 }
 
-// Where the layer's own names begin: behind the last `layers` and its number, if it has one.
+// Where the layer's own names begin: behind the last `layers` and its number, if it has one, and the layer's
+// name in a layer that predicts further tokens.
 size_t below_layer(const Parts& parts) {
-  for (size_t i = parts.size(); i-- > 0;)
-    if (parts[i] == "layers") return i + (is_number_at(parts, i + 1) ? 2 : 1);
+  for (size_t i = parts.size(); i-- > 0;) {
+    if (parts[i] != "layers") continue;
+    const size_t below = i + (is_number_at(parts, i + 1) ? 2 : 1);
+    return below + (below < parts.size() && parts[below] == "transformer_layer" ? 1 : 0);
+  }
   return parts.size();
 }
 
 std::string with_norms(std::string_view name, bool to_key) {
-  const Parts parts = ucl::split_name(name);
-  const size_t below = below_layer(parts);
-  if (below >= parts.size()) return std::string(name);
-  return cat(join(std::span(parts).first(below)), ".",
-             renamed(join(std::span(parts).subspan(below)), to_key));
+  const auto [layer, below] = split_layer(name);
+  return layer.empty() ? std::string(name) : cat(layer, ".", renamed(below, to_key));
 }
 
 // Takes `head` and the number behind it off the front of `text`.
@@ -84,6 +85,15 @@ int64_t take_optimizer(std::string_view& key) {
 }
 
 }  // namespace
+
+LayerName split_layer(std::string_view name) {
+  const Parts parts = ucl::split_name(name);
+  const size_t below = below_layer(parts);
+  if (below >= parts.size()) return {"", std::string(name)};
+  return {join(std::span(parts).first(below)), join(std::span(parts).subspan(below))};
+}
+
+bool is_latent_attention(std::string_view below) { return below.starts_with("self_attention.linear_kv_"); }
 
 NameStyle NameStyle::of(const Arguments& arguments) {
   NameStyle out;

@@ -38,6 +38,14 @@ struct ModuleName {
 // "decoder.layers.{}.mlp.linear_fc1.weight".
 ModuleName module_name(std::string_view key, const NameStyle& style);
 
+// A parameter's layer, with its number, and the name below it; without a layer the first is empty.
+struct LayerName {
+  std::string layer, below;
+};
+LayerName split_layer(std::string_view name);
+// Is the parameter of latent attention (MLA)? No spec of such a layer renames its norms.
+bool is_latent_attention(std::string_view below_layer);
+
 // The key of a parameter and its place on the stacked axes; `stacked`: layers have no number in the key.
 struct CoreKey {
   std::string key;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
@@ -26,12 +27,23 @@ bool differ_by_args(const pickle::Value& args) {
   return false;
 }
 
+std::set<std::string> latent_layers(const std::vector<Held>& held) {
+  std::set<std::string> out;
+  for (const Held& h : held)
+    if (LayerName name = split_layer(h.logical_name); is_latent_attention(name.below))
+      out.insert(std::move(name.layer));
+  return out;
+}
+
 std::vector<Stack> group(const std::vector<Held>& held, const NameStyle& style, bool stacked) {
+  const std::set<std::string> latent = latent_layers(held);
   std::vector<Stack> out;
   std::map<std::string, size_t> index;
   for (const Held& h : held) {
     if (h.tied_to) continue;
-    CoreKey key = core_key(h.logical_name, style, stacked);
+    NameStyle own = style;  // as with Transformer Engine, norms keep the names that they have
+    own.transformer_engine |= latent.contains(split_layer(h.logical_name).layer);
+    CoreKey key = core_key(h.logical_name, own, stacked);
     const auto [at, is_new] = index.try_emplace(key.key, out.size());
     if (is_new)
       out.push_back({key.key,

@@ -8,6 +8,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/megatron/core/buckets.h"
 #include "lib/formats/megatron/core/unstacked.h"
+#include "lib/formats/megatron/rounding.h"
 #include "lib/formats/torch/guards.h"
 #include "lib/formats/torch/name_walk.h"
 
@@ -18,9 +19,33 @@ namespace {
 using pickle::Value;
 
 // For messages where a weight is not what its master rounds to.
-constexpr std::string_view kModuleWeight =
+constexpr std::string_view kModuleWeight = "module weight";
+constexpr std::string_view kShiftedStates =
     "module weight (megatron-core 0.16 writes shifted optimizer states where there are several buckets of "
     "gradients and the sharding is fully_reshardable)";
+
+// The place of an element in the file of the piece that has it, of those whose axes are the tensor's dims.
+struct ElementPlace {
+  const Piece* piece;
+  int64_t offset;     // bytes
+  int64_t following;  // elements back to back from there on, this one too
+};
+std::optional<ElementPlace> find_element(const Catalog& catalog, PieceRange range,
+                                         std::span<const int64_t> at, DType dtype) {
+  for (const Piece& piece : catalog.pieces_of(range)) {
+    const std::span<const Axis> axes = catalog.axes_of(piece);
+    ElementPlace out{&piece, piece.offset, 1};
+    bool has = axes.size() == at.size();
+    for (size_t d = 0; has && d < axes.size(); ++d) {
+      const int64_t in_box = at[d] - axes[d].start;
+      has = in_box >= 0 && in_box < axes[d].extent;
+      out.offset += in_box * axes[d].stride * item_size(dtype);
+      if (d + 1 == axes.size() && axes[d].stride == 1) out.following = axes[d].extent - in_box;
+    }
+    if (has) return out;
+  }
+  return std::nullopt;
+}
 
 class States {
  public:
@@ -36,14 +61,16 @@ class States {
     for (size_t t = 0; t < stored.tensors.size(); ++t)
       refusals_.push_back(builder_.refusal_of(stored.tensors[t], source_.saved.items[t]));
     for (const Logical& t : model_.all()) {
-      if (t.state == state::kParam) continue;
+      if (t.state == state::kParam || t.state == state::kBuffer) continue;
       states_of_[t.name].push_back(&t);
       (t.state == state::kMaster ? masters_ : trained_).insert(t.name);
     }
     read_buckets();
     read_group_steps();
-    for (const Logical& t : model_.all())
+    for (const Logical& t : model_.all()) {
       if (t.state == state::kParam) add_parameter(t);
+      if (t.state == state::kBuffer) add_whole(t, t.state);
+    }
     // What no weight belongs to.
     for (const auto& [name, list] : states_of_)
       if (!done_.contains(name))
@@ -118,12 +145,18 @@ class States {
       } else if (refusal.empty()) {
         PieceRange range;
         add_pieces(t, range);
-        weight.copies.insert(weight.copies.begin(), {range, t.dtype, true, std::string(kModuleWeight)});
+        weight.copies.insert(weight.copies.begin(), {range, t.dtype, true, std::string(module_weight())});
       }
       if (weight.refusal.empty()) weight.refusal = std::move(refusal);
     }
     if (master || is_trained) add_step(t.name);
     done_.insert(t.name);
+  }
+
+  // The sharding that is known to go wrong has names, so its states are not from buckets.
+  std::string_view module_weight() const {
+    const bool may_be_shifted = source_.common.sharding == "fully_reshardable" && buckets_.empty();
+    return may_be_shifted ? kShiftedStates : kModuleWeight;
   }
 
   void add_step(const std::string& name) {
@@ -207,12 +240,59 @@ class States {
       }
     bucket_states_.assign(states.begin(), states.end());
     try {
-      fragments_ = place_in_buckets(model_, buckets_, source_.common.arguments, source_.mesh, style_);
+      Placement placed =
+          place_in_buckets(model_, buckets_, source_.common.arguments, source_.mesh, style_,
+                           [&](const Fragments& fragments) { return agree_with_weights(fragments); });
+      fragments_ = std::move(placed.fragments);
+      if (!placed.guessed.empty()) warn_of_guess(placed.guessed);
     } catch (const Error& e) {
       builder_.refuse(Error(e).in_file(source_.folder.path()));
       return;
     }
     for (const auto& [name, list] : fragments_) trained_.insert(name);
+  }
+
+  void warn_of_guess(const std::string& name) {
+    catalog_.warnings.push_back(
+        cat("the optimizer's buckets have no names, and where ", escape(name),
+            " is registered among the parameters is not known: they are taken in an order that fills the "
+            "buckets and in which the states round to the weights"));
+  }
+
+  // Looks at a few elements of one fragment of each parameter: enough to tell parameters apart.
+  bool agree_with_weights(const Fragments& fragments) {
+    if (std::ranges::find(bucket_states_, state::kMaster) == bucket_states_.end()) return false;
+    for (const Logical& t : model_.all()) {
+      if (t.state != state::kParam || !refusal_of(t).empty()) continue;
+      const auto list = fragments.find(t.name);
+      if (list == fragments.end()) continue;
+      Catalog scratch;
+      const BucketFragment& fragment = list->second.front();
+      add_fragment(scratch, fragment, buckets_, std::string(state::kMaster), t.shape);
+      const PieceRange masters = scratch.pieces_since(0);
+      model_.add_pieces(t, builder_, scratch, source_.saved.items);
+      const PieceRange weights = scratch.pieces_since(masters.count);
+      const DType dtype = buckets_.at(fragment.bucket).states.at(std::string(state::kMaster)).dtype;
+      if (masters.count > 0 && !is_rounded(scratch, scratch.pieces[0], dtype, weights, t.dtype)) return false;
+    }
+    return true;
+  }
+
+  // The beginning of a master's piece, against the weight.
+  bool is_rounded(const Catalog& scratch, const Piece& master, DType master_dtype, PieceRange weights,
+                  DType weight_dtype) const {
+    constexpr int64_t kMost = 16;
+    Shape at;
+    for (const Axis& axis : scratch.axes_of(master)) at.push_back(axis.start);
+    const auto weight = find_element(scratch, weights, at, weight_dtype);
+    if (!weight || master.flags != kPlain || weight->piece->flags != kPlain) return true;
+    const Axis last = at.empty() ? Axis{1, 0, 1, 1} : scratch.axes_of(master).back();
+    const int64_t numel = std::min({kMost, last.stride == 1 ? last.extent : 1, weight->following});
+    const auto wide = sample(*catalog_.files[master.file], master.offset, master_dtype, numel);
+    const auto narrow = sample(*catalog_.files[weight->piece->file], weight->offset, weight_dtype, numel);
+    for (size_t i = 0; wide && narrow && i < wide->size(); ++i)
+      if (!is_rounding((*narrow)[i], (*wide)[i], weight_dtype)) return false;
+    return true;
   }
 
   // With `dp_zero_gather_scatter` each group keeps what else is distrib_optim.pt in an object: {buffer:

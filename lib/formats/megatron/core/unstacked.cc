@@ -6,6 +6,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/formats/dcp/placement.h"
+#include "lib/formats/megatron/rank_file.h"
 #include "lib/formats/torch/sizes.h"
 #include "lib/tensor/nest.h"
 
@@ -82,7 +83,9 @@ Unstacked::Unstacked(const dcp::Stored& stored, const NameStyle& style, bool is_
       model_keys_.emplace(weights.back().second, t);
     }
   }
-  for (const auto& [t, name] : weights) add(t, std::string(state::kParam), name, style);
+  for (const auto& [t, name] : weights)
+    add(t, std::string(is_buffer(name, stored.tensors[t].dtype) ? state::kBuffer : state::kParam), name,
+        style);
   for (const auto& [t, state] : states) {
     const auto like = model_keys_.find(std::string(without_wrappers(state.key)));
     if (like != model_keys_.end() && stored.tensors[t].shape != stored.tensors[like->second].shape &&

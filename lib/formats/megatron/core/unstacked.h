@@ -40,7 +40,8 @@ class Unstacked {
   // neither like their weight nor cut as flattened ones are, `limit.tensors` for more tensors than can be.
   Unstacked(const dcp::Stored& stored, const NameStyle& style, bool is_plain);
 
-  // Layer by layer, each in the order of the keys. Weights are of state "param" until `pair_weights`.
+  // Layer by layer, each in the order of the keys. Weights are of state "param", also those that the
+  // optimizer keeps in fp32, and what is no parameter of state "buffer".
   std::vector<Logical>& all() { return all_; }
   const std::vector<Logical>& all() const { return all_; }
   // Indices of stored tensors that are none of these: buckets of optimizer state, and what else there is.

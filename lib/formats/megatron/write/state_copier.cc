@@ -25,11 +25,11 @@ pickle::Pickler::Replace StateCopier::replace(const pickle::Value& value, const 
   };
 }
 
-// Readers put the file before the path.
+// Readers put the file before the path, that of a distributed checkpoint with its ending.
 std::optional<uint32_t> StateCopier::find(const std::string& path, const SourceFile& from) const {
   const std::string& origin = from.origin;
   const std::string stem = origin.ends_with(".pt") ? origin.substr(0, origin.size() - 3) : origin;
-  for (const std::string& name : {cat(stem, ".", path), path})
+  for (const std::string& name : {cat(stem, ".", path), cat(origin, ".", path), path})
     if (const auto found = parts_.loose(name)) return found;
   return std::nullopt;
 }

@@ -43,9 +43,10 @@ struct TargetCheckpoint {
   size_t rank_of(size_t file, int64_t chunk) const {
     return file * static_cast<size_t>(mesh.vp) + static_cast<size_t>(chunk);
   }
-  // The states of a parameter lie with this file.
+  // The states of a parameter lie with this file. An optimizer that is not distributed is in each rank's.
   bool keeps_states(const RankFile& file, const Held& h) const {
-    return has_optimizer && h.is_trained() && (h.is_expert ? file.has_expert_states : file.has_dense_states);
+    return has_optimizer && h.is_trained() &&
+           (!is_distributed || (h.is_expert ? file.has_expert_states : file.has_dense_states));
   }
   // Elements at which a bucket of gradients is full; 0: each buffer has one bucket.
   int64_t bucket_size(size_t file) const;
