@@ -97,12 +97,8 @@ std::string looked_for() {
 
 std::optional<Error> not_a_checkpoint_file(const Target& target) {
   if (!target.file) return std::nullopt;
-  const std::string name = target.path.substr(target.path.find_last_of('/') + 1);
-  if (name.ends_with(".distcp") || name == ".metadata") {
-    return refused("format.part", "this is one file of a PyTorch distributed checkpoint (DCP)")
-        .hint("name the folder it lies in");
-  }
-  if (target.file->size() == 0 && !name.ends_with(".safetensors")) {
+  const bool may_be_empty = target.path.ends_with(".safetensors") || target.path.ends_with(".distcp");
+  if (target.file->size() == 0 && !may_be_empty) {
     return refused("format.empty", "the file is empty");
   }
   for (const Magic& m : kMagics) {

@@ -9,8 +9,8 @@
 
 namespace uckpt {
 
-// Asked before the readers, of files only: pieces of a larger checkpoint, and what is no checkpoint at all,
-// which a reader would refuse with a less helpful word.
+// Asked before the readers, of files only: what is no checkpoint at all, which a reader would refuse with a
+// less helpful word.
 std::optional<Error> not_a_checkpoint_file(const Target& target);
 
 // Asked after the readers have passed: `format.unsupported` for a known kind, else `format.unknown`.

@@ -8,6 +8,8 @@
 #include "lib/formats/dcp/naming.h"
 #include "lib/formats/dcp/placement.h"
 #include "lib/formats/dcp/saved.h"
+#include "lib/formats/file_path.h"
+#include "lib/formats/not_read.h"
 #include "lib/formats/strangers.h"
 
 namespace uckpt::dcp {
@@ -83,16 +85,28 @@ void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder
   for (auto& fact : placement_facts(stored)) catalog.facts.push_back(std::move(fact));
 }
 
+// A file that means nothing but in its folder.
+bool is_part(const Target& target) {
+  const std::string_view name = base_of(target.path);
+  return name.ends_with(".distcp") || name == ".metadata" ||
+         (name.starts_with("__") && name.ends_with(".metadata"));
+}
+
 }  // namespace
 
 bool recognises(const Target& target) {
-  if (!target.folder) return false;
+  if (target.file) return is_part(target);
   // Megatron-core's own have that file.
   if (std::ranges::find(target.entries, "metadata.json") != target.entries.end()) return false;
   return !metadata_files(target.entries).empty() || are_shards(target.entries);
 }
 
 Catalog read(const Target& target, const OpenOptions& options) {
+  if (target.file && is_part(target)) {
+    const Target folder = open_target(parent_of(target.path));
+    if (metadata_files(folder.entries).empty()) throw not_read(folder).in_file(folder.path);
+    return read(folder, options);
+  }
   if (!target.folder)
     throw refused("dcp.format", "expected the folder of a distributed checkpoint, found a file")
         .in_file(target.path);

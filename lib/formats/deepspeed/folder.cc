@@ -6,6 +6,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/file_path.h"
 
 namespace uckpt::deepspeed {
 
@@ -129,17 +130,6 @@ std::vector<std::string> tags_of(const InputFolder& root) {
     if (is_tag(InputFolder(root.join(entry)))) tags.push_back(std::move(entry));
   }
   return tags;
-}
-
-std::string parent_of(const std::string& path) {
-  const size_t slash = path.find_last_of('/');
-  if (slash == path.npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-std::string_view base_of(std::string_view path) {
-  const size_t slash = path.find_last_of('/');
-  return slash == path.npos ? path : path.substr(slash + 1);
 }
 
 // The folder a file of a checkpoint stands for: its tag folder, or the root for `latest`.

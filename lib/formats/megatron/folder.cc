@@ -1,9 +1,11 @@
 #include "lib/formats/megatron/folder.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/file_path.h"
 #include "lib/formats/strict_json.h"
 
 namespace uckpt::megatron {
@@ -13,18 +15,6 @@ namespace {
 constexpr int64_t kMaxTracker = 4096, kMaxMetadata = 1 << 20;
 constexpr std::string_view kRelease = "release", kIterPrefix = "iter_";
 constexpr size_t kIterDigits = 7;
-
-std::string_view base_of(std::string_view path) {
-  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
-  const size_t slash = path.find_last_of('/');
-  return slash == path.npos ? path : path.substr(slash + 1);
-}
-
-std::string parent_of(const std::string& path) {
-  const size_t slash = path.find_last_of('/');
-  if (slash == path.npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
 
 std::optional<int64_t> whole_number(std::string_view digits) {
   int64_t n = 0;
@@ -150,12 +140,34 @@ void check_backend(const Folder& folder) {
   throw e.in_file(folder.files.join(kName));
 }
 
+bool is_rank_folder(std::string_view name) { return name.starts_with("mp_rank_"); }
+
+// "mp_rank_00" for "." where that is where the command runs.
+std::string name_of_folder(const std::string& path) {
+  return std::string(base_of(std::filesystem::absolute(path).lexically_normal().string()));
+}
+
 // The folder a target stands for: the tracker file stands for the root it lies in, a rank's file for the
 // iteration.
 std::string folder_of(const Target& target) {
   if (!target.file) return target.path;
   const std::string folder = parent_of(target.path);
-  return base_of(folder).starts_with("mp_rank_") ? parent_of(folder) : folder;
+  if (!is_rank_folder(name_of_folder(folder))) return folder;
+  return folder == "." ? ".." : parent_of(folder);
+}
+
+// A file that means nothing but in the folder of its iteration.
+bool is_part_of_iteration(const Target& target) {
+  const std::string_view name = base_of(target.path);
+  if (is_rank_folder(name_of_folder(parent_of(target.path)))) return name.ends_with(".pt");
+  return name == "metadata.json" || name == "common.pt" || name == ".metadata" || name.ends_with(".distcp");
+}
+
+// More than what names its kind.
+bool has_data(std::span<const std::string> entries) {
+  return std::ranges::any_of(entries, [](const std::string& entry) {
+    return entry == ".metadata" || entry == "common.pt" || is_rank_folder(entry);
+  });
 }
 
 bool is_root(std::span<const std::string> entries) {
@@ -180,7 +192,7 @@ std::optional<FolderKind> kind_of(std::span<const std::string> entries) {
   if (has("metadata.json") || (has("common.pt") && has(".metadata"))) return FolderKind::kCore;
   if (has(".metadata")) return FolderKind::kPlainDcp;
   const bool ranks = std::ranges::any_of(entries, [](const std::string& entry) {
-    return entry.starts_with("mp_rank_") && entry.ends_with('/');
+    return is_rank_folder(entry) && entry.ends_with('/');
   });
   return ranks ? std::optional(FolderKind::kLegacy) : std::nullopt;
 }
@@ -188,8 +200,12 @@ std::optional<FolderKind> kind_of(std::span<const std::string> entries) {
 bool looks_like(const Target& target, FolderKind kind) {
   try {
     if (target.file) {
-      if (base_of(target.path) != kTracker) return false;
-      return looks_like(open_target(parent_of(target.path)), kind);
+      if (base_of(target.path) != kTracker && !is_part_of_iteration(target)) return false;
+      const Target folder = open_target(folder_of(target));
+      // Any program may call its file metadata.json: this one's folder has more of an iteration.
+      if (base_of(target.path) != kTracker && !(kind_of(folder.entries) && has_data(folder.entries)))
+        return false;
+      return looks_like(folder, kind);
     }
     if (!target.folder) return false;
     if (const auto own = kind_of(target.entries)) {

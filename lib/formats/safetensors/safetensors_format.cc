@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "lib/base/text.h"
+#include "lib/formats/file_path.h"
 #include "lib/formats/safetensors/header.h"
 #include "lib/formats/safetensors/index.h"
 #include "lib/formats/safetensors/model_config.h"
@@ -18,8 +19,6 @@ namespace {
 
 constexpr std::string_view kFileSuffix = ".safetensors";
 constexpr std::string_view kShardingKey = "DCP_SHARDING_INFO";
-
-std::string_view last_part(std::string_view path) { return path.substr(path.find_last_of('/') + 1); }
 
 std::vector<std::string> with_suffix(const std::vector<std::string>& names, std::string_view suffix) {
   std::vector<std::string> out;
@@ -254,6 +253,18 @@ Catalog read_folder(const ModelFolder& folder, const OpenOptions& options) {
   return reader.finish(folder.path());
 }
 
+// The path of the index beside `model-00001-of-00002.safetensors`, told from names alone: in a cache of Hugging
+// Face it is a link to elsewhere. Nothing for a file that is no shard.
+std::string index_of_shard(const std::string& path) {
+  const std::string_view name = base_of(path);
+  const size_t of = name.rfind("-of-"), dash = of == name.npos ? of : name.rfind('-', of - 1);
+  if (of == name.npos || of == 0 || dash == name.npos) return {};
+  const std::string index = cat(name.substr(0, dash), kIndexSuffix), parent = parent_of(path);
+  const std::vector<std::string> entries = InputFolder(parent).list();
+  if (std::ranges::find(entries, index) == entries.end()) return {};
+  return path.substr(0, path.size() - name.size()) + index;
+}
+
 }  // namespace
 
 bool recognises(const Target& target) {
@@ -275,14 +286,16 @@ Catalog read(const Target& target, const OpenOptions& options) {
     const bool cached = is_model_cache(target.entries);
     return read_folder(cached ? ModelFolder::in_cache(*target.folder) : ModelFolder(*target.folder), options);
   }
-  const std::string name(last_part(target.path));
+  const std::string name(base_of(target.path));
   if (name.ends_with(kIndexSuffix)) {
-    const std::string parent = target.path.substr(0, target.path.size() - name.size());
-    const InputFolder folder(parent.empty() ? "." : parent);
+    const InputFolder folder(parent_of(target.path));
     return read_indexed(ModelFolder(folder), name, options);
   }
   Reader reader(options);
   reader.add_file(target.file, name);
+  if (const std::string index = index_of_shard(target.path); !index.empty())
+    reader.warn(cat("this is one shard of a larger model, and the others are not read: name ", escape(index),
+                    " for all of it"));
   return reader.finish(target.path);
 }
 

@@ -14,5 +14,6 @@ mkdir -p mine && touch mine/diary
 uckpt convert -q -f "$in" mine --to deepspeed || echo "exit $?"
 uckpt convert -q -f "$in" there --to deepspeed && ls there/global_step4
 uckpt convert -q "$in" x.h5 --layout dp=3 || echo "exit $?"
+for layout in DP=3,zer=3 vp=2 dp=2,etp=1; do uckpt convert -q "$in" x --to deepspeed --layout $layout || echo "exit $?"; done
 uckpt convert -q "$in" tp2 --to deepspeed --layout tp=2 || echo "exit $?"
 ls -A

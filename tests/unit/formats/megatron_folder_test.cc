@@ -116,6 +116,14 @@ TEST_CASE("megatron: recognised by names alone") {
   s.folder("plain");
   s.write("plain/.metadata", "");
   CHECK(kinds("/plain") == "falsefalsefalse");  // torch's own
+  CHECK(kinds("/iter_0000001/.metadata") == "falsetruefalse");  // a file stands for its own folder alone
+  CHECK(kinds("/plain/.metadata") == "falsefalsefalse");
+  s.write("iter_0000003/mp_rank_00/model_optim_rng.pt", "");
+  s.write("iter_0000003/mp_rank_00/notes.txt", "");
+  CHECK(kinds("/iter_0000003/mp_rank_00/model_optim_rng.pt") == "truefalsefalse");
+  CHECK(kinds("/iter_0000003/mp_rank_00/notes.txt") == "falsefalsefalse");
+  s.write("common.pt", "");
+  CHECK(kinds("/common.pt") == "falsefalsefalse");  // beside the iterations: of no known meaning
 }
 
 TEST_CASE("megatron: names of iterations and ranks") {

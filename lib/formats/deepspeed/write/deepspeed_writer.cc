@@ -1,6 +1,7 @@
 #include "lib/formats/deepspeed/write/deepspeed_writer.h"
 
 #include <algorithm>
+#include <array>
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/shapes.h"
@@ -27,6 +28,15 @@ bool is_bf16(const SourceObjects& source, const Parameters& parameters) {
 }
 
 [[noreturn]] void refuse_layout(std::string text) { throw trouble("usage.layout", std::move(text)); }
+
+// A size that nothing asks for would be taken for one that was granted.
+void refuse_unknown_axes(const WriteRequest& request) {
+  constexpr std::array<std::string_view, 5> kKnown = {"dp", "tp", "pp", "ep", "zero"};
+  for (const auto& [axis, size] : request.mesh)
+    if (std::ranges::find(kKnown, axis) == kKnown.end())
+      refuse_layout(
+          cat("--layout ", escape(axis, 40), ": a DeepSpeed checkpoint has dp, tp, pp, ep and zero"));
+}
 
 // What DeepSpeed itself does not train, and what the mesh's sizes do not allow.
 void check(const TargetCheckpoint& target, int64_t ep) {
@@ -156,6 +166,7 @@ void add_rank(const TargetCheckpoint& target, int64_t model_rank) {
 }  // namespace
 
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
+  refuse_unknown_axes(request);
   const std::string tag = tag_of(catalog);
   Making making(catalog, request, tag + "/");
   refuse_unknown_order(catalog, making.parameters);
