@@ -193,6 +193,11 @@ def decay_groups(model):
             {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0}]
 
 
+def frozen_group_first(model):
+    """Stage 3 takes a group without a trained parameter, and makes no buffer of it."""
+    return [{"params": [p for p in model.parameters() if not p.requires_grad], "lr": 1e-5}, *decay_groups(model)]
+
+
 def one_group(model):
     return [{"params": [p for p in model.parameters() if p.requires_grad]}]
 
