@@ -32,6 +32,15 @@ class Net(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
+class Hollow(Net):
+    """Parameters without elements, which all lie at the same address: DeepSpeed lists them as shared."""
+
+    def __init__(self, width=13):
+        super().__init__(width)
+        self.nothing = nn.Parameter(torch.empty(0, width))
+        self.frozen_nothing = nn.Parameter(torch.empty(0), requires_grad=False)
+
+
 def net_batch(vocab=31):
     return torch.randint(0, vocab, (4, 5)), torch.randint(0, vocab, (4, 5))
 

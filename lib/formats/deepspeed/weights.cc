@@ -185,7 +185,7 @@ class WeightAdder {
         stated != weights_.shared.end() ? stated->second : std::string_view(weights_.all[*w.same_as].name));
     auto tensor = builder_.find_weight(target);
     if (!tensor && weights_.is_buffer(w.name)) tensor = builder_.find(state::kBuffer, target);
-    if (!tensor) {
+    if (!tensor || !is_tied(w, target, builder_.catalog.tensors[*tensor])) {
       if (checkpoint_.stage == 3 && w.info->numel() == 0) {
         without_data_.push_back(w.name);
       } else {
@@ -203,6 +203,15 @@ class WeightAdder {
     builder_.add_copy(*tensor, w.info->dtype, state == state::kMaster,
                       cat("tied weight ", escape(w.name, 60)),
                       [&] { builder_.whole(*w.source, *w.info, shape); });
+  }
+
+  // DeepSpeed takes parameters that begin at one address for one: so it does with all that have no elements,
+  // and with one that is a view of another's beginning.
+  bool is_tied(const Weight& w, const std::string& target, const Tensor& tensor) const {
+    const bool is_shard = !compare_ || checkpoint_.mesh.tp > 1;
+    if (is_shard || !w.info->refusal.empty()) return true;
+    if (w.info->numel() == 0) return checkpoint_.stage == 3;  // where all are placeholders
+    return builder_.vocabulary.logical(target, w.info->shape) == tensor.shape;
   }
 
   void put_plain(const Weight& w) {

@@ -177,6 +177,12 @@ class ModelWriter {
     weights_.emplace(n.name, out_.last());
   }
 
+  // Does the source's module have the name, so that what its lists say of it is all there is to say?
+  bool is_known(const Named& n) const {
+    const Value known = source_has("module") ? origin_.root.get("module") : Value();
+    return known && known.is_dict() && known.get(n.name);
+  }
+
   void buffer_names() {
     std::vector<std::string> names = parameters_.buffers();
     std::erase_if(names, [&](const std::string& name) { return !target_.holds(model_rank_, name); });
@@ -238,12 +244,21 @@ class ModelWriter {
     file_.flat(n.module_dtype, share, share, count > 0 ? std::vector{hole} : std::vector<Hole>{});
   }
 
+  // As the source has them: it leaves out modules with two names, and has parameters without elements.
   void shared_params() {
     out_.begin_dict();
     if (rank_ == 0 && model_rank_ == 0)
       for (const Named& n : parameters_.all())
-        if (n.tied_to) out_.text(n.name), out_.text(*n.tied_to);
+        if (const auto other = shared_with(n)) out_.text(n.name), out_.text(*other);
     out_.end_dict();
+  }
+
+  std::optional<std::string> shared_with(const Named& n) const {
+    const Value list = source_has("shared_params") ? origin_.root.get("shared_params") : Value();
+    const bool is_list = list && list.is_dict();
+    const auto other = is_list ? list.get(n.name).text() : std::nullopt;
+    if (other && parameters_.has(*other)) return std::string(*other);
+    return is_list && n.tied_to && is_known(n) ? std::nullopt : n.tied_to;
   }
 
   // Tensors of the program's own state: the reader has put them into the catalog under their paths.
