@@ -32,6 +32,14 @@ class Net(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
+class Twice(Net):
+    """A buffer that is registered twice: the list of buffers has its first name alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("same_scale", self.scale)
+
+
 class Hollow(Net):
     """Parameters without elements, which all lie at the same address: DeepSpeed lists them as shared."""
 

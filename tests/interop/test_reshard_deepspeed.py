@@ -46,6 +46,8 @@ CASES = [
     Case("net-subgroups", at(dp=2, zero=3), at(dp=3, zero=3)),
     Case("net-sgd", at(dp=2, zero=2), at(dp=2, zero=3)),
     Case("small", at(dp=4, zero=3), at(dp=3, zero=1)),
+    Case("twice", at(dp=2, zero=1), at(dp=3, zero=3)),
+    Case("twice", at(dp=3, zero=3), at(dp=2, zero=1)),
     Case("hollow", at(dp=2, zero=1), at(dp=3, zero=2)),
     Case("frozen-group", at(dp=2, zero=3), at(dp=3, zero=3)),
     Case("net-bf16", at(dp=2, zero=2), at(dp=3, zero=1)),

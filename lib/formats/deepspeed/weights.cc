@@ -184,7 +184,8 @@ class WeightAdder {
     const std::string target(
         stated != weights_.shared.end() ? stated->second : std::string_view(weights_.all[*w.same_as].name));
     auto tensor = builder_.find_weight(target);
-    if (!tensor && weights_.is_buffer(w.name)) tensor = builder_.find(state::kBuffer, target);
+    // The list of buffers has each buffer of a module once, under its first name.
+    if (!tensor && weights_.is_buffer(target)) tensor = builder_.find(state::kBuffer, target);
     if (!tensor || !is_tied(w, target, builder_.catalog.tensors[*tensor])) {
       if (checkpoint_.stage == 3 && w.info->numel() == 0) {
         without_data_.push_back(w.name);

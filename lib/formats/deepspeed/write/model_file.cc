@@ -183,9 +183,20 @@ class ModelWriter {
     return known && known.is_dict() && known.get(n.name);
   }
 
+  // Further names of a buffer, where a list of the source's has them.
   void buffer_names() {
     std::vector<std::string> names = parameters_.buffers();
-    std::erase_if(names, [&](const std::string& name) { return !target_.holds(model_rank_, name); });
+    const Value list = source_has("buffer_names") ? origin_.root.get("buffer_names") : Value();
+    const auto is_listed = [&](const std::string& name) {
+      for (size_t i = 0; i < list.size(); ++i)
+        if (list.at(i).text() == std::string_view(name)) return true;
+      return false;
+    };
+    std::erase_if(names, [&](const std::string& name) {
+      const Named& n = parameters_.at(name);
+      const bool is_left_out = n.tied_to && list && list.is_sequence() && is_known(n) && !is_listed(name);
+      return is_left_out || !target_.holds(model_rank_, name);
+    });
     file_.names(names);
   }
 
