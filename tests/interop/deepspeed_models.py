@@ -33,10 +33,11 @@ class Net(nn.Module):
 
 
 class Twice(Net):
-    """A buffer that is registered twice: the list of buffers has its first name alone."""
+    """A module and a buffer that are registered twice: lists of parameters and buffers have the first names alone."""
 
     def __init__(self):
         super().__init__()
+        self.same_norm = self.norm
         self.register_buffer("same_scale", self.scale)
 
 

@@ -81,6 +81,24 @@ void find_same(std::vector<Weight>& all, size_t first) {
   }
 }
 
+// A parameter of stage 3 is saved as an empty tensor. Each has an empty storage of its own, so that names
+// with one storage are names of one parameter; a name without data is that of the only one with data among
+// them.
+void find_same_placeholders(const Builder& builder, std::vector<Weight>& all, size_t first) {
+  std::map<std::string_view, std::vector<size_t>> with_data;  // by storage
+  const auto is_placeholder = [](const Weight& w) {
+    return w.info->numel() == 0 && w.info->refusal.empty() && !w.info->storage_key.empty();
+  };
+  for (size_t i = first; i < all.size(); ++i)
+    if (is_placeholder(all[i]) && builder.find_weight(all[i].name))
+      with_data[all[i].info->storage_key].push_back(i);
+  for (size_t i = first; i < all.size(); ++i) {
+    if (!is_placeholder(all[i]) || builder.find_weight(all[i].name)) continue;
+    const auto found = with_data.find(all[i].info->storage_key);
+    if (found != with_data.end() && found->second.size() == 1) all[i].same_as = found->second.front();
+  }
+}
+
 std::string dtypes_of(const Weights& weights) {
   std::map<DType, size_t> counts;
   for (const Weight& w : weights.all) {
@@ -299,6 +317,7 @@ Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
     for (const NamedTensor& t : file->module)
       out.all.push_back({t.name, &t.info, &file->source, &file->file, std::nullopt});
     find_same(out.all, first);
+    if (checkpoint.stage == 3) find_same_placeholders(builder, out.all, first);
   }
   std::vector<WeightFile*> layers;
   for (WeightFile& f : checkpoint.layers) {

@@ -165,15 +165,17 @@ class ModelWriter {
   }
 
   void weight(const Named& n) {
-    const bool is_parameter = n.master || n.module;
-    if (is_cut_ && is_parameter) return file_.empty_tensor(n.module_dtype);
     if (n.tied_to) {
       if (const auto memo = weights_.find(*n.tied_to); memo != weights_.end())
         return out_.again(memo->second);
     }
+    const bool is_parameter = n.master || n.module;
     const uint32_t tensor = n.weight();
-    if (!target_.book.find(tensor)) return file_.empty_tensor(n.module_dtype);
-    file_.tensor(target_.book.whole(tensor, n.module_dtype), target_.book.part(tensor).shape);
+    if ((is_cut_ && is_parameter) || !target_.book.find(tensor)) {
+      file_.empty_tensor(n.module_dtype);
+    } else {
+      file_.tensor(target_.book.whole(tensor, n.module_dtype), target_.book.part(tensor).shape);
+    }
     weights_.emplace(n.name, out_.last());
   }
 
