@@ -32,6 +32,28 @@ class Net(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
+class Block(nn.Module):
+    """Every kind of tensor: trained, frozen, a buffer."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.fc = nn.Linear(width, width)
+        self.shift = nn.Parameter(torch.randn(width), requires_grad=False)
+        self.register_buffer("factor", torch.rand(width))
+
+    def forward(self, x):
+        return self.fc(x) * self.factor + self.shift
+
+
+class Wrapped(Net):
+    """Activation checkpointing as torch has it: its part of a parameter's name is not in the keys of the state dict."""
+
+    def __init__(self, width=13):
+        super().__init__(width)
+        from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+        self.layers = nn.ModuleList([checkpoint_wrapper(Block(width)), Block(width), checkpoint_wrapper(Block(width))])
+
+
 class Twice(Net):
     """A module and a buffer that are registered twice: lists of parameters and buffers have the first names alone."""
 

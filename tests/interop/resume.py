@@ -117,6 +117,7 @@ PROGRAMS = {
     "net-bf16opt": _net("BF16_Optimizer", dtype="bf16", config={"data_types": {"grad_accum_dtype": "fp32"}, **SCHEDULE}),
     "net-subgroups": _net("many sub-groups at stage 3", zero={"sub_group_size": 40}),
     "net-sgd": _net("one momentum, no step", optimizer="sgd", groups=models.decay_groups),
+    "wrapped": _net("activation checkpoint wrappers", model=models.Wrapped),
     "twice": _net("modules and buffers under two names", model=models.Twice),
     "hollow": _net("parameters without elements", model=models.Hollow),
     "frozen-group": _net("a group of frozen parameters", groups=models.frozen_group_first),

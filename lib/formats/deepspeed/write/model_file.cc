@@ -154,7 +154,7 @@ class ModelWriter {
     }
     for (const Named& n : parameters_.all()) {
       if (!is_here(n)) continue;
-      out_.text(n.name);
+      out_.text(n.key);
       weight(n);
     }
     if (is_dict && known.state()) {
@@ -182,7 +182,7 @@ class ModelWriter {
   // Does the source's module have the name, so that what its lists say of it is all there is to say?
   bool is_known(const Named& n) const {
     const Value known = source_has("module") ? origin_.root.get("module") : Value();
-    return known && known.is_dict() && known.get(n.name);
+    return known && known.is_dict() && known.get(n.key);
   }
 
   // Further names of a buffer, where a list of the source's has them.
