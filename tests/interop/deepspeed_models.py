@@ -32,6 +32,46 @@ class Net(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
+class Block(nn.Module):
+    """Every kind of tensor: trained, frozen, a buffer."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.fc = nn.Linear(width, width)
+        self.shift = nn.Parameter(torch.randn(width), requires_grad=False)
+        self.register_buffer("factor", torch.rand(width))
+
+    def forward(self, x):
+        return self.fc(x) * self.factor + self.shift
+
+
+class Wrapped(Net):
+    """Activation checkpointing as torch has it: its part of a parameter's name is not in the keys of the state dict."""
+
+    def __init__(self, width=13):
+        super().__init__(width)
+        from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+        self.layers = nn.ModuleList([checkpoint_wrapper(Block(width)), Block(width), checkpoint_wrapper(Block(width))])
+
+
+class Twice(Net):
+    """A module and a buffer that are registered twice: lists of parameters and buffers have the first names alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.same_norm = self.norm
+        self.register_buffer("same_scale", self.scale)
+
+
+class Hollow(Net):
+    """Parameters without elements, which all lie at the same address: DeepSpeed lists them as shared."""
+
+    def __init__(self, width=13):
+        super().__init__(width)
+        self.nothing = nn.Parameter(torch.empty(0, width))
+        self.frozen_nothing = nn.Parameter(torch.empty(0), requires_grad=False)
+
+
 def net_batch(vocab=31):
     return torch.randint(0, vocab, (4, 5)), torch.randint(0, vocab, (4, 5))
 
@@ -191,6 +231,11 @@ def decay_groups(model):
     own = [p for p in model.parameters() if p.requires_grad]
     return [{"params": [p for p in own if p.ndim > 1], "weight_decay": 0.1},
             {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0}]
+
+
+def frozen_group_first(model):
+    """Stage 3 takes a group without a trained parameter, and makes no buffer of it."""
+    return [{"params": [p for p in model.parameters() if not p.requires_grad], "lr": 1e-5}, *decay_groups(model)]
 
 
 def one_group(model):

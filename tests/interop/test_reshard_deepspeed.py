@@ -1,11 +1,12 @@
 """DeepSpeed trains and saves; uckpt writes the checkpoint for another layout; DeepSpeed goes on there as it would have here."""
 import dataclasses
+import json
 import os
 
 import pytest
 import torch
 
-from common import DATA, convert
+from common import DATA, convert, uckpt
 from native import compare_native
 from resume import Layout, Trainer
 
@@ -46,6 +47,12 @@ CASES = [
     Case("net-subgroups", at(dp=2, zero=3), at(dp=3, zero=3)),
     Case("net-sgd", at(dp=2, zero=2), at(dp=2, zero=3)),
     Case("small", at(dp=4, zero=3), at(dp=3, zero=1)),
+    Case("wrapped", at(dp=2, zero=1), at(dp=3, zero=3)),
+    Case("wrapped", at(dp=3, zero=3), at(dp=2, zero=2)),
+    Case("twice", at(dp=2, zero=1), at(dp=3, zero=3)),
+    Case("twice", at(dp=3, zero=3), at(dp=2, zero=1)),
+    Case("hollow", at(dp=2, zero=1), at(dp=3, zero=2)),
+    Case("frozen-group", at(dp=2, zero=3), at(dp=3, zero=3)),
     Case("net-bf16", at(dp=2, zero=2), at(dp=3, zero=1)),
     Case("net-bf16", at(dp=2, zero=3), at(dp=2, zero=2)),
     Case("net-bf16opt", at(dp=2, zero=1), at(dp=3, zero=1)),
@@ -73,6 +80,7 @@ UNIVERSAL = [
     Case("net-bf16", at(dp=2, zero=2), at(dp=3, zero=3)),
     Case("net-bf16opt", at(dp=2, zero=1), at(dp=1, zero=1)),
     Case("net-sgd", at(dp=2, zero=2), at(dp=3, zero=1)),
+    Case("wrapped", at(dp=2, zero=3), at(dp=3, zero=1)),
     Case("pipe", at(dp=2, pp=2, zero=1), at(dp=2, zero=1)),
     Case("pipe", at(dp=2, pp=2, zero=1), at(dp=1, pp=2, zero=1)),
     Case("pipe-two-tied", at(dp=1, pp=2, zero=1), at(dp=1, zero=1)),
@@ -202,6 +210,15 @@ def test_there_and_back(case, original, tmp_path):
     if case.source.tp != case.target.tp:   # how the ranks are cut is described anew
         found = [text for text in found if "universal_checkpoint_info" not in text]
     assert not found
+
+
+@pytest.mark.parametrize("layout", [at(dp=2, zero=1), at(dp=3, zero=3)], ids=str)
+def test_wrapped_weights_have_one_name(layout, original):
+    listed = uckpt("ls", "-a", "--json", original("wrapped", layout).root)
+    names = {tensor["name"] for tensor in json.loads(listed.text)["tensors"]}
+    for rest in ("fc.weight", "shift", "factor"):
+        assert f"layers.0._checkpoint_wrapped_module.{rest}" in names and f"layers.0.{rest}" not in names
+        assert f"layers.1.{rest}" in names
 
 
 # Checkpoints of tests/data in their own layouts.

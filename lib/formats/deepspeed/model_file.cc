@@ -1,5 +1,6 @@
 #include "lib/formats/deepspeed/model_file.h"
 
+#include <algorithm>
 #include <unordered_set>
 
 #include "lib/base/text.h"
@@ -33,26 +34,45 @@ void read_scalars(const Value& root, ModelFile& out) {
   }
 }
 
+// Those that the lists of names beside the module tell.
+WrappedModules wrapped_modules(const ModelFile& lists, const Value& module) {
+  WrappedModules out;
+  const auto learn = [&](const ParamList& params) {
+    for (const Param& p : params) out.learn(p.name);
+  };
+  if (lists.param_shapes) std::for_each(lists.param_shapes->begin(), lists.param_shapes->end(), learn);
+  if (lists.frozen_shapes) learn(*lists.frozen_shapes);
+  for (const std::string& name : lists.buffer_names) out.learn(name);
+  for (const auto& [alias, name] : lists.shared) out.learn(alias), out.learn(name);
+  // A dict that has such names itself means them.
+  for (size_t i = 0; !out.empty() && module && module.is_dict() && i < module.size(); ++i) {
+    const std::string_view key = module.entry(i).first.text().value_or("");
+    if (state_dict_key(key) != key) return {};
+  }
+  return out;
+}
+
 // The named tensors of a state dict, in order; what is no tensor stays in the view.
 std::vector<NamedTensor> read_state_dict(const torch::TorchFile& file, Source& source, const Value& dict,
+                                         const WrappedModules& wrapped,
                                          const std::unordered_set<std::string_view>* only) {
   std::vector<NamedTensor> out;
   for (size_t i = 0; dict && dict.is_dict() && i < dict.size(); ++i) {
     const auto [key, value] = dict.entry(i);
-    const auto name = key.text();
-    if (!name || (only && !only->contains(*name))) continue;
+    if (!key.text()) continue;
+    std::string name = wrapped.name_of(*key.text());
+    if (only && !only->contains(name)) continue;
     auto info = file.tensor(value);
     if (!info) continue;
     source.keep(file, *info);
-    out.push_back({std::string(*name), std::move(*info)});
+    out.push_back({std::move(name), std::move(*info)});
   }
   return out;
 }
 
 void read_frozen(const torch::TorchFile& file, const Value& root, const ModelFile* reference,
                  ModelFile& out) {
-  const Value shapes = root.get("frozen_param_shapes"), fragments = root.get("frozen_param_fragments");
-  if (!reference && shapes && shapes.is_dict()) out.frozen_shapes = read_params(shapes);
+  const Value fragments = root.get("frozen_param_fragments");
   const auto& list = reference ? reference->frozen_shapes : out.frozen_shapes;
   if (!list || !fragments || !fragments.is_dict()) return;
   if (fragments.size() != list->size()) {
@@ -107,8 +127,12 @@ void read_reference(const torch::TorchFile& file, const Value& root, ModelFile& 
   if (const Value shapes = root.get("param_shapes"); shapes && !shapes.is_none()) {
     out.param_shapes = read_param_groups(shapes);
   }
+  if (const Value frozen = root.get("frozen_param_shapes"); frozen && frozen.is_dict())
+    out.frozen_shapes = read_params(frozen);
   read_names(root, out);
-  out.module = read_state_dict(file, out.source, root.get("module"), nullptr);
+  const Value module = root.get("module");
+  out.wrapped = wrapped_modules(out, module);
+  out.module = read_state_dict(file, out.source, module, out.wrapped, nullptr);
   if (const Value optimizer = root.get("optimizer"); optimizer && optimizer.is_dict()) {
     out.optimizer = read_plain_optimizer(file, out.source, optimizer);
   }
@@ -169,7 +193,8 @@ void read_into(ModelFile& out, const ModelFile* reference, const OpenOptions& op
     compare(root, *reference, out);
     const std::unordered_set<std::string_view> buffers(reference->buffer_names.begin(),
                                                        reference->buffer_names.end());
-    if (!buffers.empty()) out.module = read_state_dict(*file, out.source, root.get("module"), &buffers);
+    if (!buffers.empty())
+      out.module = read_state_dict(*file, out.source, root.get("module"), reference->wrapped, &buffers);
   } else {
     read_reference(*file, root, out);
   }
@@ -221,7 +246,7 @@ WeightFile read_weight_file(const Folder& folder, const RankFile& name, const Op
         out.view = cat("{\"optimizer\":", view_of_optimizer(*file, optimizer), "}");
       }
     } else {
-      out.tensors = read_state_dict(*file, out.source, root, nullptr);
+      out.tensors = read_state_dict(*file, out.source, root, {}, nullptr);
       if (options.want_objects) out.view = view_without_tensors(*file, root);
       if (options.want_objects && out.view.empty()) out.view = kNothing;
     }

@@ -12,6 +12,7 @@
 #include "lib/formats/deepspeed/source.h"
 #include "lib/formats/deepspeed/universal_info.h"
 #include "lib/formats/deepspeed/views.h"
+#include "lib/formats/deepspeed/wrapped_names.h"
 #include "lib/formats/format.h"
 
 namespace uckpt::deepspeed {
@@ -70,6 +71,7 @@ struct ModelFile {
   std::optional<ParamList> frozen_shapes;
   std::vector<std::string> buffer_names;
   std::vector<std::pair<std::string, std::string>> shared;  // alias -> stored name
+  WrappedModules wrapped;                                   // whose names `module` has, not their keys
   std::string comparable_view;
   std::optional<PlainOptimizer> optimizer;
   std::optional<UniversalInfo> universal;

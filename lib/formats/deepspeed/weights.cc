@@ -81,6 +81,24 @@ void find_same(std::vector<Weight>& all, size_t first) {
   }
 }
 
+// A parameter of stage 3 is saved as an empty tensor. Each has an empty storage of its own, so that names
+// with one storage are names of one parameter; a name without data is that of the only one with data among
+// them.
+void find_same_placeholders(const Builder& builder, std::vector<Weight>& all, size_t first) {
+  std::map<std::string_view, std::vector<size_t>> with_data;  // by storage
+  const auto is_placeholder = [](const Weight& w) {
+    return w.info->numel() == 0 && w.info->refusal.empty() && !w.info->storage_key.empty();
+  };
+  for (size_t i = first; i < all.size(); ++i)
+    if (is_placeholder(all[i]) && builder.find_weight(all[i].name))
+      with_data[all[i].info->storage_key].push_back(i);
+  for (size_t i = first; i < all.size(); ++i) {
+    if (!is_placeholder(all[i]) || builder.find_weight(all[i].name)) continue;
+    const auto found = with_data.find(all[i].info->storage_key);
+    if (found != with_data.end() && found->second.size() == 1) all[i].same_as = found->second.front();
+  }
+}
+
 std::string dtypes_of(const Weights& weights) {
   std::map<DType, size_t> counts;
   for (const Weight& w : weights.all) {
@@ -184,8 +202,9 @@ class WeightAdder {
     const std::string target(
         stated != weights_.shared.end() ? stated->second : std::string_view(weights_.all[*w.same_as].name));
     auto tensor = builder_.find_weight(target);
-    if (!tensor && weights_.is_buffer(w.name)) tensor = builder_.find(state::kBuffer, target);
-    if (!tensor) {
+    // The list of buffers has each buffer of a module once, under its first name.
+    if (!tensor && weights_.is_buffer(target)) tensor = builder_.find(state::kBuffer, target);
+    if (!tensor || !is_tied(w, target, builder_.catalog.tensors[*tensor])) {
       if (checkpoint_.stage == 3 && w.info->numel() == 0) {
         without_data_.push_back(w.name);
       } else {
@@ -203,6 +222,15 @@ class WeightAdder {
     builder_.add_copy(*tensor, w.info->dtype, state == state::kMaster,
                       cat("tied weight ", escape(w.name, 60)),
                       [&] { builder_.whole(*w.source, *w.info, shape); });
+  }
+
+  // DeepSpeed takes parameters that begin at one address for one: so it does with all that have no elements,
+  // and with one that is a view of another's beginning.
+  bool is_tied(const Weight& w, const std::string& target, const Tensor& tensor) const {
+    const bool is_shard = !compare_ || checkpoint_.mesh.tp > 1;
+    if (is_shard || !w.info->refusal.empty()) return true;
+    if (w.info->numel() == 0) return checkpoint_.stage == 3;  // where all are placeholders
+    return builder_.vocabulary.logical(target, w.info->shape) == tensor.shape;
   }
 
   void put_plain(const Weight& w) {
@@ -289,6 +317,7 @@ Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
     for (const NamedTensor& t : file->module)
       out.all.push_back({t.name, &t.info, &file->source, &file->file, std::nullopt});
     find_same(out.all, first);
+    if (checkpoint.stage == 3) find_same_placeholders(builder, out.all, first);
   }
   std::vector<WeightFile*> layers;
   for (WeightFile& f : checkpoint.layers) {

@@ -17,7 +17,7 @@ struct Weight {
   const torch::TensorInfo* info = nullptr;
   Source* source = nullptr;
   const RankFile* file = nullptr;
-  std::optional<size_t> same_as;  // an earlier weight of the file that is the same memory
+  std::optional<size_t> same_as;  // another weight of the file that is the same memory
 };
 
 struct Weights {

@@ -9,6 +9,7 @@
 #include "lib/formats/deepspeed/folder.h"
 #include "lib/formats/deepspeed/match.h"
 #include "lib/formats/deepspeed/shapes.h"
+#include "lib/formats/deepspeed/wrapped_names.h"
 
 using namespace uckpt;
 using namespace uckpt::deepspeed;
@@ -71,6 +72,29 @@ TEST_CASE("deepspeed: names of experts") {
   CHECK(!parse_expert("mydeepspeed_moe.experts.deepspeed_experts.0.w"));
   CHECK(!parse_expert("deepspeed_moe.experts.deepspeed_experts.x.w"));
   CHECK(!parse_expert("deepspeed_moe.experts.deepspeed_experts.0"));
+}
+
+TEST_CASE("deepspeed: names in wrapped modules") {
+  CHECK(state_dict_key("l.0._checkpoint_wrapped_module.fc.weight") == "l.0.fc.weight");
+  CHECK(state_dict_key("_checkpoint_wrapped_module.a._checkpoint_wrapped_module.w") == "a.w");
+  CHECK(state_dict_key("a.my_checkpoint_wrapped_module.w") == "a.my_checkpoint_wrapped_module.w");
+  CHECK(state_dict_key("a._checkpoint_wrapped_module") == "a._checkpoint_wrapped_module");
+  CHECK(state_dict_key("a..b.") == "a..b.");
+  CHECK(state_dict_key("").empty());
+  WrappedModules wrapped;
+  wrapped.learn("l.1.fc.weight");
+  CHECK(wrapped.empty());
+  wrapped.learn("l.0._checkpoint_wrapped_module.fc.weight");
+  wrapped.learn("m._checkpoint_wrapped_module._checkpoint_wrapped_module.a._checkpoint_wrapped_module.w");
+  CHECK(wrapped.name_of("l.0.fc.weight") == "l.0._checkpoint_wrapped_module.fc.weight");
+  CHECK(wrapped.name_of("l.0.shift") == "l.0._checkpoint_wrapped_module.shift");
+  CHECK(wrapped.name_of("l.01.shift") == "l.01.shift");
+  CHECK(wrapped.name_of("l.0") == "l.0");
+  CHECK(wrapped.name_of("m.b") == "m._checkpoint_wrapped_module._checkpoint_wrapped_module.b");
+  CHECK(wrapped.name_of("m.a.w") ==
+        "m._checkpoint_wrapped_module._checkpoint_wrapped_module.a._checkpoint_wrapped_module.w");
+  wrapped.learn("_checkpoint_wrapped_module.w");
+  CHECK(wrapped.name_of("x") == "_checkpoint_wrapped_module.x");
 }
 
 TEST_CASE("deepspeed: vocabulary patterns match as re.match does") {

@@ -103,6 +103,8 @@ std::vector<FlatGroup> sub_groups(const TargetCheckpoint& target) {
       target.source.config_number("zero_optimization", "sub_group_size").value_or(kDefaultSubGroup);
   std::vector<FlatGroup> out;
   for (size_t g = 0; g < target.parameters.groups().size(); ++g) {
+    // DeepSpeed passes over a group of frozen parameters.
+    if (target.parameters.groups()[g].names.empty()) continue;
     out.emplace_back().group = g;
     std::vector<FlatParameter> parameters = group_at(target, g, {0, 0}).parameters;
     for (size_t i = 0; i < parameters.size(); ++i) {

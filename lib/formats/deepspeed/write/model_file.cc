@@ -140,7 +140,7 @@ class ModelWriter {
     }
     for (const Named& n : parameters_.all()) {
       if (!is_here(n)) continue;
-      out_.text(n.name);
+      out_.text(n.key);
       weight(n);
     }
     if (is_dict && known.state()) {
@@ -151,21 +151,40 @@ class ModelWriter {
   }
 
   void weight(const Named& n) {
-    const bool is_parameter = n.master || n.module;
-    if (is_cut_ && is_parameter) return file_.empty_tensor(n.module_dtype);
     if (n.tied_to) {
       if (const auto memo = weights_.find(*n.tied_to); memo != weights_.end())
         return out_.again(memo->second);
     }
+    const bool is_parameter = n.master || n.module;
     const uint32_t tensor = n.weight();
-    if (!target_.book.find(tensor)) return file_.empty_tensor(n.module_dtype);
-    file_.tensor(target_.book.whole(tensor, n.module_dtype), target_.book.part(tensor).shape);
+    if ((is_cut_ && is_parameter) || !target_.book.find(tensor)) {
+      file_.empty_tensor(n.module_dtype);
+    } else {
+      file_.tensor(target_.book.whole(tensor, n.module_dtype), target_.book.part(tensor).shape);
+    }
     weights_.emplace(n.name, out_.last());
   }
 
+  // Does the source's module have the name, so that what its lists say of it is all there is to say?
+  bool is_known(const Named& n) const {
+    const Value known = source_has("module") ? origin_.root.get("module") : Value();
+    return known && known.is_dict() && known.get(n.key);
+  }
+
+  // Further names of a buffer, where a list of the source's has them.
   void buffer_names() {
     std::vector<std::string> names = parameters_.buffers();
-    std::erase_if(names, [&](const std::string& name) { return !target_.holds(model_rank_, name); });
+    const Value list = source_has("buffer_names") ? origin_.root.get("buffer_names") : Value();
+    const auto is_listed = [&](const std::string& name) {
+      for (size_t i = 0; i < list.size(); ++i)
+        if (list.at(i).text() == std::string_view(name)) return true;
+      return false;
+    };
+    std::erase_if(names, [&](const std::string& name) {
+      const Named& n = parameters_.at(name);
+      const bool is_left_out = n.tied_to && list && list.is_sequence() && is_known(n) && !is_listed(name);
+      return is_left_out || !target_.holds(model_rank_, name);
+    });
     file_.names(names);
   }
 
@@ -224,12 +243,21 @@ class ModelWriter {
     file_.flat(n.module_dtype, share, share, count > 0 ? std::vector{hole} : std::vector<Hole>{});
   }
 
+  // As the source has them: it leaves out modules with two names, and has parameters without elements.
   void shared_params() {
     out_.begin_dict();
     if (rank_ == 0 && model_rank_ == 0)
       for (const Named& n : parameters_.all())
-        if (n.tied_to) out_.text(n.name), out_.text(*n.tied_to);
+        if (const auto other = shared_with(n)) out_.text(n.name), out_.text(*other);
     out_.end_dict();
+  }
+
+  std::optional<std::string> shared_with(const Named& n) const {
+    const Value list = source_has("shared_params") ? origin_.root.get("shared_params") : Value();
+    const bool is_list = list && list.is_dict();
+    const auto other = is_list ? list.get(n.name).text() : std::nullopt;
+    if (other && parameters_.has(*other)) return std::string(*other);
+    return is_list && n.tied_to && is_known(n) ? std::nullopt : n.tied_to;
   }
 
   // Tensors of the program's own state: the reader has put them into the catalog under their paths.

@@ -5,6 +5,7 @@
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/shapes.h"
+#include "lib/formats/deepspeed/wrapped_names.h"
 #include "lib/formats/read_number.h"
 #include "lib/pickle/value_text.h"
 
@@ -94,6 +95,11 @@ void Parameters::order(const SourceObjects& source, const Shards* shards) {
     for (const std::string& name : keys_of(source.model(rank, 0).root.get("module"))) add(name);
   for (const PipelineLayer& layer : pipeline_)
     for (const std::string& name : layer.names) add(name);
+  for (Named& n : all_) {
+    std::string key = state_dict_key(n.name);
+    const bool is_own = places.contains(n.name) || has(key);
+    n.key = is_own ? n.name : std::move(key);
+  }
   // A state dict is in order, and flat buffers are in that of the groups.
   order_is_known_ = !places.empty() || shards || catalog_.kind == "torch" || source.groups_have_order();
   if (!places.empty()) {
@@ -104,11 +110,12 @@ void Parameters::order(const SourceObjects& source, const Shards* shards) {
     for (const RankShards& rank : shards->ranks)
       for (const Shard& s : rank.shards) places.try_emplace(catalog_.tensors[s.tensor].name, s.order);
   }
-  std::stable_sort(all_.begin(), all_.end(), [&](const Named& a, const Named& b) {
-    const auto x = places.find(a.name), y = places.find(b.name);
-    const size_t none = SIZE_MAX;
-    return (x == places.end() ? none : x->second) < (y == places.end() ? none : y->second);
-  });
+  const auto place = [&](const Named& n) {
+    const auto by_key = places.find(n.key), found = by_key == places.end() ? places.find(n.name) : by_key;
+    return found == places.end() ? SIZE_MAX : found->second;
+  };
+  std::stable_sort(all_.begin(), all_.end(),
+                   [&](const Named& a, const Named& b) { return place(a) < place(b); });
   for (size_t i = 0; i < all_.size(); ++i) index_[all_[i].name] = i;
 }
 

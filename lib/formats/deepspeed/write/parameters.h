@@ -17,6 +17,7 @@ namespace uckpt::deepspeed {
 // tied names are the source's own.
 struct Named {
   std::string name;
+  std::string key;  // in the module's state dict
   std::optional<uint32_t> master, module, buffer;
   std::map<std::string, uint32_t, std::less<>> states;   // of the master's shape: exp_avg, …
   std::map<std::string, uint32_t, std::less<>> numbers;  // one value: step, …

@@ -33,8 +33,20 @@ void add_state_file(const TargetCheckpoint& target, const std::string& name, con
   file.finish();
 }
 
+// DeepSpeed cuts every state but the step like its parameter.
+void refuse_number(const TargetCheckpoint& target, const std::string& name, const std::string& state) {
+  if (state == state::kStep) return;
+  throw refused("deepspeed.universal_state",
+                cat("a universal folder holds states of their parameter's shape and the step, and ", state,
+                    " is one number"))
+      .in_file(target.parameters.catalog().path)
+      .in_tensor(name)
+      .hint(cat("--to deepspeed writes it; --drop '", state, "/*' leaves it out"));
+}
+
 void add_parameter(const TargetCheckpoint& target, const Named& n) {
   check_name(target, n.name);
+  for (const auto& [state, tensor] : n.numbers) refuse_number(target, n.name, state);
   add_state_file(target, n.name, "fp32", *n.master);
   for (const auto& [state, tensor] : n.states) add_state_file(target, n.name, state, tensor);
   const FlatParameter alone{n.name, n.name, target.parameters.shape(n), 0, 0, 0};
