@@ -20,6 +20,7 @@ struct LoadedRank {
   std::optional<ModelFile> model;  // nothing: missing or damaged
   std::optional<OptimFile> optim;
   RankStates states;  // of the model's tensors
+  std::string unplaced;  // not empty: why it is not known which parameters `optim` has states of
 };
 
 struct LegacyCheckpoint {

@@ -246,10 +246,24 @@ class States {
       fragments_ = std::move(placed.fragments);
       if (!placed.guessed.empty()) warn_of_guess(placed.guessed);
     } catch (const Error& e) {
-      builder_.refuse(Error(e).in_file(source_.folder.path()));
-      return;
+      return refuse_buckets(e);
     }
     for (const auto& [name, list] : fragments_) trained_.insert(name);
+  }
+
+  // The weights can be had without them.
+  void refuse_buckets(const Error& why) {
+    for (const auto& [place, bucket] : buckets_) {
+      const auto [optimizer, group, buffer, number] = place;
+      const std::string prefix = cat(optimizer > 0 ? cat("chained_", optimizer, ".") : "",
+                                     "optimizer.distributed.dp_group_idx_", group, ".gbuf_idx_", buffer,
+                                     ".bucket_idx_", number, ".");
+      for (const auto& [state, array] : bucket.states)
+        enter(state::kOther, prefix + state, array.dtype, {array.numel}, "in one bucket").refusal =
+            cat(why.message(),
+                ": --states param writes the weights alone (--dist-ckpt-optim-fully-reshardable saves names)");
+    }
+    buckets_.clear();
   }
 
   void warn_of_guess(const std::string& name) {
