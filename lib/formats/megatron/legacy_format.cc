@@ -50,7 +50,7 @@ void leave_unplaced(LegacyCheckpoint& checkpoint, Catalog& catalog) {
     if (rank.unplaced.empty()) continue;
     Tensor& t = catalog.tensors.emplace_back();
     t.state = state::kOther;
-    t.name = cat(rank.name, "/distrib_optim");
+    t.name = cat(rank.name, "/distrib_optim.pt");
     t.layout = "flat states";
     t.refusal = cat(rank.unplaced, ": --states param writes the weights alone");
   }

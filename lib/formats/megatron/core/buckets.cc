@@ -168,11 +168,11 @@ class Placer {
       if (is_known(v) && !buckets_.begin()->second.is_coalesced) known = std::move(out);
     }
     if (known) return {std::move(*known), ""};
-    throw refused(
-        "megatron.buckets",
-        cat("the optimizer's buckets have no names, and ",
-            has_contradicted ? cat("in no order that fills them do the states round to the weights", where())
-                             : cat("the parameters do not fill them, as where some are frozen: ", furthest_)));
+    throw refused("megatron.buckets",
+                  cat("the optimizer's buckets have no names, and ",
+                      has_contradicted
+                          ? cat("in no order that fills them do the states round to the weights", where())
+                          : cat("the parameters do not fill them, as where some are frozen: ", furthest_)));
   }
 
  private:

@@ -251,18 +251,15 @@ class States {
     for (const auto& [name, list] : fragments_) trained_.insert(name);
   }
 
-  // The weights can be had without them.
+  // For all of them; the weights can be had without.
   void refuse_buckets(const Error& why) {
-    for (const auto& [place, bucket] : buckets_) {
-      const auto [optimizer, group, buffer, number] = place;
-      const std::string prefix = cat(optimizer > 0 ? cat("chained_", optimizer, ".") : "",
-                                     "optimizer.distributed.dp_group_idx_", group, ".gbuf_idx_", buffer,
-                                     ".bucket_idx_", number, ".");
-      for (const auto& [state, array] : bucket.states)
-        enter(state::kOther, prefix + state, array.dtype, {array.numel}, "in one bucket").refusal =
-            cat(why.message(),
-                ": --states param writes the weights alone (--dist-ckpt-optim-fully-reshardable saves names)");
-    }
+    int64_t numel = 0;
+    for (const auto& [place, bucket] : buckets_) numel += bucket.numel;
+    enter(state::kOther, "optimizer.distributed", buckets_.begin()->second.states.begin()->second.dtype,
+          {numel}, cat("in ", buckets_.size(), buckets_.size() == 1 ? " bucket" : " buckets"))
+        .refusal = cat(why.message(),
+                       ": --states param writes the weights alone (--dist-ckpt-optim-fully-reshardable saves "
+                       "names)");
     buckets_.clear();
   }
 
