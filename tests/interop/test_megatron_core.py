@@ -182,6 +182,7 @@ def test_an_order_that_is_not_known(sharding, tmp_path, out):
     assert done.code == 0 and "where decoder.layers.0.stranger.a.weight is registered" in done.error, done.error
     check_made(out, ranks)
     make(str(tmp_path / "other"), sharding=sharding, stranger="ba")
+    convert(str(tmp_path / "other"), str(tmp_path / "weights.h5"), "--states", "param")
     error = refused(str(tmp_path / "other"), str(tmp_path / "other.h5"))
     assert "in no order" in error and "decoder.layers.0.stranger.b.weight" in error, error
 
@@ -213,6 +214,19 @@ def test_experts_and_a_plain_optimizer(ep, tmp_path, out):
         assert kept == len(names)
     convert(made, out)
     check_made(out, ranks)
+
+
+@pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])
+def test_frozen_parameters(sharding, tmp_path, out):
+    """Nothing says which they are: the weights are had without the states."""
+    saved = str(tmp_path / "made")
+    ranks = make(saved, sharding=sharding, frozen=["word_embeddings"])
+    error = refused(saved, out)
+    assert "frozen" in error and "--states param writes the weights alone" in error, error
+    convert(saved, out, "--states", "param")
+    with Consolidated(out) as file:
+        assert not differences([(name, file.dataset("param", name), held["model"], {})
+                                for name, held in ranks[0].items()])
 
 
 def test_there_and_back(tmp_path, out):

@@ -244,6 +244,25 @@ def test_foreign_rank(copy, out):
     assert "mp_rank_02_001 is not of the ranks" in refused(root, out, *flags_of("megatron_llama_tp_pp"))
 
 
+def test_states_without_names(copy, out):
+    """Frozen parameters have no states, and nothing says which they are: the weights are had without."""
+    root = copy("megatron_llama_tp_pp")
+
+    def shrink(content, rank):
+        for states in content[0].values() if rank == "mp_rank_00_001" else ():
+            for state in ("param", "exp_avg", "exp_avg_sq"):
+                states[state] = states[state][:-640]
+            states["numel_unpadded"] -= 640
+    edit(root, shrink, "distrib_optim.pt")
+    error = refused(root, out, *flags_of("megatron_llama_tp_pp"))
+    assert "some are frozen" in error and "--states param writes the weights alone" in error, error
+    convert(root, out, *flags_of("megatron_llama_tp_pp"), "--states", "param")
+    truth = expected_tensors(os.path.join(DATA, "torch", "megatron_llama_tp_pp", "expected.safetensors"))
+    with Consolidated(out) as file:
+        assert not differences([(k, file.dataset("param", k[6:]), t, {}) for k, t in truth.items()
+                                if k.startswith("model.")])
+
+
 @pytest.mark.parametrize("what, change", [
     ("args.hidden_size: expected 16, found 17", lambda c: setattr(c["args"], "hidden_size", 17)),
     ("iteration: expected 120, found 121", lambda c: c.__setitem__("iteration", 121)),

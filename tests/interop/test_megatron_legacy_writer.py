@@ -370,3 +370,10 @@ def test_megatron_loads_it(tmp_path, job):
             same(found["model"], mesh.held(whole, "model", parameter, *place))
             for kind in STATES:
                 same(found[kind], mesh.held(whole, kind, parameter, *place).reshape(-1)[slice(*found["range"])])
+
+
+def test_the_way_out_of_a_missing_state(tmp_path):
+    source, out = os.path.join(fixture("llama_tp_pp"), "legacy"), str(tmp_path / "out")
+    error = refused(source, out, "--to", "megatron", "--drop", "exp_avg_sq/*")
+    assert "hint: --states fp32 writes the weights alone" in error, error
+    convert(source, out, "--to", "megatron", "--states", "fp32")

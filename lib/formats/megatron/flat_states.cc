@@ -138,9 +138,10 @@ class FlatStates {
       throw refused("megatron.optimizer_size",
                     cat("the states of chunk ", at.chunk, " have ", elements, " elements: the ",
                         plain.parameters.size(), " parameters of the model take ", plain.numel_unpadded,
-                        " in one bucket, and no size of buckets fits either"))
-          .in_file(optim_.source.bytes()->name())
-          .hint("a run's buckets are told from args.ddp_bucket_size: it may differ from what was saved");
+                        " in one bucket, and no size of buckets fits either",
+                        elements < plain.numel_unpadded ? ", as where some are frozen"
+                                                        : ": args.ddp_bucket_size may not be what was saved"))
+          .in_file(optim_.source.bytes()->name());
     }
     add_states(at.chunk, found, *places);
   }

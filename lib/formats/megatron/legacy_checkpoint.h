@@ -19,7 +19,8 @@ struct LoadedRank {
   std::string name;                // of its folder
   std::optional<ModelFile> model;  // nothing: missing or damaged
   std::optional<OptimFile> optim;
-  RankStates states;  // of the model's tensors
+  RankStates states;     // of the model's tensors
+  std::string unplaced;  // not empty: why it is not known which parameters `optim` has states of
 };
 
 struct LegacyCheckpoint {

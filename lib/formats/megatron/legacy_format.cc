@@ -12,11 +12,21 @@ namespace {
 
 constexpr size_t kMostLines = 20;  // of further problems
 
+// States that do not fit are no reason to refuse the weights.
+void give_flat_states(LegacyCheckpoint& checkpoint, LoadedRank& rank, const RankFiles& files) {
+  try {
+    add_flat_states(files, checkpoint.parallelism, rank.states);
+  } catch (const Error& e) {
+    if (e.code() != "megatron.optimizer_size") throw;
+    rank.unplaced = e.message();
+  }
+}
+
 void give_states(LegacyCheckpoint& checkpoint, LoadedRank& rank) {
   const RankFiles files{rank.rank, &*rank.model, rank.optim ? &*rank.optim : nullptr};
   const bool is_plain =
       std::ranges::any_of(rank.model->optimizers, [](const OptimizerEntry& e) { return e.is_plain(); });
-  if (rank.optim) add_flat_states(files, checkpoint.parallelism, rank.states);
+  if (rank.optim) give_flat_states(checkpoint, rank, files);
   if (is_plain) add_plain_states(files, checkpoint.parallelism, rank.states);
   add_group_steps(files, checkpoint.parallelism, rank.states);
 }
@@ -31,6 +41,22 @@ void give_all_states(LegacyCheckpoint& checkpoint) {
       checkpoint.problems.push_back(e);
     }
   }
+}
+
+// Where one rank's states have no names, those of the others are of no use: all weights are then as the model
+// has them.
+void leave_unplaced(LegacyCheckpoint& checkpoint, Catalog& catalog) {
+  for (const LoadedRank& rank : checkpoint.ranks) {
+    if (rank.unplaced.empty()) continue;
+    Tensor& t = catalog.tensors.emplace_back();
+    t.state = state::kOther;
+    t.name = cat(rank.name, "/distrib_optim.pt");
+    t.layout = "flat states";
+    t.refusal = cat(rank.unplaced, ": --states param writes the weights alone");
+  }
+  if (catalog.tensors.empty()) return;
+  for (LoadedRank& rank : checkpoint.ranks)
+    for (auto& chunk : rank.states) std::ranges::fill(chunk, ParameterStates());
 }
 
 std::optional<Error> missing_error(const LegacyCheckpoint& c) {
@@ -96,6 +122,7 @@ Catalog read_legacy(const Target& target, const OpenOptions& options) {
   catalog.spec_folder = "megatron";
   hand_over(model.arguments, catalog);
   const std::vector<int64_t> layers = count_layers(checkpoint);
+  leave_unplaced(checkpoint, catalog);
   add_rank_sets(checkpoint, options.allow_expand, catalog);
   add_loose(checkpoint, options.allow_expand, catalog);
   add_facts(checkpoint, layers, catalog);

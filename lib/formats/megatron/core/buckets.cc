@@ -15,8 +15,6 @@ namespace uckpt::megatron {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-constexpr const char* kWayOut =
-    "save it with --dist-ckpt-optim-fully-reshardable, or load it into its own run once more";
 constexpr std::string_view kEmbedding = "embedding.word_embeddings.weight", kOutput = "output_layer.weight";
 
 // In which order the modules of the embedding, of a layer and of what follows them register their parameters:
@@ -170,12 +168,11 @@ class Placer {
       if (is_known(v) && !buckets_.begin()->second.is_coalesced) known = std::move(out);
     }
     if (known) return {std::move(*known), ""};
-    throw refused(
-        "megatron.buckets",
-        cat("the optimizer's buckets have no names, and ",
-            has_contradicted ? cat("in no order that fills them do the states round to the weights", where())
-                             : cat("its parameters do not fill them: ", furthest_)))
-        .hint(kWayOut);
+    throw refused("megatron.buckets",
+                  cat("the optimizer's buckets have no names, and ",
+                      has_contradicted
+                          ? cat("in no order that fills them do the states round to the weights", where())
+                          : cat("the parameters do not fill them, as where some are frozen: ", furthest_)));
   }
 
  private:

@@ -246,10 +246,21 @@ class States {
       fragments_ = std::move(placed.fragments);
       if (!placed.guessed.empty()) warn_of_guess(placed.guessed);
     } catch (const Error& e) {
-      builder_.refuse(Error(e).in_file(source_.folder.path()));
-      return;
+      return refuse_buckets(e);
     }
     for (const auto& [name, list] : fragments_) trained_.insert(name);
+  }
+
+  // For all of them; the weights can be had without.
+  void refuse_buckets(const Error& why) {
+    int64_t numel = 0;
+    for (const auto& [place, bucket] : buckets_) numel += bucket.numel;
+    enter(state::kOther, "optimizer.distributed", buckets_.begin()->second.states.begin()->second.dtype,
+          {numel}, cat("in ", buckets_.size(), buckets_.size() == 1 ? " bucket" : " buckets"))
+        .refusal = cat(why.message(),
+                       ": --states param writes the weights alone (--dist-ckpt-optim-fully-reshardable saves "
+                       "names)");
+    buckets_.clear();
   }
 
   void warn_of_guess(const std::string& name) {

@@ -162,12 +162,22 @@ class Layouter {
                                                  " of each parameter, which the input lacks"))
               .in_file(catalog_.path)
               .in_tensor(h.logical_name)
-              .hint("--states param writes the weights alone");
+              .hint(cat("--states ", weight_states(), " writes the weights alone"));
       for (const auto& [state, index] : h.states)
         if (target.is_distributed && state != "exp_avg" && state != "exp_avg_sq") left.insert(state);
     });
     for (const std::string& state : left)
       notes_.push_back(cat("left out: ", escape(state), ", which the distributed optimizer does not keep"));
+  }
+
+  std::string weight_states() const {
+    std::set<std::string> found;
+    each_held([&](size_t rank, const Held& h) {
+      found.insert(catalog_.tensors[parts_->shard(rank, h.weight()).tensor].state);
+    });
+    std::string out;
+    for (const std::string& s : found) out += cat(out.empty() ? "" : ",", s);
+    return out;
   }
 
   // One number for all parameters.
