@@ -191,9 +191,8 @@ std::optional<FolderKind> kind_of(std::span<const std::string> entries) {
   const auto has = [&](std::string_view name) { return std::ranges::find(entries, name) != entries.end(); };
   if (has("metadata.json") || (has("common.pt") && has(".metadata"))) return FolderKind::kCore;
   if (has(".metadata")) return FolderKind::kPlainDcp;
-  const bool ranks = std::ranges::any_of(entries, [](const std::string& entry) {
-    return is_rank_folder(entry) && entry.ends_with('/');
-  });
+  const bool ranks = std::ranges::any_of(
+      entries, [](const std::string& entry) { return is_rank_folder(entry) && entry.ends_with('/'); });
   return ranks ? std::optional(FolderKind::kLegacy) : std::nullopt;
 }
 

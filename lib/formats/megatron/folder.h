@@ -41,9 +41,9 @@ std::optional<int64_t> iteration_of(std::string_view folder_name);
 // How the folder of an iteration was written, from its entries; nothing if it is none.
 std::optional<FolderKind> kind_of(std::span<const std::string> entries);
 
-// The target is a checkpoint of this kind: the folder of an iteration, a file of it, the root above it, or the
-// tracker file. A root whose tracker leads nowhere counts as legacy, so that reading it says what is wrong. Never
-// throws for foreign files.
+// The target is a checkpoint of this kind: the folder of an iteration, a file of it, the root above it, or
+// the tracker file. A root whose tracker leads nowhere counts as legacy, so that reading it says what is
+// wrong. Never throws for foreign files.
 bool looks_like(const Target& target, FolderKind kind);
 
 // Throws refused `megatron.tracker` for a tracker that holds something else, `megatron.no_iteration` where

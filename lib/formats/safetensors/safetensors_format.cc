@@ -253,8 +253,8 @@ Catalog read_folder(const ModelFolder& folder, const OpenOptions& options) {
   return reader.finish(folder.path());
 }
 
-// The path of the index beside `model-00001-of-00002.safetensors`, told from names alone: in a cache of Hugging
-// Face it is a link to elsewhere. Nothing for a file that is no shard.
+// The path of the index beside `model-00001-of-00002.safetensors`, told from names alone: in a cache of
+// Hugging Face it is a link to elsewhere. Nothing for a file that is no shard.
 std::string index_of_shard(const std::string& path) {
   const std::string_view name = base_of(path);
   const size_t of = name.rfind("-of-"), dash = of == name.npos ? of : name.rfind('-', of - 1);

@@ -115,7 +115,7 @@ TEST_CASE("megatron: recognised by names alone") {
   CHECK(kinds() == "truefalsefalse");  // it says what is wrong
   s.folder("plain");
   s.write("plain/.metadata", "");
-  CHECK(kinds("/plain") == "falsefalsefalse");  // torch's own
+  CHECK(kinds("/plain") == "falsefalsefalse");                  // torch's own
   CHECK(kinds("/iter_0000001/.metadata") == "falsetruefalse");  // a file stands for its own folder alone
   CHECK(kinds("/plain/.metadata") == "falsefalsefalse");
   s.write("iter_0000003/mp_rank_00/model_optim_rng.pt", "");
