@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "lib/base/text.h"
 #include "lib/convert/placement.h"
@@ -23,8 +24,9 @@ struct Guess {
   std::string body, reason;
 };
 
-// The weight of one name on each rank: pairs of a rank's catalog and the tensor in it.
-using Fragments = std::vector<const Tensor*>;
+// The weight of one name: which tensor of each rank's catalog it is.
+using Where = std::vector<std::optional<size_t>>;
+using Axes = std::vector<std::string>;
 
 class Drafter {
  public:
@@ -49,9 +51,9 @@ class Drafter {
   }
 
  private:
-  // In order of appearance: the name, and which tensor of each rank's catalog it is.
-  std::vector<std::pair<std::string, std::vector<std::optional<size_t>>>> weights() const {
-    std::vector<std::pair<std::string, std::vector<std::optional<size_t>>>> out;
+  // In order of appearance.
+  std::vector<std::pair<std::string, Where>> weights() const {
+    std::vector<std::pair<std::string, Where>> out;
     std::map<std::string_view, size_t> known;
     for (size_t r = 0; r < ranks_.size(); ++r) {
       for (size_t i = 0; i < ranks_[r].tensors.size(); ++i) {
@@ -59,7 +61,7 @@ class Drafter {
         if (t.alias || (t.state != state::kMaster && t.state != state::kParam && t.state != state::kBuffer))
           continue;
         const auto [entry, fresh] = known.emplace(t.name, out.size());
-        if (fresh) out.push_back({t.name, std::vector<std::optional<size_t>>(ranks_.size())});
+        if (fresh) out.push_back({t.name, Where(ranks_.size())});
         auto& place = out[entry->second].second[r];
         if (!place) place = i;
       }
@@ -69,59 +71,152 @@ class Drafter {
 
   const Tensor& tensor(size_t rank, size_t i) const { return ranks_[rank].tensors[i]; }
 
-  Guess guess(const std::vector<std::optional<size_t>>& where, WholeShapes::const_iterator like) const {
-    std::vector<Shape> shapes;
+  const Coordinate& at(size_t rank) const { return catalog_.ranks[rank].at; }
+  int64_t place(size_t rank, const std::string& axis) const { return at(rank).find(axis)->second; }
+
+  Guess guess(const Where& where, WholeShapes::const_iterator like) const {
+    std::vector<size_t> holders;
     for (size_t r = 0; r < where.size(); ++r)
-      if (where[r]) shapes.push_back(tensor(r, *where[r]).shape);
-    if (shapes.size() < where.size()) return {"unique", "not on every rank"};
-    if (like != like_.end()) return by_reference(where, shapes, like->second);
-    const bool same_shape =
-        std::all_of(shapes.begin(), shapes.end(), [&](const Shape& s) { return s == shapes.front(); });
-    if (same_shape && all_equal(where)) return {"replicate", "equal on all ranks"};
-    if (same_shape)
+      if (where[r]) holders.push_back(r);
+    const bool is_known = like != like_.end();
+    if (holders.size() == 1 && where.size() > 1) {
+      const Shape& own = tensor(holders[0], *where[holders[0]]).shape;
+      if (is_known && own != like->second) return not_adding_up(like->second);
+      return {"unique", "on one rank alone"};
+    }
+    const auto on = places_of(holders);
+    if (!on) return {"?", "on some ranks only, which no axis alone tells"};
+    Guess out = guess_among(where, holders, is_known ? &like->second : nullptr);
+    out.body += *on;
+    return out;
+  }
+
+  // ` on pp first` for a tensor that some of an axis's ranks lack; nothing where that does not tell the ranks.
+  std::optional<std::string> places_of(const std::vector<size_t>& holders) const {
+    std::string out;
+    size_t told = 0;
+    std::map<std::string, std::set<int64_t>> held;
+    for (const auto& [axis, unused] : at(0)) {
+      std::set<int64_t> all;
+      for (size_t r = 0; r < ranks_.size(); ++r) all.insert(place(r, axis));
+      std::set<int64_t>& own = held[axis];
+      for (const size_t r : holders) own.insert(place(r, axis));
+      if (own == all) continue;
+      std::string places;
+      for (const int64_t p : own)
+        places += cat(places.empty() ? " " : ", ",
+                      p == 0 ? "first" : p == *all.rbegin() ? std::string("last") : cat(p));
+      out += cat(" on ", axis, places);
+    }
+    for (size_t r = 0; r < ranks_.size(); ++r)
+      told += std::ranges::all_of(held, [&](const auto& h) { return h.second.contains(place(r, h.first)); });
+    return told == holders.size() ? std::optional(out) : std::nullopt;
+  }
+
+  Guess guess_among(const Where& where, const std::vector<size_t>& holders, const Shape* whole) const {
+    const Axes axes = axes_of_change(where, holders, whole);
+    if (axes.size() > 1 || (axes.size() == 1 && is_counted(axes[0]))) return several_tensors(axes);
+    // One fragment for each place along the axis: the others are copies.
+    std::map<int64_t, size_t> first;
+    for (const size_t r : holders) first.try_emplace(axes.empty() ? 0 : place(r, axes[0]), r);
+    std::vector<Shape> shapes;
+    for (const auto& [unused, r] : first) shapes.push_back(tensor(r, *where[r]).shape);
+    const std::string axis = axes.empty() ? std::string() : axes[0];
+    return whole ? by_reference(axis, shapes, *whole) : by_shapes(axis, shapes);
+  }
+
+  static Guess by_shapes(const std::string& axis, const std::vector<Shape>& shapes) {
+    if (axis.empty()) return {"replicate", "equal on all ranks"};
+    if (std::ranges::all_of(shapes, [&](const Shape& s) { return s == shapes[0]; }))
       return {"?", cat("each rank has ", shape_text(shapes[0]),
                        ", and they differ: no shape tells which dim is cut")};
     const auto dim = dim_that_differs(shapes);
     if (!dim) return {"?", "the ranks' shapes differ in more than one dim"};
-    return {cut_along(*dim, shapes[0].size()), cat("the ranks' shapes differ along dim ", *dim)};
+    return {cut_along(*dim, shapes[0].size(), cat("d", *dim, "@", axis)),
+            cat("the ranks' shapes differ along dim ", *dim)};
   }
 
-  Guess by_reference(const std::vector<std::optional<size_t>>& where, const std::vector<Shape>& shapes,
-                     const Shape& whole) const {
-    if (std::all_of(shapes.begin(), shapes.end(), [&](const Shape& s) { return s == whole; })) {
-      if (all_equal(where))
-        return {"replicate", cat("as large as in ", like_name_, ", and equal on all ranks")};
-      return {"?", cat("as large as in ", like_name_, ", but the ranks differ: `partial mean`, or `unique`")};
+  Guess not_adding_up(const Shape& whole) const {
+    return {"?", cat("the fragments do not add up to ", shape_text(whole), " of ", like_name_)};
+  }
+
+  Guess by_reference(const std::string& axis, const std::vector<Shape>& shapes, const Shape& whole) const {
+    if (std::ranges::all_of(shapes, [&](const Shape& s) { return s == whole; })) {
+      if (axis.empty()) return {"replicate", cat("as large as in ", like_name_, ", and equal on all ranks")};
+      return {"?", cat("as large as in ", like_name_, ", but the ranks of ", axis,
+                       " differ: `partial mean`, or several tensors, whose `index` is `local`")};
     }
-    if (std::any_of(shapes.begin(), shapes.end(), [&](const Shape& s) { return s.size() != whole.size(); }))
+    if (std::ranges::any_of(shapes, [&](const Shape& s) { return s.size() != whole.size(); }))
       return {"?", cat("it has other dims in ", like_name_, ": ", shape_text(whole))};
     std::optional<size_t> cut;
+    int64_t sum = 0;
     for (size_t d = 0; d < whole.size(); ++d) {
-      int64_t sum = 0;
+      if (std::ranges::all_of(shapes, [&](const Shape& s) { return s[d] == whole[d]; })) continue;
+      sum = 0;
       for (const Shape& s : shapes) sum += s[d];
-      const bool uncut =
-          std::all_of(shapes.begin(), shapes.end(), [&](const Shape& s) { return s[d] == whole[d]; });
-      if (uncut) continue;
-      if (cut || sum < whole[d])
-        return {"?", cat("the fragments do not add up to ", shape_text(whole), " of ", like_name_)};
+      if (cut || sum < whole[d] || axis.empty()) return not_adding_up(whole);
       cut = d;
     }
-    int64_t sum = 0;
-    for (const Shape& s : shapes) sum += s[*cut];
     if (sum > whole[*cut])
-      return {cut_along(*cut, whole.size(), cat(whole[*cut], " pad(", sum, ") @tp")),
+      return {cut_along(*cut, whole.size(), cat(whole[*cut], " pad(", sum, ") @", axis)),
               cat("adds up to ", sum, " along dim ", *cut, ", ", whole[*cut], " in ", like_name_)};
-    return {cut_along(*cut, whole.size()), cat("adds up to ", shape_text(whole), " of ", like_name_)};
+    return {cut_along(*cut, whole.size(), cat("d", *cut, "@", axis)),
+            cat("adds up to ", shape_text(whole), " of ", like_name_)};
   }
 
-  // `[d0, d1@tp, ...]`
-  std::string cut_along(size_t dim, size_t rank, std::string cut = {}) const {
+  // Pipeline stages hold different layers, not parts of one tensor.
+  static bool is_counted(std::string_view axis) { return axis == "pp" || axis == "vp"; }
+
+  static Guess several_tensors(const Axes& axes) {
+    std::string names;
+    for (const std::string& a : axes) names += cat(names.empty() ? "" : " and ", a);
+    if (std::ranges::none_of(axes, is_counted))
+      return {"?", cat("it differs along ", names, ": no rule with one cut gives it")};
+    return {"?", cat("it differs along ", names,
+                     ": where the files of each rank count from 0, an `index` with `local` says so")};
+  }
+
+  // The fewest axes by which one tells what a rank holds: none for copies. Of axes that tell the same, such as
+  // tp and etp in most runs, the likelier cut.
+  Axes axes_of_change(const Where& where, const std::vector<size_t>& holders, const Shape* whole) const {
+    Axes axes;
+    for (const auto& [axis, unused] : at(0)) axes.push_back(axis);
+    std::ranges::stable_sort(axes, {}, [](const std::string& a) { return a == "tp" ? 2 : a == "pp" ? 1 : 0; });
+    // By places alone first, which costs no reading.
+    axes = fewest(axes, holders, [&](size_t r) { return cat(r); });
+    const bool is_cut = whole && std::ranges::any_of(
+                                     holders, [&](size_t r) { return tensor(r, *where[r]).shape != *whole; });
+    if (axes.empty() || (axes.size() == 1 && is_cut)) return axes;
+    const Contents contents = contents_of(where, holders);
+    return fewest(axes, holders, [&](size_t r) { return contents.at(r); });
+  }
+
+  template <typename What>
+  Axes fewest(Axes axes, const std::vector<size_t>& holders, const What& what) const {
+    const auto tell = [&](const Axes& some) {
+      std::map<std::vector<int64_t>, std::string> known;
+      return std::ranges::all_of(holders, [&](size_t r) {
+        std::vector<int64_t> places;
+        for (const std::string& a : some) places.push_back(place(r, a));
+        return known.try_emplace(places, what(r)).first->second == what(r);
+      });
+    };
+    for (size_t i = 0; i < axes.size();) {
+      Axes fewer = axes;
+      fewer.erase(fewer.begin() + static_cast<ptrdiff_t>(i));
+      if (tell(fewer))
+        axes = std::move(fewer);
+      else
+        ++i;
+    }
+    return axes;
+  }
+
+  // `[d0, CUT, ...]`
+  static std::string cut_along(size_t dim, size_t rank, const std::string& cut) {
     std::string out = "[";
     for (size_t d = 0; d < dim; ++d) out += cat("d", d, ", ");
-    const std::string axis =
-        catalog_.ranks.front().at.empty() ? "tp" : catalog_.ranks.front().at.begin()->first;
-    out += cut.empty() ? cat("d", dim, "@", axis) : cut;
-    return out + (dim + 1 < rank ? ", ...]" : "]");
+    return cat(out, cut, dim + 1 < rank ? ", ...]" : "]");
   }
 
   static std::optional<size_t> dim_that_differs(const std::vector<Shape>& shapes) {
@@ -137,19 +232,23 @@ class Drafter {
     return out;
   }
 
-  bool all_equal(const std::vector<std::optional<size_t>>& where) const {
-    std::optional<uint64_t> first;
-    for (size_t r = 0; r < where.size(); ++r) {
+  // By rank: shape and checksum. What cannot be read is taken to differ.
+  using Contents = std::map<size_t, std::string>;
+  Contents contents_of(const Where& where, const std::vector<size_t>& holders) const {
+    Contents out;
+    for (const size_t r : holders) {
       const Tensor& t = tensor(r, *where[r]);
-      if (!t.refusal.empty()) return false;
+      if (!t.refusal.empty()) {
+        out[r] = cat("rank ", r);
+        continue;
+      }
       uint64_t raw = 0;
       read_tensor(ranks_[r], t, [&](ByteSpan bytes) {
         raw = kernels::Crc64::shift(raw, bytes.size()) ^ kernels::crc64_raw(bytes);
       });
-      if (first && *first != raw) return false;
-      first = raw;
+      out[r] = cat(shape_text(t.shape), " ", raw);
     }
-    return true;
+    return out;
   }
 
   const Catalog& catalog_;

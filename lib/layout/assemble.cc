@@ -152,12 +152,13 @@ class Assembler {
     for (const size_t p : m.parts) {
       const Parts& parts = sorted_.parts[p];
       if (!has_declared_dtype(m, parts) || !same_shapes(m, parts)) continue;
-      const bool one_owner = body.kind == BodyKind::kUnique || body.kind == BodyKind::kOpaque;
-      if (!one_owner && !check_presence(m, parts, solver)) continue;
+      const bool anywhere = body.kind == BodyKind::kUnique || body.kind == BodyKind::kOpaque;
+      if (!anywhere && !check_presence(m, parts, solver)) continue;
       if (body.kind == BodyKind::kTied) {
         ties_.push_back(&parts);
       } else {
-        build_tensor(m, parts, solver_of_[index], one_owner);
+        // Several ranks that hold what is `unique` hold copies: they are compared, so that none is lost.
+        build_tensor(m, parts, solver_of_[index], body.kind == BodyKind::kOpaque);
       }
     }
   }
@@ -239,6 +240,7 @@ class Assembler {
       return facts_.place(r.scope, f.set->at, body.partial->text).value_or(0);
     };
     joining.how = ucl::text_of(body);
+    if (body.kind == BodyKind::kUnique) joining.again = "`unique` tensor on a further rank, ";
     Tensor t = join(catalog_, parts, joining);
     if (set_value(m, t)) catalog_.tensors.push_back(std::move(t));
   }

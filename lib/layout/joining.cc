@@ -44,7 +44,7 @@ class Joiner {
     for (size_t i = 0; i < splits.size(); ++i) {
       if (!splits[i].again.strands.empty() && !is_given_before(fragments, i))
         add_copy(catalog_, tensor_, *fragments[i], splits[i].again,
-                 cat("copy on rank ", text_of(fragments[i]->set->at)));
+                 cat(joining_.again, text_of(fragments[i]->set->at)));
     }
   }
 

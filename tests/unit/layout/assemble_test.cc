@@ -109,6 +109,22 @@ TEST_CASE("assemble: partial, unique, opaque, drop, values, states, numbers") {
   CHECK(w.tensor("odd", "step").shape.empty());
 }
 
+TEST_CASE("assemble: what is unique and lies on several ranks is compared") {
+  World w;
+  for (int64_t t = 0; t < 2; ++t) w.put(tp(t), "owned", made_up(cat("owned", t), {4}));
+  CHECK(w.join(layout_of("\"owned\" unique"), "l", two_ranks()) == "");
+  CHECK(w.holds("owned", made_up("owned0", {4})));
+  const auto& copies = w.tensor("owned").copies;
+  REQUIRE(copies.size() == 1);
+  CHECK(copies[0].what == "`unique` tensor on a further rank, tp 1");
+  CHECK(w.values(copies[0].pieces, 4) == made_up("owned1", {4}).values);
+
+  World uneven;
+  for (int64_t t = 0; t < 2; ++t) uneven.put(tp(t), "owned", made_up("owned", {4 + t}));
+  const std::string text = uneven.join(layout_of("\"owned\" unique"), "l", two_ranks());
+  CHECK_MESSAGE(text.find("ucl.size_conflict") != text.npos, text);
+}
+
 TEST_CASE("assemble: `when` chooses between rules, by mesh sizes and givens") {
   const std::string text =
       "ucl 1\ngiven tie from tie_weights = 0\nlayout l over tp {\n"
