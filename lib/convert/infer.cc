@@ -91,7 +91,8 @@ class Drafter {
     return out;
   }
 
-  // ` on pp first` for a tensor that some of an axis's ranks lack; nothing where that does not tell the ranks.
+  // ` on pp first` for a tensor that some of an axis's ranks lack; nothing where that does not tell the
+  // ranks.
   std::optional<std::string> places_of(const std::vector<size_t>& holders) const {
     std::string out;
     size_t told = 0;
@@ -104,8 +105,9 @@ class Drafter {
       if (own == all) continue;
       std::string places;
       for (const int64_t p : own)
-        places += cat(places.empty() ? " " : ", ",
-                      p == 0 ? "first" : p == *all.rbegin() ? std::string("last") : cat(p));
+        places += cat(places.empty() ? " " : ", ", p == 0               ? "first"
+                                                   : p == *all.rbegin() ? std::string("last")
+                                                                        : cat(p));
       out += cat(" on ", axis, places);
     }
     for (size_t r = 0; r < ranks_.size(); ++r)
@@ -176,16 +178,18 @@ class Drafter {
                      ": where the files of each rank count from 0, an `index` with `local` says so")};
   }
 
-  // The fewest axes by which one tells what a rank holds: none for copies. Of axes that tell the same, such as
-  // tp and etp in most runs, the likelier cut.
+  // The fewest axes by which one tells what a rank holds: none for copies. Of axes that tell the same, such
+  // as tp and etp in most runs, the likelier cut.
   Axes axes_of_change(const Where& where, const std::vector<size_t>& holders, const Shape* whole) const {
     Axes axes;
     for (const auto& [axis, unused] : at(0)) axes.push_back(axis);
-    std::ranges::stable_sort(axes, {}, [](const std::string& a) { return a == "tp" ? 2 : a == "pp" ? 1 : 0; });
+    std::ranges::stable_sort(axes, {}, [](const std::string& a) {
+      return a == "tp" ? 2 : a == "pp" ? 1 : 0;
+    });
     // By places alone first, which costs no reading.
     axes = fewest(axes, holders, [&](size_t r) { return cat(r); });
-    const bool is_cut = whole && std::ranges::any_of(
-                                     holders, [&](size_t r) { return tensor(r, *where[r]).shape != *whole; });
+    const bool is_cut =
+        whole && std::ranges::any_of(holders, [&](size_t r) { return tensor(r, *where[r]).shape != *whole; });
     if (axes.empty() || (axes.size() == 1 && is_cut)) return axes;
     const Contents contents = contents_of(where, holders);
     return fewest(axes, holders, [&](size_t r) { return contents.at(r); });

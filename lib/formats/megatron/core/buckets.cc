@@ -130,7 +130,7 @@ std::optional<BucketFragment> fragment_of(const Parameter& p, int64_t ranks, int
   return out;
 }
 
-struct Chunk {
+struct StageChunk {
   int64_t stage, number;
 };
 
@@ -315,8 +315,8 @@ class Placer {
   }
 
   // All ranks of a stage; the numbers of the buffers of this chunk follow those before it.
-  std::optional<Fragments> fill(std::vector<const Parameter*> own, Chunk chunk, bool is_last, int64_t& dense,
-                                int64_t& expert) const {
+  std::optional<Fragments> fill(std::vector<const Parameter*> own, StageChunk chunk, bool is_last,
+                                int64_t& dense, int64_t& expert) const {
     const bool apart = mesh_.ep > 1;
     std::vector<const Parameter*> dense_own, expert_own;
     for (const Parameter* p : own) (apart && p->is_expert ? expert_own : dense_own).push_back(p);
@@ -351,7 +351,8 @@ class Placer {
 
   // One rank's buffers: one for each type of its parameters, in order of their first one.
   bool fill_rank(const std::vector<const Parameter*>& own, int64_t optimizer, int64_t group, int64_t ranks,
-                 int64_t rank, Chunk chunk, int64_t& buffer, const Parameter* shared, Fragments& out) const {
+                 int64_t rank, StageChunk chunk, int64_t& buffer, const Parameter* shared,
+                 Fragments& out) const {
     std::vector<DType> dtypes;
     for (const Parameter* p : own)
       if (std::ranges::find(dtypes, p->tensor->dtype) == dtypes.end()) dtypes.push_back(p->tensor->dtype);
@@ -372,7 +373,7 @@ class Placer {
 
   // The buckets are not apart, so their rule has to tell where they end.
   bool fill_coalesced(const std::vector<const Parameter*>& list, const BucketPlace& at, int64_t ranks,
-                      int64_t rank, Chunk chunk, const Parameter* shared, Fragments& out) const {
+                      int64_t rank, StageChunk chunk, const Parameter* shared, Fragments& out) const {
     std::vector<GradParameter> parameters;
     std::vector<BucketFragment> fragments;
     for (const Parameter* p : list) {
