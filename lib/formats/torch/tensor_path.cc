@@ -68,11 +68,11 @@ std::vector<uint8_t> nodes_above_in_cycles(const pickle::Document& document,
   while (!found.empty()) {
     const uint32_t id = found.back();
     found.pop_back();
-    for (const auto& [below, parent] :
-         std::ranges::equal_range(edges, id, {}, &std::pair<uint32_t, uint32_t>::first)) {
-      if (above[parent]) continue;
-      above[parent] = 1;
-      found.push_back(parent);
+    for (auto at = std::ranges::lower_bound(edges, std::pair(id, uint32_t{0}));
+         at != edges.end() && at->first == id; ++at) {
+      if (above[at->second]) continue;
+      above[at->second] = 1;
+      found.push_back(at->second);
     }
   }
   return above;

@@ -25,14 +25,14 @@ std::string object(const std::string& cls, const std::string& attributes) {
   return "ctorch.distributed.checkpoint." + cls.substr(0, dot) + "\n" + cls.substr(dot + 1) + "\n)\x81}(" +
          attributes + "ub";
 }
-std::string chunk(const std::string& offsets, const std::string& sizes) {
+std::string pickled_chunk(const std::string& offsets, const std::string& sizes) {
   return object("metadata.ChunkStorageMetadata", text("offsets") + offsets + text("sizes") + sizes);
 }
-std::string index(const std::string& fqn, const std::string& offset) {
+std::string pickled_index(const std::string& fqn, const std::string& offset) {
   return object("metadata.MetadataIndex", text("fqn") + fqn + text("offset") + offset + text("index") + "N");
 }
-std::string place(const std::string& file, const std::string& offset, const std::string& length,
-                  const std::string& more = "") {
+std::string pickled_place(const std::string& file, const std::string& offset, const std::string& length,
+                          const std::string& more = "") {
   return object("filesystem._StorageInfo",
                 text("relative_path") + file + text("offset") + offset + text("length") + length + more);
 }
@@ -56,14 +56,14 @@ struct Read {
 
 TEST_CASE("rows: chunks, indices and places of a pickle") {
   Shape offsets, sizes;
-  const Read of_chunk(chunk(size("K\x01M\x2c\x01"), size(raw("K\x03K\x00"))));
+  const Read of_chunk(pickled_chunk(size("K\x01M\x2c\x01"), size(raw("K\x03K\x00"))));
   REQUIRE(of_chunk.row);
   of_chunk.rows.chunk(*of_chunk.row, offsets, sizes);
   CHECK(offsets == Shape{1, 300});
   CHECK(sizes == Shape{3, 0});
 
   Rows::Index found;
-  const Read of_index(index(text("model.w"), size("K\x07")));
+  const Read of_index(pickled_index(text("model.w"), size("K\x07")));
   REQUIRE(of_index.row);
   of_index.rows.index(*of_index.row, found);
   CHECK(of_index.rows.text(found.key) == "model.w");
@@ -71,7 +71,7 @@ TEST_CASE("rows: chunks, indices and places of a pickle") {
   CHECK(found.has_offsets);
   CHECK(found.offsets == Shape{7});
 
-  const Read of_place(place(text("__0_0.distcp"), "K\x05", "J\xff\xff\xff\x7f"));
+  const Read of_place(pickled_place(text("__0_0.distcp"), "K\x05", "J\xff\xff\xff\x7f"));
   REQUIRE(of_place.row);
   const Rows::Place at = of_place.rows.place(*of_place.row);
   CHECK(of_place.rows.text(at.item.file) == "__0_0.distcp");
@@ -82,7 +82,7 @@ TEST_CASE("rows: chunks, indices and places of a pickle") {
 
 TEST_CASE("rows: an index without offsets is not one of rank 0") {
   Rows::Index found;
-  const Read none(index(text("a"), "N")), scalar(index(text("a"), size("")));
+  const Read none(pickled_index(text("a"), "N")), scalar(pickled_index(text("a"), size("")));
   REQUIRE(none.row);
   REQUIRE(scalar.row);
   none.rows.index(*none.row, found);
@@ -94,26 +94,27 @@ TEST_CASE("rows: an index without offsets is not one of rank 0") {
 
 TEST_CASE("rows: what is not as torch writes it is left to the reader") {
   const std::string one = size("K\x01");
-  CHECK(Read(chunk(one, one)).row);
-  CHECK_FALSE(Read(chunk("N", one)).row);
-  CHECK_FALSE(Read(chunk(one, text("1"))).row);
-  CHECK_FALSE(Read(chunk(one, size("J\xff\xff\xff\xff"))).row);  // negative
-  CHECK_FALSE(Read(chunk(one, size(text("1")))).row);
-  CHECK_FALSE(Read(chunk(one, size("\x8a\x09" + std::string(8, '\xff') + raw("\x00")))).row);  // 2^64 - 1
+  CHECK(Read(pickled_chunk(one, one)).row);
+  CHECK_FALSE(Read(pickled_chunk("N", one)).row);
+  CHECK_FALSE(Read(pickled_chunk(one, text("1"))).row);
+  CHECK_FALSE(Read(pickled_chunk(one, size("J\xff\xff\xff\xff"))).row);  // negative
+  CHECK_FALSE(Read(pickled_chunk(one, size(text("1")))).row);
+  CHECK_FALSE(
+      Read(pickled_chunk(one, size("\x8a\x09" + std::string(8, '\xff') + raw("\x00")))).row);  // 2^64 - 1
   std::string deep;
   for (int64_t i = 0; i <= pickle::Limits().tensor_rank; ++i) deep += "K\x01";
-  CHECK_FALSE(Read(chunk(one, size(deep))).row);
+  CHECK_FALSE(Read(pickled_chunk(one, size(deep))).row);
   CHECK_FALSE(Read(object("metadata.ChunkStorageMetadata", text("offsets") + one)).row);
 
-  CHECK_FALSE(Read(index("K\x01", one)).row);
-  CHECK_FALSE(Read(index(text("\xed\xa0\x80"), one)).row);  // half a surrogate pair: no UTF-8
-  CHECK_FALSE(Read(index(text("a"), "K\x01")).row);
+  CHECK_FALSE(Read(pickled_index("K\x01", one)).row);
+  CHECK_FALSE(Read(pickled_index(text("\xed\xa0\x80"), one)).row);  // half a surrogate pair: no UTF-8
+  CHECK_FALSE(Read(pickled_index(text("a"), "K\x01")).row);
 
-  CHECK(Read(place(text("f"), "K\x01", "K\x02", text("transform_descriptors") + "N")).row);
-  CHECK_FALSE(Read(place(text("f"), "K\x01", "K\x02", text("transform_descriptors") + "]")).row);
-  CHECK_FALSE(Read(place("N", "K\x01", "K\x02")).row);
-  CHECK_FALSE(Read(place(text("f"), "J\xff\xff\xff\xff", "K\x02")).row);
-  CHECK_FALSE(Read(place(text("f"), "K\x01", "N")).row);
+  CHECK(Read(pickled_place(text("f"), "K\x01", "K\x02", text("transform_descriptors") + "N")).row);
+  CHECK_FALSE(Read(pickled_place(text("f"), "K\x01", "K\x02", text("transform_descriptors") + "]")).row);
+  CHECK_FALSE(Read(pickled_place("N", "K\x01", "K\x02")).row);
+  CHECK_FALSE(Read(pickled_place(text("f"), "J\xff\xff\xff\xff", "K\x02")).row);
+  CHECK_FALSE(Read(pickled_place(text("f"), "K\x01", "N")).row);
   CHECK_FALSE(Read(object("metadata.TensorStorageMetadata", text("size") + one)).row);
 }
 
