@@ -66,6 +66,7 @@ std::optional<DType> DTypeRules::wanted(const Tensor& tensor) const {
 
 DTypeRules::Rule parse_dtype_rule(std::string_view text) {
   DTypeRules::Rule rule;
+  rule.typed = text;
   const size_t colon = text.find(':');
   const std::string_view name = text.substr(0, colon);
   if (name != "keep") {
@@ -77,14 +78,16 @@ DTypeRules::Rule parse_dtype_rule(std::string_view text) {
   return rule;
 }
 
+bool Selection::matches(std::string_view glob, const Tensor& tensor) {
+  return glob_match(glob, tensor.name) || glob_match(glob, tensor.path());
+}
+
 bool Selection::takes(const Tensor& tensor) const {
-  const auto matches = [&](const std::vector<std::string>& globs) {
-    return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
-      return glob_match(glob, tensor.name) || glob_match(glob, tensor.path());
-    });
+  const auto any = [&](const std::vector<std::string>& globs) {
+    return std::ranges::any_of(globs, [&](const std::string& glob) { return matches(glob, tensor); });
   };
   if (!states.empty() && std::find(states.begin(), states.end(), tensor.state) == states.end()) return false;
-  return (select.empty() || matches(select)) && !matches(drop) && !matches_any(drop_names, tensor.name);
+  return (select.empty() || any(select)) && !any(drop) && !matches_any(drop_names, tensor.name);
 }
 
 ConvertOptions with_convert_block(ConvertOptions options) {

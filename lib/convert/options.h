@@ -22,6 +22,7 @@ struct Selection {
   std::vector<std::string> select, drop, states;
   std::vector<ucl::NamePattern> drop_names;  // of a spec's `drop`: whole names
   bool takes(const Tensor& tensor) const;
+  static bool matches(std::string_view glob, const Tensor& tensor);
   bool takes_all() const { return select.empty() && drop.empty() && states.empty() && drop_names.empty(); }
 };
 
@@ -30,6 +31,7 @@ struct DTypeRules {
   struct Rule {
     std::optional<DType> dtype;           // nothing: as the source has it
     std::vector<ucl::NamePattern> names;  // empty: every name
+    std::string typed;                    // on the command line; empty: a spec says it
   };
   std::vector<Rule> rules;  // the first that takes a name wins
 

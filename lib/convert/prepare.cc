@@ -111,6 +111,7 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   enter_phase("lay out");
   Prepared p;
   p.writer = &writer_for(options.to, out);
+  check_patterns_match(catalog, options.selection, options.dtypes);
   p.request.tensors = select_tensors(catalog, options.selection);
   std::vector<std::string> notes;
   if (p.writer->complete) {

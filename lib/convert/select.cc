@@ -43,7 +43,33 @@ void adopt(Catalog& catalog, const std::vector<bool>& chosen) {
   }
 }
 
+template <class Matches>
+void check_one(const Catalog& catalog, std::string_view flag, const std::string& pattern,
+               const Matches& matches) {
+  std::vector<std::string> names;
+  for (const Tensor& t : catalog.tensors) {
+    if (t.state == state::kObjects) continue;
+    if (matches(t)) return;
+    names.push_back(t.name);
+  }
+  Error e = refused("select.no_match", cat(flag, " ", escape(pattern, 100), ": no tensor has such a name"));
+  if (const auto near = nearest(pattern, names)) e.hint(cat("did you mean `", escape(*near), "`?"));
+  throw e.in_file(catalog.path);
+}
+
 }  // namespace
+
+void check_patterns_match(const Catalog& catalog, const Selection& selection, const DTypeRules& dtypes) {
+  for (const auto& [flag, globs] : {std::pair("--select", &selection.select), std::pair("--drop", &selection.drop)})
+    for (const std::string& glob : *globs)
+      check_one(catalog, flag, glob, [&](const Tensor& t) { return Selection::matches(glob, t); });
+  for (const DTypeRules::Rule& rule : dtypes.rules) {
+    if (rule.typed.empty() || rule.names.empty()) continue;
+    check_one(catalog, "--dtype", rule.typed, [&](const Tensor& t) {
+      return std::ranges::any_of(rule.names, [&](const auto& name) { return ucl::match(name, t.name).has_value(); });
+    });
+  }
+}
 
 std::vector<uint32_t> select_tensors(Catalog& catalog, const Selection& selection) {
   check_states(catalog, selection);

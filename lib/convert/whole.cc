@@ -108,7 +108,8 @@ Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path
   if (first.code == "ucl.uneven" && is_shipped)
     return e.hint("another size with --layout, or the layers of each pipeline stage with --stages, will do");
   if (rules.spec.empty() && is_shipped)
-    return e.hint(cat("`uckpt check ", name, " ", path, flags_text(rules), "` shows all of it"));
+    return e.hint(cat("it was found by the names: --spec gives rules that fit, `uckpt check ", name, " ", path,
+                      flags_text(rules), "` shows all that does not"));
   return rules.spec.empty()
              ? e.hint(
                    cat("`uckpt infer ", path, "` prints the rules: correct them, and give them with --spec"))
@@ -180,6 +181,7 @@ layout::Settings settings_with_mesh(const Catalog& catalog, const RuleOptions& r
   return out;
 }
 
+constexpr std::string_view kSpecFact = "spec", kToHuggingFace = "to Hugging Face";
 constexpr std::string_view kNoSpec = "--spec gives rules: a UCL file, or a spec of `uckpt check --list`";
 
 bool says_something(const RuleOptions& rules) {
@@ -204,10 +206,10 @@ bool find_rules(Catalog& catalog, RuleOptions& rules) {
   const auto found = find_spec(catalog, folder, rules.as, settings_with_mesh(catalog, rules));
   if (found) {
     catalog.rules = program_of(found->spec, found->naming);
-    catalog.facts.emplace_back("spec", cat(found->spec, ", naming ", found->naming));
+    catalog.facts.emplace_back(kSpecFact, cat(found->spec, ", naming ", found->naming));
     if (found->leads_to_hf)
       catalog.facts.emplace_back(
-          "to Hugging Face", cat("uckpt convert ", escape(catalog.path), " OUT --to safetensors --as hf"));
+          kToHuggingFace, cat("uckpt convert ", escape(catalog.path), " OUT --to safetensors --as hf"));
     return true;
   }
   if (catalog.ranks.empty() && !says_something(rules)) return false;  // the output says what it needs
@@ -274,12 +276,25 @@ void note_naming(Catalog& catalog, const RuleOptions& rules, const ucl::Spec& sp
     catalog.rules.clear();
 }
 
+// A shipped spec was found by the names, and the shapes do not fit it: it is of another model. Whole tensors
+// need no rules to be read.
+void take_without_rules(Catalog& catalog, const Error& why) {
+  catalog.rules.clear();
+  std::erase_if(catalog.facts,
+                [](const auto& fact) { return fact.first == kSpecFact || fact.first == kToHuggingFace; });
+  catalog.warnings.push_back(cat("tensors are taken as they lie, with rows of padding if there are any: a spec has "
+                                 "their names, but other shapes (",
+                                 why.message(), ")"));
+}
+
 }  // namespace
 
 bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics& diagnostics,
                     Trusted& trusted) {
   RuleOptions rules = asked;
+  const bool is_found = rules.spec.empty() && catalog.rules.empty();
   if (!find_rules(catalog, rules)) return true;
+  const bool is_needed = !is_found || !catalog.ranks.empty() || asks_for_more(rules);
   const auto read = spec_of(catalog, rules, diagnostics);
   const ucl::Spec& spec = *read;
   if (diagnostics.has_errors()) return false;
@@ -312,6 +327,12 @@ bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics
   }
   if (is_whole) return false;
   catalog = before;
+  if (!is_needed) {
+    take_without_rules(catalog, first_problem(diagnostics, catalog.path, rules));
+    diagnostics = {};
+    trusted.clear();
+    return true;
+  }
   if (catalog.ranks.empty()) as_one_rank(catalog);
   return false;
 }

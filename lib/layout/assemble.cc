@@ -90,7 +90,7 @@ class Assembler {
     for (size_t i = 0; i < sorted_.matches.size(); ++i) {
       const size_t s = solver_of_[i];
       if (fine_[s] || told.contains(sorted_.matches[i].rule)) continue;
-      fine_[s] = solvers_[s]->check(diagnostics_);
+      fine_[s] = solvers_[s]->check(diagnostics_, sorted_.matches[i].name);
       if (!fine_[s]) told.insert(sorted_.matches[i].rule);
     }
   }

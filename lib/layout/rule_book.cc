@@ -14,6 +14,11 @@ constexpr size_t kDeepestUse = 64;
 
 }  // namespace
 
+RuleRef::RuleRef(const ucl::Rule& r, Scope s) : rule(&r), scope(s) {
+  whole.ellipsis = ucl::Ellipsis::kFirst;
+  whole.span = whole.ellipsis_span = r.body.span;
+}
+
 RuleBook::RuleBook(const ucl::Spec& spec, ucl::LayoutRef layout) {
   add(spec, layout, 0);
   for (uint32_t i = 0; i < rules_.size(); ++i) patterns_.add(rules_[i].rule->name, i);
@@ -29,7 +34,7 @@ void RuleBook::add(const ucl::Spec& spec, ucl::LayoutRef layout, size_t depth) {
     if (const auto* index = std::get_if<ucl::Index>(&item))
       indices_.try_emplace(index->name.text, IndexRef{index, scope});
   for (const ucl::LayoutItem& item : layout.layout->items) {
-    if (const auto* rule = std::get_if<ucl::Rule>(&item)) rules_.push_back({rule, scope});
+    if (const auto* rule = std::get_if<ucl::Rule>(&item)) rules_.emplace_back(*rule, scope);
     if (const auto* use = std::get_if<ucl::LayoutUse>(&item))
       add(spec, spec.layout(use->layout.text), depth + 1);
   }
@@ -48,13 +53,8 @@ std::optional<uint32_t> RuleBook::first(std::string_view name,
 }
 
 const ucl::Shape& shape_of(const RuleRef& rule) {
-  static const ucl::Shape whole = [] {
-    ucl::Shape s;
-    s.ellipsis = ucl::Ellipsis::kFirst;
-    return s;
-  }();
   const ucl::Body& body = rule.rule->body;
-  return body.kind == ucl::Body::Kind::kShape ? body.shape : whole;
+  return body.kind == ucl::Body::Kind::kShape ? body.shape : rule.whole;
 }
 
 std::vector<std::string> trusted_orders(const RuleBook& book, const std::set<uint32_t>& rules) {

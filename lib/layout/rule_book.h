@@ -14,8 +14,10 @@
 namespace uckpt::layout {
 
 struct RuleRef {
-  const ucl::Rule* rule = nullptr;
+  RuleRef(const ucl::Rule& rule, Scope scope);
+  const ucl::Rule* rule;
   Scope scope;
+  ucl::Shape whole;  // `[...]` in the place of a body that has no shape, for messages
 };
 struct IndexRef {
   const ucl::Index* index = nullptr;

@@ -33,21 +33,25 @@ std::string ShapeSolver::found_text(const LocalShape& f, size_t dim) const {
                    : cat("rank ", text_of(f.at), " holds ", f.shape[dim], " here");
 }
 
+ucl::Diagnostic& ShapeSolver::Said::error(ucl::Span span, std::string code, std::string message) const {
+  if (!name.empty()) message = cat("`", escape(name, 100), "`: ", message);
+  return diagnostics.error(scope.file->source, span, std::move(code), std::move(message));
+}
+
 // Marks that cannot be right whatever the sizes are.
-bool ShapeSolver::check_cuts(ucl::Diagnostics& diagnostics) const {
+bool ShapeSolver::check_cuts(const Said& said) const {
   bool fine = true;
   each_cut([&](const ucl::Factor& f) {
     for (const ucl::CutAxis& a : f.cut->axes) {
       const auto ranks = facts_.mesh_size(scope_, a.axis.text);
       if (a.share == ucl::ShareKind::kSizes && ranks && a.sizes.size() != static_cast<size_t>(*ranks)) {
-        diagnostics.error(scope_.file->source, a.span, "ucl.share_count",
+        said.error(a.span, "ucl.share_count",
                           cat("expected ", *ranks, " shares, one for each rank of `", a.axis.text,
                               "`, found ", a.sizes.size()));
         fine = false;
       } else if (ranks && *ranks > 1 && !facts_.is_joined() &&
                  !facts_.place(scope_, fragments_.front().at, a.axis.text)) {
-        diagnostics.error(
-            scope_.file->source, a.span, "ucl.axis_undone",
+        said.error(a.span, "ucl.axis_undone",
             cat("the ", is_whole_ ? "target" : "checkpoint", "'s files do not lie over `", a.axis.text,
                 "`: this format ", is_whole_ ? "makes" : "undoes", " that cut itself"));
         fine = false;
@@ -57,24 +61,26 @@ bool ShapeSolver::check_cuts(ucl::Diagnostics& diagnostics) const {
   return fine;
 }
 
-bool ShapeSolver::check(ucl::Diagnostics& diagnostics) const {
-  const auto error = [&](ucl::Span span, std::string code, std::string message) -> ucl::Diagnostic& {
-    return diagnostics.error(scope_.file->source, span, std::move(code), std::move(message));
-  };
+bool ShapeSolver::check(ucl::Diagnostics& diagnostics, std::string_view name) const {
+  const Said said{diagnostics, scope_, name};
   if (!fits_rank_) {
-    error(shape_.span, "ucl.rank",
+    said.error(shape_.span, "ucl.rank",
           cat("expected ", shape_.dims.size(), shape_.ellipsis == ucl::Ellipsis::kNone ? "" : " or more",
               shape_.dims.size() == 1 ? " dim" : " dims", ", found ", seen_text()));
     return false;
   }
-  if (!check_cuts(diagnostics)) return false;
+  return check_cuts(said) && check_sizes(said) && check_shares(said) && check_unknown(said);
+}
+
+// What the rule gives is what the files hold.
+bool ShapeSolver::check_sizes(const Said& said) const {
   for (const LocalShape& f : fragments_) {
     for (size_t d = 0; d < dims_.size(); ++d) {
       const Linear found = known_of(dims_[d], f.at);
       if (!found.is_known() || found.value() == f.shape[d]) continue;
       const auto value = found.value();
       const std::string sizes = sizes_text();
-      error(dims_[d].dim ? dims_[d].dim->span : shape_.ellipsis_span, "ucl.size_conflict",
+      said.error(dims_[d].dim ? dims_[d].dim->span : shape_.ellipsis_span, "ucl.size_conflict",
             cat(found_text(f, d), " (", shape_text(f.shape), ")",
                 value ? cat(", but the rule gives ", *value) : std::string(", which the rule cannot give"),
                 sizes.empty() ? "" : cat(" with ", sizes)))
@@ -82,11 +88,11 @@ bool ShapeSolver::check(ucl::Diagnostics& diagnostics) const {
       return false;
     }
   }
-  return check_shares(diagnostics) && check_unknown(diagnostics);
+  return true;
 }
 
 // The shares of a cut add up to what is cut.
-bool ShapeSolver::check_shares(ucl::Diagnostics& diagnostics) const {
+bool ShapeSolver::check_shares(const Said& said) const {
   bool fine = true;
   each_cut([&](const ucl::Factor& f) {
     const std::string what = f.kind == FactorKind::kAxis ? cat("`", f.axis.text, "`") : std::string("this");
@@ -100,8 +106,7 @@ bool ShapeSolver::check_shares(ucl::Diagnostics& diagnostics) const {
         if (is_whole_ && is_even(cut) && base && ranks > 0 && *base % ranks != 0) {
           fine = false;
           const std::string sizes = sizes_text();
-          diagnostics
-              .error(scope_.file->source, f.span, "ucl.uneven",
+          said.error(f.span, "ucl.uneven",
                      cat(what, " is ", *base, ", which cannot be cut evenly over the ", ranks, " ranks of `",
                          axis, "`"))
               .hint(cat(seen_text(), sizes.empty() ? "" : cat(", with ", sizes), "; `", axis, "[chunk]` or `",
@@ -115,8 +120,7 @@ bool ShapeSolver::check_shares(ucl::Diagnostics& diagnostics) const {
         }
         if (!sum || !base || sum == base) continue;
         fine = false;
-        diagnostics
-            .error(scope_.file->source, f.span, "ucl.shares",
+        said.error(f.span, "ucl.shares",
                    cat("the ranks' shares of ", what, " over `", axis, "` add up to ", *sum, ", but ", what,
                        " is ", *base))
             .hint(seen_text());
@@ -126,7 +130,7 @@ bool ShapeSolver::check_shares(ucl::Diagnostics& diagnostics) const {
   return fine;
 }
 
-bool ShapeSolver::check_unknown(ucl::Diagnostics& diagnostics) const {
+bool ShapeSolver::check_unknown(const Said& said) const {
   for (const DimRef& ref : dims_) {
     if (!ref.dim) continue;
     bool known = logical_of(*ref.dim).value().has_value();
@@ -139,11 +143,10 @@ bool ShapeSolver::check_unknown(ucl::Diagnostics& diagnostics) const {
         unknown += cat(unknown.empty() ? "`" : ", `", f.axis.text, "`");
     });
     if (const auto fraction = fraction_of(ref); !fraction.empty()) {
-      diagnostics.error(scope_.file->source, ref.dim->span, "ucl.size_conflict", fraction).hint(seen_text());
+      said.error(ref.dim->span, "ucl.size_conflict", fraction).hint(seen_text());
       return false;
     }
-    diagnostics
-        .error(scope_.file->source, ref.dim->span, "ucl.size_unknown",
+    said.error(ref.dim->span, "ucl.size_unknown",
                cat(unknown.empty() ? std::string("the shares of this cut stay unknown")
                                    : cat("the size of ", unknown, " stays unknown"),
                    ": ", seen_text()))

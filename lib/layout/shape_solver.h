@@ -37,8 +37,9 @@ class ShapeSolver {
   // Every axis whose size is known and whose shares are not: even shares. False if there was none.
   bool assume_even();
   bool solved() const;
-  // Says what stays unknown, or does not agree. True if all is well.
-  bool check(ucl::Diagnostics& diagnostics) const;
+  // Says what stays unknown, or does not agree, of the tensor of this name; empty: the place says enough. True
+  // if all is well.
+  bool check(ucl::Diagnostics& diagnostics, std::string_view name = {}) const;
 
   // Once solved and checked:
   Shape logical() const;
@@ -92,9 +93,17 @@ class ShapeSolver {
       if (f.cut) see(f);
     });
   }
-  bool check_cuts(ucl::Diagnostics& diagnostics) const;
-  bool check_shares(ucl::Diagnostics& diagnostics) const;
-  bool check_unknown(ucl::Diagnostics& diagnostics) const;
+  // Messages about one tensor.
+  struct Said {
+    ucl::Diagnostics& diagnostics;
+    const Scope& scope;
+    std::string_view name;
+    ucl::Diagnostic& error(ucl::Span span, std::string code, std::string message) const;
+  };
+  bool check_cuts(const Said& said) const;
+  bool check_sizes(const Said& said) const;
+  bool check_shares(const Said& said) const;
+  bool check_unknown(const Said& said) const;
   std::string fraction_of(const DimRef& ref) const;
   std::string seen_text() const;  // "fragments of shape [2, 4], [3, 4]"
   std::string found_text(const LocalShape& fragment, size_t dim) const;  // "rank tp 0 holds 3 here"

@@ -198,9 +198,20 @@ void check_condition_name(const Context& c, const Scope& scope, const std::strin
   d.hint("conditions speak of mesh sizes, and of givens that no shape and no `where` uses");
 }
 
+// Nothing has such a size: left alone, it would count as one that the shapes tell.
+void refuse_division_by_zero(const Context& c, const Expr& expr) {
+  for (const Operand& o : expr.operands) {
+    const bool is_zero = o.expr.kind == Expr::Kind::kNumber && o.expr.number == 0;
+    if (expr.kind == Expr::Kind::kProduct && o.inverted && is_zero)
+      c.error(o.expr.span, "ucl.divided_by_zero", "a size is divided by 0");
+    refuse_division_by_zero(c, o.expr);
+  }
+}
+
 }  // namespace
 
 void check_expr(const Context& context, const Scope& scope, const Expr& expr) {
+  refuse_division_by_zero(context, expr);
   each_name(expr, [&](const std::string& name, Span span) {
     if (!is_known(context, scope, name)) unknown_name(context, scope, name, span);
   });

@@ -4,6 +4,7 @@ import functools
 import glob
 import json
 import os
+import shutil
 
 import pytest
 import torch
@@ -50,6 +51,29 @@ def test_fixtures(name, out):
 def test_inspect_tells_the_run(name):
     text = uckpt("inspect", os.path.join(DATA, "torch", name)).text
     assert "Megatron-core" in text and "optimizer sharding" in text or "plain" in name, text
+
+
+def test_a_spec_of_its_names_but_of_other_shapes(tmp_path):
+    """Whole tensors are read without it; where it is needed, the way out is said."""
+    folder = str(tmp_path / "ckpt")
+    shutil.copytree(os.path.join(DATA, "torch", "megatron_llama_tp_pp", "torch_dist_fully_reshardable"), folder)
+    common, = glob.glob(os.path.join(folder, "*", "common.pt"))
+    os.chmod(common, 0o644)
+    state = torch.load(common, weights_only=False)
+    state["args"].num_query_groups *= 2  # as if its QKV had other parts
+    torch.save(state, common)
+    out = str(tmp_path / "out.h5")
+    result = uckpt("convert", folder, out)
+    assert result.code == 0, result.error
+    assert "megatron/llama" in result.error and "taken as they lie" in result.error
+    plain = convert(os.path.dirname(common), str(tmp_path / "plain.h5"), "--from", "dcp")
+    with Consolidated(out) as file, Consolidated(plain) as other:
+        name = "embedding.word_embeddings.weight"  # as many rows as the files have
+        assert file.dataset("fp32", name).shape == other.dataset("param", name).shape
+    for verb in ("verify", "stats", "ls"):
+        assert uckpt(verb, folder).code == 0
+    text = refused(folder, str(tmp_path / "hf"), "--to", "safetensors", "--as", "hf")
+    assert "megatron/llama:" in text and "--spec gives rules that fit" in text
 
 
 def load(folder, name, mesh, **more):

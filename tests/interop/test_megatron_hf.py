@@ -303,6 +303,13 @@ def test_vocabulary_is_padded(tp, tie, tmp_path):
     assert_loads_and_computes(back, model)
 
 
+def test_what_no_family_has_gets_no_config_of_another(published, tmp_path):
+    """Biases in QKV make a Qwen2, norms of queries and keys a Qwen3: transformers would drop what its model lacks."""
+    middle = to_megatron("qwen3", published("qwen3")[0], str(tmp_path / "qwen3.h5"))
+    text = refused(middle, str(tmp_path / "hf"), "--to", "safetensors", "--as", "hf", "--set", "qkv_bias=1")
+    assert "`qk_layernorm` is true: expected false" in text
+
+
 FIXTURE_NAMES = {"megatron_llama_tp_pp": ("megatron/llama", "hf_llama"), "megatron_gpt2_tied": ("megatron/gpt2", "hf_gpt2"),
                  "megatron_moe_ep": ("megatron/mixtral", "hf_mixtral"),
                  "megatron_llama_uneven_stages": ("megatron/llama", "hf_llama"),

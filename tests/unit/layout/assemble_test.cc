@@ -122,7 +122,8 @@ TEST_CASE("assemble: what is unique and lies on several ranks is compared") {
   World uneven;
   for (int64_t t = 0; t < 2; ++t) uneven.put(tp(t), "owned", made_up("owned", {4 + t}));
   const std::string text = uneven.join(layout_of("\"owned\" unique"), "l", two_ranks());
-  CHECK_MESSAGE(text.find("ucl.size_conflict") != text.npos, text);
+  CHECK_MESSAGE(text.find("error: `owned`: rank tp 1 holds 5 here ([5]), but the rule gives 4") != text.npos, text);
+  CHECK_MESSAGE(text.find("^^^^^^") != text.npos, text);  // under `unique`, which has no shape of its own
 }
 
 TEST_CASE("assemble: `when` chooses between rules, by mesh sizes and givens") {
@@ -281,7 +282,7 @@ TEST_CASE("assemble: a size that no whole number gives, a factor of integers, a 
     for (int64_t t = 0; t < 2; ++t) w.put(tp(t), "w", made_up("w", {3}));
   };
   CHECK(said("where two = 2\n\"w\" [o two]", odd) ==
-        R"(spec.ucl:4:6: error: rank tp 0 holds 3 here: `o` would have to be 3/2 [ucl.size_conflict]
+        R"(spec.ucl:4:6: error: `w`: rank tp 0 holds 3 here: `o` would have to be 3/2 [ucl.size_conflict]
     4 | "w" [o two]
       |      ^^^^^
   hint: fragments of shape [3]
