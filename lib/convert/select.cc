@@ -60,13 +60,15 @@ void check_one(const Catalog& catalog, std::string_view flag, const std::string&
 }  // namespace
 
 void check_patterns_match(const Catalog& catalog, const Selection& selection, const DTypeRules& dtypes) {
-  for (const auto& [flag, globs] : {std::pair("--select", &selection.select), std::pair("--drop", &selection.drop)})
+  for (const auto& [flag, globs] :
+       {std::pair("--select", &selection.select), std::pair("--drop", &selection.drop)})
     for (const std::string& glob : *globs)
       check_one(catalog, flag, glob, [&](const Tensor& t) { return Selection::matches(glob, t); });
   for (const DTypeRules::Rule& rule : dtypes.rules) {
     if (rule.typed.empty() || rule.names.empty()) continue;
     check_one(catalog, "--dtype", rule.typed, [&](const Tensor& t) {
-      return std::ranges::any_of(rule.names, [&](const auto& name) { return ucl::match(name, t.name).has_value(); });
+      return std::ranges::any_of(rule.names,
+                                 [&](const auto& name) { return ucl::match(name, t.name).has_value(); });
     });
   }
 }

@@ -108,8 +108,8 @@ Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path
   if (first.code == "ucl.uneven" && is_shipped)
     return e.hint("another size with --layout, or the layers of each pipeline stage with --stages, will do");
   if (rules.spec.empty() && is_shipped)
-    return e.hint(cat("it was found by the names: --spec gives rules that fit, `uckpt check ", name, " ", path,
-                      flags_text(rules), "` shows all that does not"));
+    return e.hint(cat("it was found by the names: --spec gives rules that fit, `uckpt check ", name, " ",
+                      path, flags_text(rules), "` shows all that does not"));
   return rules.spec.empty()
              ? e.hint(
                    cat("`uckpt infer ", path, "` prints the rules: correct them, and give them with --spec"))
@@ -282,9 +282,10 @@ void take_without_rules(Catalog& catalog, const Error& why) {
   catalog.rules.clear();
   std::erase_if(catalog.facts,
                 [](const auto& fact) { return fact.first == kSpecFact || fact.first == kToHuggingFace; });
-  catalog.warnings.push_back(cat("tensors are taken as they lie, with rows of padding if there are any: a spec has "
-                                 "their names, but other shapes (",
-                                 why.message(), ")"));
+  catalog.warnings.push_back(
+      cat("tensors are taken as they lie, with rows of padding if there are any: a spec has "
+          "their names, but other shapes (",
+          why.message(), ")"));
 }
 
 }  // namespace

@@ -46,14 +46,14 @@ bool ShapeSolver::check_cuts(const Said& said) const {
       const auto ranks = facts_.mesh_size(scope_, a.axis.text);
       if (a.share == ucl::ShareKind::kSizes && ranks && a.sizes.size() != static_cast<size_t>(*ranks)) {
         said.error(a.span, "ucl.share_count",
-                          cat("expected ", *ranks, " shares, one for each rank of `", a.axis.text,
-                              "`, found ", a.sizes.size()));
+                   cat("expected ", *ranks, " shares, one for each rank of `", a.axis.text, "`, found ",
+                       a.sizes.size()));
         fine = false;
       } else if (ranks && *ranks > 1 && !facts_.is_joined() &&
                  !facts_.place(scope_, fragments_.front().at, a.axis.text)) {
         said.error(a.span, "ucl.axis_undone",
-            cat("the ", is_whole_ ? "target" : "checkpoint", "'s files do not lie over `", a.axis.text,
-                "`: this format ", is_whole_ ? "makes" : "undoes", " that cut itself"));
+                   cat("the ", is_whole_ ? "target" : "checkpoint", "'s files do not lie over `", a.axis.text,
+                       "`: this format ", is_whole_ ? "makes" : "undoes", " that cut itself"));
         fine = false;
       }
     }
@@ -65,8 +65,8 @@ bool ShapeSolver::check(ucl::Diagnostics& diagnostics, std::string_view name) co
   const Said said{diagnostics, scope_, name};
   if (!fits_rank_) {
     said.error(shape_.span, "ucl.rank",
-          cat("expected ", shape_.dims.size(), shape_.ellipsis == ucl::Ellipsis::kNone ? "" : " or more",
-              shape_.dims.size() == 1 ? " dim" : " dims", ", found ", seen_text()));
+               cat("expected ", shape_.dims.size(), shape_.ellipsis == ucl::Ellipsis::kNone ? "" : " or more",
+                   shape_.dims.size() == 1 ? " dim" : " dims", ", found ", seen_text()));
     return false;
   }
   return check_cuts(said) && check_sizes(said) && check_shares(said) && check_unknown(said);
@@ -80,10 +80,11 @@ bool ShapeSolver::check_sizes(const Said& said) const {
       if (!found.is_known() || found.value() == f.shape[d]) continue;
       const auto value = found.value();
       const std::string sizes = sizes_text();
-      said.error(dims_[d].dim ? dims_[d].dim->span : shape_.ellipsis_span, "ucl.size_conflict",
-            cat(found_text(f, d), " (", shape_text(f.shape), ")",
-                value ? cat(", but the rule gives ", *value) : std::string(", which the rule cannot give"),
-                sizes.empty() ? "" : cat(" with ", sizes)))
+      said.error(
+              dims_[d].dim ? dims_[d].dim->span : shape_.ellipsis_span, "ucl.size_conflict",
+              cat(found_text(f, d), " (", shape_text(f.shape), ")",
+                  value ? cat(", but the rule gives ", *value) : std::string(", which the rule cannot give"),
+                  sizes.empty() ? "" : cat(" with ", sizes)))
           .hint(seen_text());
       return false;
     }

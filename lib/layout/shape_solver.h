@@ -37,8 +37,8 @@ class ShapeSolver {
   // Every axis whose size is known and whose shares are not: even shares. False if there was none.
   bool assume_even();
   bool solved() const;
-  // Says what stays unknown, or does not agree, of the tensor of this name; empty: the place says enough. True
-  // if all is well.
+  // Says what stays unknown, or does not agree, of the tensor of this name; empty: the place says enough.
+  // True if all is well.
   bool check(ucl::Diagnostics& diagnostics, std::string_view name = {}) const;
 
   // Once solved and checked:

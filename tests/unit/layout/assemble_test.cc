@@ -122,7 +122,8 @@ TEST_CASE("assemble: what is unique and lies on several ranks is compared") {
   World uneven;
   for (int64_t t = 0; t < 2; ++t) uneven.put(tp(t), "owned", made_up("owned", {4 + t}));
   const std::string text = uneven.join(layout_of("\"owned\" unique"), "l", two_ranks());
-  CHECK_MESSAGE(text.find("error: `owned`: rank tp 1 holds 5 here ([5]), but the rule gives 4") != text.npos, text);
+  CHECK_MESSAGE(text.find("error: `owned`: rank tp 1 holds 5 here ([5]), but the rule gives 4") != text.npos,
+                text);
   CHECK_MESSAGE(text.find("^^^^^^") != text.npos, text);  // under `unique`, which has no shape of its own
 }
 

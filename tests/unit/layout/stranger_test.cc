@@ -119,8 +119,9 @@ TEST_CASE("stranger: fifteen lines join the whole model") {
 }
 
 TEST_CASE("stranger: a row-parallel weight joined along dim 0") {
-  CHECK(joined(replaced(stranger(), "[h, g@tp r d]", "[h@tp, g r d]")) ==
-        R"(spec.ucl:11:33: error: `layers.0.proj.weight`: the ranks' shares of `h` over `tp` add up to 24, but `h` is 6 [ucl.shares]
+  CHECK(
+      joined(replaced(stranger(), "[h, g@tp r d]", "[h@tp, g r d]")) ==
+      R"(spec.ucl:11:33: error: `layers.0.proj.weight`: the ranks' shares of `h` over `tp` add up to 24, but `h` is 6 [ucl.shares]
    11 |     "layers.{i}.proj.weight"   [h@tp, g r d]
       |                                 ^^^^
   hint: fragments of shape [6, 4]
@@ -129,8 +130,9 @@ TEST_CASE("stranger: a row-parallel weight joined along dim 0") {
 }
 
 TEST_CASE("stranger: SwiGLU joined plainly") {
-  CHECK(joined(replaced(stranger(), "[(gate: f@tp | up: f@tp), h]", "[f@tp, h]")) ==
-        R"(spec.ucl:12:33: error: `layers.0.fc1.weight`: the ranks' shares of `f` over `tp` add up to 24, but `f` is 12 [ucl.shares]
+  CHECK(
+      joined(replaced(stranger(), "[(gate: f@tp | up: f@tp), h]", "[f@tp, h]")) ==
+      R"(spec.ucl:12:33: error: `layers.0.fc1.weight`: the ranks' shares of `f` over `tp` add up to 24, but `f` is 12 [ucl.shares]
    12 |     "layers.{i}.fc1.weight"    [f@tp, h]
       |                                 ^^^^
   hint: fragments of shape [6, 6]
