@@ -110,7 +110,7 @@ ConvertOptions with_convert_block(ConvertOptions options) {
       if (own_dtypes) return;
       const std::optional<DType> dtype = d.keep ? std::nullopt : dtype_from_name(d.dtype.text);
       if (dtype) check_castable(*dtype, cat(options.rules.spec, ": dtype ", d.dtype.text));
-      options.dtypes.rules.push_back({dtype, d.names});
+      options.dtypes.rules.push_back({dtype, d.names, ""});
     });
     ucl::each<ucl::StateChoice>(c.items, [&](const ucl::StateChoice& choice) {
       if (own_states) return;
