@@ -46,12 +46,11 @@ void adopt(Catalog& catalog, const std::vector<bool>& chosen) {
 template <class Matches>
 void check_one(const Catalog& catalog, std::string_view flag, const std::string& pattern,
                const Matches& matches) {
+  const auto is_chosen = [&](const Tensor& t) { return t.state != state::kObjects && matches(t); };
+  if (std::ranges::any_of(catalog.tensors, is_chosen)) return;
   std::vector<std::string> names;
-  for (const Tensor& t : catalog.tensors) {
-    if (t.state == state::kObjects) continue;
-    if (matches(t)) return;
-    names.push_back(t.name);
-  }
+  for (const Tensor& t : catalog.tensors)
+    if (t.state != state::kObjects) names.push_back(t.name);
   Error e = refused("select.no_match", cat(flag, " ", escape(pattern, 100), ": no tensor has such a name"));
   if (const auto near = nearest(pattern, names)) e.hint(cat("did you mean `", escape(*near), "`?"));
   throw e.in_file(catalog.path);

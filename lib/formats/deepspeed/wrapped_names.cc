@@ -18,6 +18,7 @@ std::string_view take_part(std::string_view& name) {
 }  // namespace
 
 std::string state_dict_key(std::string_view name) {
+  if (name.find(kWrapper) == name.npos) return std::string(name);
   std::string out;
   while (!name.empty())
     if (const std::string_view part = take_part(name); part != kWrapper) out += part;
@@ -40,6 +41,7 @@ void WrappedModules::learn(std::string_view name) {
 }
 
 std::string WrappedModules::name_of(std::string_view key) const {
+  if (empty()) return std::string(key);
   std::string out;
   for (std::string_view rest = key; !rest.empty();) {
     const auto found = wrappers_.find(key.substr(0, key.size() - rest.size()));
