@@ -18,4 +18,9 @@ inline std::string_view base_of(std::string_view path) {
   return slash == path.npos ? path : path.substr(slash + 1);
 }
 
+// The name of a file of torch's without its ending, as it stands before what was found in it.
+inline std::string stem_of(const std::string& name) {
+  return name.ends_with(".pt") ? name.substr(0, name.size() - 3) : name;
+}
+
 }  // namespace uckpt

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "lib/base/text.h"
+#include "lib/formats/file_path.h"
 
 namespace uckpt::deepspeed {
 
@@ -12,10 +13,6 @@ struct Found {
   const LooseTensor* tensor;
   Source* source;
 };
-
-std::string stem_of(const std::string& name) {
-  return name.ends_with(".pt") ? name.substr(0, name.size() - 3) : name;
-}
 
 bool same_bytes(const Found& a, const Found& b) {
   const torch::TensorInfo &x = a.tensor->info, &y = b.tensor->info;

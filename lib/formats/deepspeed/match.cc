@@ -110,4 +110,33 @@ Match match_in_order(const std::vector<Shape>& shapes, const Groups& groups,
   return Matcher(shapes, groups).run(out);
 }
 
+std::optional<Shape> shape_of_states(const std::vector<std::pair<std::string_view, Shape>>& states) {
+  std::optional<Shape> out;
+  for (const auto& [name, shape] : states) {
+    if (shape.empty()) continue;
+    if (name == "exp_avg" || name == "momentum_buffer") return shape;
+    if (out && *out != shape) return std::nullopt;
+    out = shape;
+  }
+  return out;
+}
+
+std::vector<size_t> views_that_fill(const std::vector<MemoryView>& views, int64_t numel) {
+  std::map<std::string_view, std::vector<size_t>> by_memory;
+  for (size_t i = 0; i < views.size(); ++i) by_memory[views[i].memory].push_back(i);
+  std::vector<std::vector<size_t>> fitting;
+  for (auto& [memory, list] : by_memory) {
+    std::ranges::stable_sort(list, {}, [&](size_t i) { return views[i].offset; });
+    int64_t next = 0;
+    for (const size_t i : list) {
+      if (views[i].offset != next) break;
+      const bool is_too_much = views[i].numel > numel - next;
+      next = is_too_much ? -1 : next + views[i].numel;
+      if (is_too_much) break;
+    }
+    if (next == numel) fitting.push_back(std::move(list));
+  }
+  return fitting.size() == 1 ? std::move(fitting[0]) : std::vector<size_t>();
+}
+
 }  // namespace uckpt::deepspeed

@@ -4,6 +4,8 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "lib/tensor/catalog.h"
@@ -21,5 +23,19 @@ inline constexpr size_t kNoMatch = ~size_t{0};
 Match match_in_order(const std::vector<Shape>& shapes,
                      const std::vector<std::vector<std::optional<Shape>>>& groups,
                      std::vector<std::vector<size_t>>& out);
+
+// The shape of the parameter that an optimizer keeps these states for: moments have it; where states have
+// several (factored ones), none is sure. Numbers have none.
+std::optional<Shape> shape_of_states(const std::vector<std::pair<std::string_view, Shape>>& states);
+
+// The wrapper for 16-bit types that has one flat tensor a group keeps a group's parameters as views into one
+// memory.
+struct MemoryView {
+  std::string memory;
+  int64_t offset, numel;  // elements
+};
+// Indices of the views of the one memory that is filled by just so many elements, in its order; empty where
+// no memory is, or several are.
+std::vector<size_t> views_that_fill(const std::vector<MemoryView>& views, int64_t numel);
 
 }  // namespace uckpt::deepspeed

@@ -4,6 +4,7 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
+#include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/zero12.h"
 
 namespace uckpt::deepspeed {
@@ -66,8 +67,7 @@ struct KnownShapes {
   std::optional<Shape> find(const Param& p) const {
     const auto named = whole.find(p.name);
     if (named != whole.end()) return named->second;
-    constexpr std::string_view kTied = "tied_modules.";
-    const size_t dot = p.name.starts_with(kTied) ? p.name.find('.', kTied.size()) : p.name.npos;
+    const size_t dot = p.name.starts_with(kTiedModules) ? p.name.find('.', kTiedModules.size()) : p.name.npos;
     if (dot == p.name.npos) return std::nullopt;
     const auto shapes = in_layers.find(std::string_view(p.name).substr(dot + 1));
     std::optional<Shape> only;

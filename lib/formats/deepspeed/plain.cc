@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <map>
 #include <set>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/match.h"
+#include "lib/formats/file_path.h"
 
 namespace uckpt::deepspeed {
 
@@ -145,15 +145,10 @@ class PlainNames {
       return optimizer_.masters[group][i].shape;
     const auto entry = optimizer_.state.find(optimizer_.groups[group].params[i]);
     if (entry == optimizer_.state.end()) return std::nullopt;
-    // Moments have the weight's shape; where states have several shapes (factored ones), none is sure.
-    std::optional<Shape> shape;
-    for (const PlainState& s : entry->second) {
-      if (!s.is_tensor || s.info.shape.empty()) continue;
-      if (s.name == "exp_avg" || s.name == "momentum_buffer") return s.info.shape;
-      if (shape && *shape != s.info.shape) return std::nullopt;
-      shape = s.info.shape;
-    }
-    return shape;
+    std::vector<std::pair<std::string_view, Shape>> shapes;
+    for (const PlainState& s : entry->second)
+      if (s.is_tensor) shapes.emplace_back(s.name, s.info.shape);
+    return shape_of_states(shapes);
   }
 
   // Newer torch stores the names, if it was told them.
@@ -228,21 +223,12 @@ class PlainNames {
 // The parameters of a group of `numel` elements, in storage order: the weights that share one memory of just
 // that size, or all of the model if there is one group.
 std::vector<Candidate> fused_group(const std::vector<Candidate>& candidates, int64_t numel, bool only_group) {
-  std::map<std::string_view, std::vector<Candidate>> by_memory;
-  for (const Candidate& c : candidates) by_memory[c.weight->info->storage_key].push_back(c);
-  std::vector<std::vector<Candidate>> fitting;
-  for (auto& [key, list] : by_memory) {
-    std::sort(list.begin(), list.end(), [](const Candidate& a, const Candidate& b) {
-      return a.weight->info->storage_offset < b.weight->info->storage_offset;
-    });
-    int64_t next = 0;
-    for (const Candidate& c : list) {
-      if (c.weight->info->storage_offset != next) break;
-      next += c.weight->info->numel();
-    }
-    if (next == numel) fitting.push_back(std::move(list));
-  }
-  if (fitting.size() == 1) return fitting[0];
+  std::vector<MemoryView> views;
+  for (const Candidate& c : candidates)
+    views.push_back({c.weight->info->storage_key, c.weight->info->storage_offset, c.weight->info->numel()});
+  std::vector<Candidate> out;
+  for (const size_t i : views_that_fill(views, numel)) out.push_back(candidates[i]);
+  if (!out.empty()) return out;
   int64_t all = 0;
   for (const Candidate& c : candidates) all += c.weight->info->numel();
   return only_group && all == numel ? candidates : std::vector<Candidate>();
@@ -353,7 +339,7 @@ class PlainAdder {
       if (e.kind() != ErrorKind::kRefused) throw;
       if (e.code() != kUnnamed) return builder_.problems.push_back(e);
       // All the rest of the checkpoint can be had without them.
-      const std::string name = cat(std::filesystem::path(source.name()).stem().string(), ".optimizer");
+      const std::string name = cat(stem_of(std::string(base_of(source.name()))), ".optimizer");
       builder_.put_refused({state::kOther, name, DType::kF32, {}, "not told apart", replica}, e.message());
     }
   }

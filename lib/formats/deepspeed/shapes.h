@@ -33,6 +33,9 @@ ParamGroups read_param_groups(const pickle::Value& value);
 std::optional<std::string> differs(const ParamList& params, const pickle::Value& value);
 std::optional<std::string> differs(const ParamGroups& groups, const pickle::Value& value);
 
+// Names of the parameters of a pipeline's tied modules begin so.
+inline constexpr std::string_view kTiedModules = "tied_modules.";
+
 // Names of experts: `<prefix>deepspeed_moe.experts.deepspeed_experts.<number>.<rest>`.
 struct ExpertName {
   size_t number_at, number_end;  // of the digits in the name

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "lib/base/text.h"
+#include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/zero_padded.h"
 
 namespace uckpt::deepspeed {
@@ -15,14 +16,12 @@ namespace {
 // Names in param_shapes of layers that a pipeline uses more than once, by the name inside the layer's file.
 using TiedNames = std::unordered_map<std::string_view, std::vector<std::string_view>>;
 
-constexpr std::string_view kTied = "tied_modules.";
-
 TiedNames tied_names(const Catalog& catalog) {
   TiedNames out;
   for (const Tensor& t : catalog.tensors) {
     const std::string_view name = t.name;
-    if ((t.state != state::kMaster && t.state != state::kParam) || !name.starts_with(kTied)) continue;
-    const size_t dot = name.find('.', kTied.size());
+    if ((t.state != state::kMaster && t.state != state::kParam) || !name.starts_with(kTiedModules)) continue;
+    const size_t dot = name.find('.', kTiedModules.size());
     if (dot != name.npos) out[name.substr(dot + 1)].push_back(name);
   }
   return out;
@@ -427,7 +426,7 @@ std::vector<std::string> missing_weight_files(const Builder& builder, const Chec
       missing.insert(cat("layer_", l, "_expert_", at->number, "_mp_rank_", rank, "_model_states.pt"));
       continue;
     }
-    if (pipeline && t.name.starts_with(kTied) && !any_unplaced) {
+    if (pipeline && t.name.starts_with(kTiedModules) && !any_unplaced) {
       missing.insert(layer_name(first_gap(checkpoint.folder.layers)));
       continue;
     }

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "lib/base/text.h"
+#include "lib/formats/file_path.h"
 #include "lib/formats/torch/guards.h"
 
 namespace uckpt::megatron {
@@ -178,10 +179,6 @@ class RankSets {
   std::map<std::tuple<FileId, int64_t, DType, Shape, Shape>, PieceRange> known_;
   std::optional<std::pair<Scalar, PieceRange>> number_;  // equal neighbours share their bytes
 };
-
-std::string stem_of(const std::string& name) {
-  return name.ends_with(".pt") ? name.substr(0, name.size() - 3) : name;
-}
 
 void add_object(Source& source, std::string view, const torch::FileRecord& pickle, Catalog& catalog) {
   if (view.empty()) return;

@@ -5,6 +5,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/formats/file_path.h"
 #include "lib/formats/torch/guards.h"
 #include "lib/formats/torch/name_walk.h"
 #include "lib/formats/torch/torch_file.h"
@@ -131,14 +132,9 @@ std::string_view describe(const TorchFile& file) {
   return file.pickle_record().name.empty() ? "pickle file" : "PyTorch file";
 }
 
-std::string file_name(const std::string& path) {
-  const size_t slash = path.find_last_of('/');
-  return slash == std::string::npos ? path : path.substr(slash + 1);
-}
-
 void add_object(const TorchFile& file, FileId id, bool want_json, Catalog& catalog) {
   const FileRecord pickle = file.pickle_record();
-  Object object{file_name(catalog.path), "", id, pickle.offset, pickle.size, kNoRecord};
+  Object object{std::string(base_of(catalog.path)), "", id, pickle.offset, pickle.size, kNoRecord};
   try {
     // What contains itself has no end as JSON; the pickle beside the view has it.
     const bool is_cyclic = file.root().document()->cyclic();

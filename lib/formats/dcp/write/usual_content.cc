@@ -175,12 +175,7 @@ class UsualContent {
     if (!place) return false;
     const auto names = deepspeed::loose_names(place->file, place->path);
     const auto found = std::ranges::find_first_of(others_, names, {}, &std::pair<std::string, size_t>::first);
-    if (found == others_.end())
-      throw refused("dcp.option",
-                    "it is an option of the optimizer that is a tensor, and not among those to be written")
-          .in_file(catalog_.path)
-          .in_tensor(cat(state::kOther, "/", place->path))
-          .hint("--states takes `other` too, and --drop must spare it");
+    if (found == others_.end()) throw deepspeed::unselected_option("dcp.option", catalog_, place->path);
     const KeyPath path = option_path(g, name);
     new_key(dotted(path));
     content_.tensors.push_back({dotted(path), path, found->second, false});
@@ -204,10 +199,12 @@ class UsualContent {
       const auto [key, value] = group.options.entry(i);
       const auto name = key.text();
       if (!name || *name == "params" || *name == "param_names") continue;
-      if (add_tensor_option(g, *name, value)) has.emplace(*name);
-      if (!is_plain(value)) continue;
-      has.emplace(*name);
-      option(*name).made = [v = value](Pickler& out) { out.copy(v); };
+      if (add_tensor_option(g, *name, value)) {
+        has.emplace(*name);
+      } else if (is_plain(value)) {
+        has.emplace(*name);
+        option(*name).made = [v = value](Pickler& out) { out.copy(v); };
+      }
     }
     for (const Option& o : kAdamOptions) {
       if (!is_adam_ || has.contains(o.name)) continue;

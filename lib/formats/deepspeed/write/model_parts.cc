@@ -19,24 +19,27 @@ namespace {
 using pickle::Value;
 using NameSet = std::unordered_set<std::string>;
 
-constexpr std::string_view kTied = "tied_modules.";
-
 bool is_part(const Shape& part, const Shape& whole) {
   return std::equal(part.begin(), part.end(), whole.begin(), whole.end(),
                     [](int64_t p, int64_t w) { return p == w || (p > 0 && w % p == 0); });
 }
 
-constexpr std::string_view kIndistinct =
-    "the files of a pipeline's layers do not name tied modules, so those with the same names and shapes "
-    "cannot be told apart: no DeepSpeed checkpoint can be written from it, but --to hdf5 can";
+Error indistinct(const Catalog& catalog, std::string what) {
+  return refused("deepspeed.groups", std::move(what))
+      .in_file(catalog.path)
+      .hint(
+          "the files of a pipeline's layers do not name tied modules, so those with the same names and "
+          "shapes "
+          "cannot be told apart: no DeepSpeed checkpoint can be written from it, but --to hdf5 can");
+}
 
 // The tied modules of a pipeline, which the files of its layers do not name: "tied_modules.embed.".
 class TiedModules {
  public:
   explicit TiedModules(const Catalog& catalog) : catalog_(catalog) {
     for (const Tensor& t : catalog.tensors) {
-      if (!is_weight(t.state) || !t.name.starts_with(kTied)) continue;
-      const size_t dot = t.name.find('.', kTied.size());
+      if (!is_weight(t.state) || !t.name.starts_with(kTiedModules)) continue;
+      const size_t dot = t.name.find('.', kTiedModules.size());
       if (dot == t.name.npos) continue;
       prefixes_.insert(t.name.substr(0, dot + 1));
       shapes_.emplace(t.name, &t.shape);
@@ -55,9 +58,7 @@ class TiedModules {
     std::vector<std::string> same = fitting(layer, std::equal_to<Shape>());
     if (same.empty()) same = fitting(layer, is_part);
     if (same.size() == 1) return same[0];
-    throw refused("deepspeed.groups", cat(what, ", which several tied modules have"))
-        .in_file(catalog_.path)
-        .hint(std::string(kIndistinct));
+    throw indistinct(catalog_, cat(what, ", which several tied modules have"));
   }
 
  private:
@@ -122,9 +123,9 @@ std::vector<PipelineLayer> pipeline_layers(const Catalog& catalog, const SourceO
   }
   for (const std::string& name : names) {
     if (in_files.contains(name)) continue;
-    const std::string what = cat("no layer of the pipeline has ", escape(name, 100));
-    if (!name.starts_with(kTied)) throw other_names(catalog, what);
-    throw refused("deepspeed.groups", what).in_file(catalog.path).hint(std::string(kIndistinct));
+    std::string what = cat("no layer of the pipeline has ", escape(name, 100));
+    throw name.starts_with(kTiedModules) ? indistinct(catalog, std::move(what))
+                                         : other_names(catalog, std::move(what));
   }
   return out;
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/write/source_objects.h"
 
 namespace uckpt::deepspeed {
@@ -17,7 +18,7 @@ struct PipelineLayer {
   std::vector<std::string> names;  // with the prefix, in the order of the file
   pickle::Value like;              // the source's file
 
-  bool is_tied() const { return prefix.starts_with("tied_modules."); }
+  bool is_tied() const { return prefix.starts_with(kTiedModules); }
 };
 
 // The experts of one layer, which are all alike.

@@ -170,51 +170,35 @@ std::vector<ParamGroup> join_stages(const Catalog& catalog,
   // A module's tied modules come before its layers.
   for (ParamGroup& g : out)
     std::stable_partition(g.names.begin(), g.names.end(),
-                          [](const std::string& name) { return name.starts_with("tied_modules."); });
+                          [](const std::string& name) { return name.starts_with(kTiedModules); });
   return out;
 }
 
-// The shape of a parameter that an optimizer without ZeRO has under a number, as its states show it; where
-// they have several shapes (factored ones), none is sure.
-std::optional<Shape> shape_of_states(const Value& states) {
-  std::optional<Shape> shape;
+// The shape of the parameter whose states these are in the pickle.
+std::optional<Shape> shape_by_states(const Value& states) {
+  std::vector<std::pair<std::string_view, Shape>> shapes;
   for (size_t i = 0; states && states.is_dict() && i < states.size(); ++i) {
     const auto [key, value] = states.entry(i);
-    const auto found = torch::shape_of_call(value);
-    if (!found || found->empty()) continue;
-    if (key.text() == "exp_avg" || key.text() == "momentum_buffer") return found;
-    if (shape && *shape != *found) return std::nullopt;
-    shape = found;
+    if (auto shape = torch::shape_of_call(value))
+      shapes.emplace_back(key.text().value_or(""), std::move(*shape));
   }
-  return shape;
+  return shape_of_states(shapes);
 }
 
-// Of the wrapper that has one flat tensor a group, whose parameters in the module are views into one memory:
-// the names of a group of so many elements, in storage order. Empty where several memories fit.
-std::vector<std::string> names_in_memory(const Value& module, int64_t numel) {
-  struct View {
-    int64_t offset, numel;
-    std::string name;
-  };
-  std::map<std::string, std::vector<View>, std::less<>> by_memory;
+// Trained parameters as the module has them in memory.
+struct InMemory {
+  std::vector<std::string> names;
+  std::vector<MemoryView> views;
+};
+InMemory in_memory(const Value& module, const std::set<std::string, std::less<>>& trained) {
+  InMemory out;
   for (size_t i = 0; module && module.is_dict() && i < module.size(); ++i) {
     const auto [key, value] = module.entry(i);
     const auto shape = torch::shape_of_call(value);
-    if (!shape || !key.text() || value.args().size() < 2) continue;
-    const int64_t offset = value.args().at(1).integer().value_or(-1);
-    by_memory[torch::storage_key_of(value)].push_back({offset, numel_of(*shape), std::string(*key.text())});
-  }
-  std::vector<std::string> out;
-  bool is_found = false;
-  for (auto& [memory, views] : by_memory) {
-    std::ranges::sort(views, {}, &View::offset);
-    int64_t next = 0;
-    for (const View& view : views)
-      if (view.offset == next && view.numel <= numel - next) next += view.numel;
-    if (next != numel) continue;
-    if (is_found) return {};
-    is_found = true;
-    for (View& view : views) out.push_back(std::move(view.name));
+    if (!shape || !key.text() || !trained.contains(*key.text()) || value.args().size() < 2) continue;
+    out.names.emplace_back(*key.text());
+    out.views.push_back(
+        {torch::storage_key_of(value), value.args().at(1).integer().value_or(-1), numel_of(*shape)});
   }
   return out;
 }
@@ -227,11 +211,12 @@ std::optional<std::vector<ParamGroup>> group_by_memory(const SourceObjects& sour
     return std::nullopt;
   std::vector<ParamGroup> out(groups.size());
   std::set<std::string, std::less<>> left(trained.begin(), trained.end());
+  const InMemory module = in_memory(root.get("module"), left);
   for (size_t g = 0; g < groups.size(); ++g) {
     out[g].options = groups.at(g);
     const auto shape = torch::shape_of_call(flat.at(g));
-    for (std::string& name : names_in_memory(root.get("module"), shape ? numel_of(*shape) : -1))
-      if (left.erase(name) > 0) out[g].names.push_back(std::move(name));
+    for (const size_t i : views_that_fill(module.views, shape ? numel_of(*shape) : -1))
+      if (left.erase(module.names[i]) > 0) out[g].names.push_back(module.names[i]);
   }
   return left.empty() ? std::optional(std::move(out)) : std::nullopt;
 }
@@ -263,7 +248,7 @@ std::optional<std::vector<ParamGroup>> group_by_numbers(const Catalog& catalog, 
                                masters.at(g).is_sequence() && i < masters.at(g).size();
       const auto number = params.at(i).integer();
       slots[g].push_back(has_masters        ? torch::shape_of_call(masters.at(g).at(i))
-                         : number && states ? shape_of_states(states.get_int(*number))
+                         : number && states ? shape_by_states(states.get_int(*number))
                                             : std::nullopt);
     }
   }
@@ -299,7 +284,6 @@ std::vector<ParamGroup> group_plainly(const Catalog& catalog, const SourceObject
   std::vector<ParamGroup> out(2);
   out[1].ep = 1;  // the names are those of all ranks
   for (const std::string& name : trained) out[parse_expert(name) ? 1 : 0].names.push_back(name);
-  out[1].ep = 1;
   std::erase_if(out, [](const ParamGroup& g) { return g.names.empty(); });
   const Value options = source.param_groups();
   if (!options || options.size() == 0) return out;

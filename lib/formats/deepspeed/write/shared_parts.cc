@@ -41,12 +41,7 @@ pickle::Pickler::Replace kept_tensors(OutputPickle& file, const TargetCheckpoint
     if (!place) return false;
     const auto index = target.parameters.loose(place->file, place->path);
     const Catalog& catalog = target.parameters.catalog();
-    if (!index)
-      throw refused("deepspeed.option",
-                    "it is an option of the optimizer that is a tensor, and not among those to be written")
-          .in_file(catalog.path)
-          .in_tensor(cat(state::kOther, "/", place->path))
-          .hint("--states takes `other` too, and --drop must spare it");
+    if (!index) throw unselected_option("deepspeed.option", catalog, place->path);
     const Tensor& tensor = catalog.tensors[*index];
     file.tensor(target.book.whole(*index, tensor.dtype), tensor.shape);
     return true;

@@ -5,6 +5,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/dcp/group_objects.h"
 #include "lib/formats/deepspeed/views.h"
+#include "lib/formats/file_path.h"
 #include "lib/formats/torch/tensor_call.h"
 #include "lib/io/input.h"
 #include "lib/pickle/machine.h"
@@ -14,11 +15,6 @@ namespace uckpt::deepspeed {
 namespace {
 
 using pickle::Value;
-
-std::string file_name(const std::string& origin) {
-  const size_t slash = origin.rfind('/');
-  return slash == std::string::npos ? origin : origin.substr(slash + 1);
-}
 
 // The same file of another data parallel rank; "" where the name says none.
 std::string of_data_rank(const std::string& name, int64_t rank) {
@@ -31,13 +27,20 @@ std::string of_data_rank(const std::string& name, int64_t rank) {
 }  // namespace
 
 std::array<std::string, 2> loose_names(const std::string& file, const std::string& path) {
-  return {cat(file.ends_with(".pt") ? file.substr(0, file.size() - 3) : file, ".", path), path};
+  return {cat(stem_of(file), ".", path), path};
+}
+
+Error unselected_option(const char* code, const Catalog& catalog, const std::string& path) {
+  return refused(code, "it is an option of the optimizer that is a tensor, and not among those to be written")
+      .in_file(catalog.path)
+      .in_tensor(cat(state::kOther, "/", path))
+      .hint("--states takes `other` too, and --drop must spare it");
 }
 
 SourceObjects::SourceObjects(const Catalog& catalog) {
   for (const Object& object : catalog.objects) {
-    const bool universal = file_name(object.origin) == "optimizer_state.pt";
-    if (object.size == 0 || (!universal && !parse_name(file_name(object.origin)))) continue;
+    const std::string name(base_of(object.origin));
+    if (object.size == 0 || (name != "optimizer_state.pt" && !parse_name(name))) continue;
     try {
       Bytes bytes = catalog.files[object.file]->read_range(object.offset, object.size);
       take(object, pickle::parse_whole(std::move(bytes), {}));
@@ -54,7 +57,7 @@ SourceObjects::SourceObjects(const Catalog& catalog) {
 }
 
 void SourceObjects::take(const Object& object, std::unique_ptr<pickle::Document> document) {
-  const std::string name = file_name(object.origin);
+  const std::string name(base_of(object.origin));
   const Value root = document->root();
   documents_.push_back({std::move(document), name});
   const auto parsed = parse_name(name);
@@ -122,9 +125,10 @@ Value SourceObjects::param_groups(int64_t model_rank) const {
 }
 
 std::optional<SourceObjects::TensorPlace> SourceObjects::tensor_place(const Value& value) const {
+  if (!torch::is_tensor_call(value)) return std::nullopt;
   const auto held =
       std::ranges::find_if(documents_, [&](const Held& h) { return h.document.get() == value.document(); });
-  if (held == documents_.end() || !torch::is_tensor_call(value)) return std::nullopt;
+  if (held == documents_.end()) return std::nullopt;
   if (held->file.empty()) return TensorPlace{"", torch::storage_key_of(value)};
   if (held->paths.empty()) {
     const Value root = held->document->root();

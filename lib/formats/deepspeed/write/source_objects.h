@@ -24,6 +24,10 @@ pickle::Value entry(const pickle::Value& dict, std::string_view key);
 // differ.
 std::array<std::string, 2> loose_names(const std::string& file, const std::string& path);
 
+// For an option of the optimizer that is a tensor, found at `path` and not selected: without it the others
+// are of no use.
+Error unselected_option(const char* code, const Catalog& catalog, const std::string& path);
+
 class SourceObjects {
  public:
   // Reads and parses the objects of DeepSpeed files; others are not looked at.
@@ -33,8 +37,8 @@ class SourceObjects {
   struct Origin {
     pickle::Value root;
     std::string file;  // "mp_rank_00_model_states.pt"
-    std::string of_rank =
-        {};  // where the asked rank's own file was like that one but for its tensors: its name
+    // The asked rank's own file, which may have been like that one in all but its tensors.
+    std::string of_rank = {};
   };
   // The model file of a rank: its own, that of the same model rank, the first one.
   Origin model(int64_t model_rank, int64_t data_rank) const;

@@ -6,6 +6,7 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
+#include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/write/param_groups.h"
 
 namespace uckpt::deepspeed {
@@ -60,7 +61,7 @@ Places places_in_source(const SourceObjects& source, int64_t model_rank) {
     return out;
   for (size_t g = 0; g < lists.size(); ++g)
     for (const std::string& name : keys_of(lists.at(g)))
-      if (name.starts_with("tied_modules.")) out.emplace(name, Place(0, out.size()));
+      if (name.starts_with(kTiedModules)) out.emplace(name, Place(0, out.size()));
   return out;
 }
 
@@ -207,7 +208,7 @@ Places own_places(const Catalog& catalog, const SourceObjects& source, const std
   Places out = places_in_source(source, static_cast<int64_t>(stage) * catalog.mesh.tp);
   if (!out.empty()) return out;
   for (const std::string& name : names)
-    if (name.starts_with("tied_modules.")) out.emplace(name, Place());
+    if (name.starts_with(kTiedModules)) out.emplace(name, Place());
   check_order(catalog, out, stage);
   return out;
 }

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "lib/base/text.h"
+#include "lib/formats/file_path.h"
 #include "lib/io/input.h"
 #include "lib/pickle/json.h"
 #include "lib/pickle/machine.h"
@@ -18,8 +19,6 @@ using pickle::Value;
 constexpr std::string_view kModelFile = "model_optim_rng.pt", kCommon = "common.pt",
                            kRng = "rng_state/shard_";
 constexpr size_t kMostSteps = 1 << 16;  // nodes looked at for parameter groups
-
-std::string_view last_part(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 
 bool is_optimizer_object(std::string_view origin) {
   return origin.find("optimizer") != origin.npos && origin.find("/shard_") != origin.npos;
@@ -73,7 +72,7 @@ Value entry(const Value& dict, std::string_view key) {
 
 SourceState::SourceState(const Catalog& catalog) {
   for (const Object& object : catalog.objects) {
-    const std::string_view name = last_part(object.origin);
+    const std::string_view name = base_of(object.origin);
     const bool is_wanted = name == kModelFile || name == kCommon || is_optimizer_object(object.origin) ||
                            object.origin.find(kRng) != std::string::npos;
     if (object.size == 0 || !is_wanted) continue;
@@ -99,7 +98,7 @@ void SourceState::take(const Object& object, const Value& root) {
   file.origin = object.origin;
   file.root = root;
   const std::string_view path = object.origin;
-  if (last_part(path) == kCommon) {
+  if (base_of(path) == kCommon) {
     common_ = std::move(file);
     return;
   }
@@ -116,7 +115,7 @@ void SourceState::take(const Object& object, const Value& root) {
     optimizer_objects_.push_back(std::move(file));
     return;
   }
-  const std::string_view folder = last_part(path.substr(0, path.size() - kModelFile.size() - 1));
+  const std::string_view folder = base_of(path.substr(0, path.size() - kModelFile.size() - 1));
   file.folder = folder;
   const auto at = folder.starts_with("mp_rank_") ? numbers_of(folder.substr(8), '_') : std::vector<int64_t>();
   if (at.empty()) return;

@@ -1,6 +1,7 @@
 #include "lib/formats/megatron/write/state_copier.h"
 
 #include "lib/base/text.h"
+#include "lib/formats/file_path.h"
 #include "lib/formats/torch/name_walk.h"
 #include "lib/formats/torch/tensor_path.h"
 
@@ -28,8 +29,7 @@ pickle::Pickler::Replace StateCopier::replace(const pickle::Value& value, const 
 // Readers put the file before the path, that of a distributed checkpoint with its ending.
 std::optional<uint32_t> StateCopier::find(const std::string& path, const SourceFile& from) const {
   const std::string& origin = from.origin;
-  const std::string stem = origin.ends_with(".pt") ? origin.substr(0, origin.size() - 3) : origin;
-  for (const std::string& name : {cat(stem, ".", path), cat(origin, ".", path), path})
+  for (const std::string& name : {cat(stem_of(origin), ".", path), cat(origin, ".", path), path})
     if (const auto found = parts_.loose(name)) return found;
   return std::nullopt;
 }
