@@ -13,6 +13,7 @@
 #include <new>
 
 #include "lib/base/error.h"
+#include "lib/base/sanitized.h"
 #include "lib/base/text.h"
 #include "lib/formats/hdf5/confinement.h"
 #include "lib/formats/hdf5/handle.h"
@@ -110,7 +111,10 @@ Sandbox::Sandbox(const std::function<void(Outbox&)>& work, const SandboxLimits& 
   if (::pipe2(ends, O_CLOEXEC) != 0) throw system_trouble("cannot make a pipe", "");
   {
     const std::lock_guard lock(library_mutex());
-    child_ = ::fork();
+    {
+      const HeapAcrossFork heap;
+      child_ = ::fork();
+    }
     if (child_ == 0) live(ends[1], work, limits);
   }
   ::close(ends[1]);

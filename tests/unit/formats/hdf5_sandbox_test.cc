@@ -4,10 +4,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <ctime>
+#include <new>
 #include <thread>
+#include <vector>
 
 #include "lib/base/sanitized.h"
 #include "lib/formats/hdf5/sandbox.h"
@@ -77,6 +80,31 @@ TEST_CASE("hdf5 sandbox: a child that dies, errs, lies or hangs is one refusal")
             },
             lazy)
             .find("takes too long") != std::string::npos);
+}
+
+TEST_CASE("hdf5 sandbox: threads busy with the heap do not hang a child") {
+  std::atomic<bool> stop = false;
+  std::vector<std::jthread> busy;
+  const auto allocate = [] {
+    for (size_t bytes = 16; bytes <= 4096; bytes *= 2) ::operator delete(::operator new(bytes));
+  };
+  for (int i = 0; i < 3; ++i)
+    busy.emplace_back([&] {
+      while (!stop) allocate();
+    });
+  SandboxLimits brief;
+  brief.silence_seconds = 10;
+  std::string trouble;
+  for (int i = 0; i < 60 && trouble.empty(); ++i) {
+    trouble = outcome(
+        [&](Outbox& out) {
+          for (int k = 0; k < 50; ++k) allocate();
+          out.put(uint32_t{0});
+        },
+        brief);
+  }
+  stop = true;
+  CHECK(trouble == "");
 }
 
 TEST_CASE("hdf5 sandbox: an abandoned child does not stay") {
