@@ -23,7 +23,7 @@ std::string seconds_text(double seconds) {
 }
 
 void print_report(const ConvertReport& r, const std::string& path, Out& out) {
-  const PlanSummary& p = r.plan;
+  const PlanTotals& p = r.plan;
   constexpr double kShortest = 0.2;  // seconds; the rate of less tells nothing
   const auto rate =
       static_cast<uint64_t>(static_cast<double>(p.bytes_out - r.continued) / std::max(r.seconds, kShortest));
@@ -43,7 +43,7 @@ void print_report(const ConvertReport& r, const std::string& path, Out& out) {
 }
 
 void print_report_json(const ConvertReport& r, const std::string& path, Out& out) {
-  const PlanSummary& p = r.plan;
+  const PlanTotals& p = r.plan;
   std::string kept;
   for (const std::string& name : r.kept_module_weights)
     kept += cat(kept.empty() ? "" : ", ", json_string(name));

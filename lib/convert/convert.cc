@@ -196,8 +196,10 @@ void Conversion::keep(const KeptModuleWeight& k) {
 
 void Conversion::plan() {
   prepared_ = prepare(catalog_, first_object_, out_, options_);
-  report.plan = summarise(catalog_, prepared_);
-  if (options_.kept) options_.kept->check_same(document_of(catalog_, prepared_, report.plan, in_, options_));
+  report.plan = total_up(catalog_, prepared_);
+  if (options_.kept)
+    options_.kept->check_same(
+        document_of(catalog_, prepared_, summarise(catalog_, prepared_), in_, options_));
   for (const std::string& note : prepared_.layout.notes) progress_.warn(note);
   staged_ = stage(out_, prepared_.layout.is_folder() ? "folder" : "file");
   run_ = request_;

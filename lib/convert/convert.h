@@ -13,7 +13,7 @@
 namespace uckpt {
 
 struct ConvertReport {
-  PlanSummary plan;
+  PlanTotals plan;
   int64_t file_size = 0;
   double seconds = 0;
   int64_t checksums_checked = 0;

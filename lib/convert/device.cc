@@ -48,16 +48,16 @@ std::optional<exec::DeviceUse> use_of_device(const exec::Picked& picked, const C
 }
 
 void tell_device(const Catalog& catalog, const Prepared& p, const std::string& out,
-                 const ConvertOptions& options, PlanSummary& summary) {
+                 const ConvertOptions& options, PlanTotals& totals) {
   if (options.device.kind == exec::DeviceChoice::kCuda) {
-    summary.device = exec::name_of_device(options.device.number);
-    summary.device_why = "asked for";
+    totals.device = exec::name_of_device(options.device.number);
+    totals.device_why = "asked for";
     return;
   }
   const exec::Picked picked = pick_device(catalog, p, out, options, nullptr);
   if (picked.why.empty()) return;
-  summary.device = picked.name;
-  summary.device_why = picked.why;
+  totals.device = picked.name;
+  totals.device_why = picked.why;
 }
 
 }  // namespace uckpt

@@ -19,6 +19,6 @@ std::optional<exec::DeviceUse> use_of_device(const exec::Picked& picked, const C
                                              const Prepared& prepared, const ConvertOptions& options);
 // Whose turn it would be, for people. A device that was asked for is not opened.
 void tell_device(const Catalog& catalog, const Prepared& prepared, const std::string& out,
-                 const ConvertOptions& options, PlanSummary& summary);
+                 const ConvertOptions& options, PlanTotals& totals);
 
 }  // namespace uckpt

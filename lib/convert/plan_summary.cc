@@ -64,11 +64,21 @@ void summarise_target(const Catalog& catalog, const TargetLayout& layout, PlanSu
     s.files[late.file].late_fields += static_cast<int64_t>(late.places.size());
 }
 
+// Calls `see` with each of the tensors that a shard is cut from, and with each other name of one.
+template <class See>
+void each_written(const Catalog& catalog, std::span<const uint32_t> tensors, const TargetLayout& layout,
+                  const See& see) {
+  std::vector<bool> written(catalog.tensors.size());
+  for (const TargetShard& shard : layout.shards) written[shard.tensor] = true;
+  for (const uint32_t i : tensors)
+    if (written[catalog.tensors[i].alias.value_or(i)]) see(catalog.tensors[i]);
+}
+
 }  // namespace
 
-PlanSummary summarise(const Catalog& catalog, std::span<const uint32_t> tensors, const TargetLayout& layout,
-                      const plan::Plan& plan) {
-  PlanSummary s;
+PlanTotals total_up(const Catalog& catalog, std::span<const uint32_t> tensors, const TargetLayout& layout,
+                    const plan::Plan& plan) {
+  PlanTotals s;
   s.kind = catalog.kind;
   s.objects = static_cast<int64_t>(catalog.objects.size());
   s.files_in = static_cast<int64_t>(catalog.files.size());
@@ -79,17 +89,19 @@ PlanSummary summarise(const Catalog& catalog, std::span<const uint32_t> tensors,
   s.warnings = catalog.warnings;
   s.warnings.insert(s.warnings.end(), layout.notes.begin(), layout.notes.end());
   s.files_out = static_cast<int64_t>(layout.files.size());
-  std::set<uint32_t> written;
-  for (const TargetShard& shard : layout.shards) written.insert(shard.tensor);
-  for (uint32_t i : tensors) {
-    const Tensor& t = catalog.tensors[i];
-    if (!written.contains(t.alias.value_or(i))) continue;
-    ++(t.alias ? s.links : s.tensors);
+  each_written(catalog, tensors, layout, [&](const Tensor& t) { ++(t.alias ? s.links : s.tensors); });
+  return s;
+}
+
+PlanSummary summarise(const Catalog& catalog, std::span<const uint32_t> tensors, const TargetLayout& layout,
+                      const plan::Plan& plan) {
+  PlanSummary s{total_up(catalog, tensors, layout, plan), {}, {}, {}};
+  each_written(catalog, tensors, layout, [&](const Tensor& t) {
     s.recipes.push_back({t.path(), std::string(name_of(t.dtype)), shape_text(t.shape),
                          t.alias ? 0 : bytes_of(t), t.pieces.count, static_cast<int64_t>(t.copies.size()),
                          t.layout, t.alias ? catalog.tensors[*t.alias].path() : "", files_of(catalog, t),
                          static_cast<int64_t>(t.averaged_with.size()) + 1});
-  }
+  });
   summarise_target(catalog, layout, s);
   return s;
 }

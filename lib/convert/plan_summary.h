@@ -58,7 +58,7 @@ struct PlannedFile {
   int64_t zeros() const { return is_made ? 0 : bytes - fixed - filled; }
 };
 
-struct PlanSummary {
+struct PlanTotals {
   std::string kind, to;
   int64_t tensors = 0, links = 0, objects = 0;
   int64_t files_in = 0, files_out = 0;
@@ -67,13 +67,19 @@ struct PlanSummary {
   int64_t peak_memory = 0;  // buffers and the plan itself, bytes
   // What computes ("cpu", "cuda:0"), and why. Empty where there is nothing to choose from.
   std::string device, device_why;
-  std::vector<TensorRecipe> recipes;
-  std::vector<PlannedShard> shards;
-  std::vector<PlannedFile> files;
   std::vector<std::string> warnings;
 };
 
+// With every tensor and every shard: many times the plan's own size.
+struct PlanSummary : PlanTotals {
+  std::vector<TensorRecipe> recipes;
+  std::vector<PlannedShard> shards;
+  std::vector<PlannedFile> files;
+};
+
 // `tensors`: those that were chosen, each alias after its source.
+PlanTotals total_up(const Catalog& catalog, std::span<const uint32_t> tensors, const TargetLayout& layout,
+                    const plan::Plan& plan);
 PlanSummary summarise(const Catalog& catalog, std::span<const uint32_t> tensors, const TargetLayout& layout,
                       const plan::Plan& plan);
 

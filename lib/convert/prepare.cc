@@ -150,11 +150,25 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   return p;
 }
 
+namespace {
+
+void add_request(const Prepared& p, PlanTotals& totals) {
+  totals.to = p.writer->name;
+  totals.peak_memory = p.buffers.total() + p.held_bytes;
+}
+
+}  // namespace
+
+PlanTotals total_up(const Catalog& catalog, const Prepared& p) {
+  PlanTotals totals = total_up(catalog, p.request.tensors, p.layout, p.plan);
+  add_request(p, totals);
+  return totals;
+}
+
 PlanSummary summarise(const Catalog& catalog, const Prepared& p) {
-  PlanSummary s = summarise(catalog, p.request.tensors, p.layout, p.plan);
-  s.to = p.writer->name;
-  s.peak_memory = p.buffers.total() + p.held_bytes;
-  return s;
+  PlanSummary summary = summarise(catalog, p.request.tensors, p.layout, p.plan);
+  add_request(p, summary);
+  return summary;
 }
 
 void refuse_output_among_inputs(const Catalog& catalog, const std::string& out) {

@@ -32,6 +32,7 @@ void keep_module_weight(Catalog& catalog, uint32_t tensor, uint32_t copy);
 Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out,
                  const ConvertOptions& options);
 
+PlanTotals total_up(const Catalog& catalog, const Prepared& prepared);
 PlanSummary summarise(const Catalog& catalog, const Prepared& prepared);
 
 // Throws trouble where the output is one of the input's files, a folder that holds one, or a folder that

@@ -26,9 +26,9 @@ int64_t bytes_of_text(const std::string& text) { return static_cast<int64_t>(tex
 int64_t bytes_of_catalog(const Catalog& c) {
   constexpr int64_t kOfFile = 256;
   int64_t sum = bytes_of_list(c.axes) + bytes_of_list(c.pieces) + bytes_of_list(c.tensors) +
-                bytes_of_list(c.records) + bytes_of_list(c.objects) + bytes_of_list(c.literals) +
-                static_cast<int64_t>(c.files.size()) * kOfFile;
-  for (const Record& r : c.records) sum += bytes_of_text(r.name);
+                bytes_of_list(c.records) + bytes_of_list(c.record_names) + bytes_of_list(c.objects) +
+                bytes_of_list(c.literals) + static_cast<int64_t>(c.files.size()) * kOfFile;
+  for (const std::string& name : c.record_names) sum += bytes_of_text(name);
   for (const Object& o : c.objects) sum += bytes_of_text(o.json);
   for (const Tensor& t : c.tensors)
     sum += bytes_of_text(t.name) + bytes_of_text(t.layout) + bytes_of_list(t.shape) + bytes_of_list(t.copies);

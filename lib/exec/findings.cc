@@ -104,7 +104,7 @@ std::vector<Error> Totals::damaged_records() const {
     if (found == record.crc) continue;
     out.push_back(refused("zip.crc", cat("expected checksum ", hex(record.crc, 8), ", found ", hex(found, 8),
                                          ": the file was changed after it was written"))
-                      .in_member(record.name)
+                      .in_member(catalog_.name_of(record))
                       .in_file(catalog_.files[record.file]->name()));
   }
   return out;

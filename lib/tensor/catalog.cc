@@ -38,6 +38,12 @@ FileId Catalog::add_file(std::shared_ptr<ByteSource> file) {
   return static_cast<FileId>(files.size() - 1);
 }
 
+uint32_t Catalog::add_record(FileId file, int64_t offset, int64_t size, uint32_t crc, std::string_view name) {
+  if (record_names.empty() || record_names.back() != name) record_names.emplace_back(name);
+  records.push_back({offset, size, file, crc, static_cast<uint32_t>(record_names.size() - 1)});
+  return static_cast<uint32_t>(records.size() - 1);
+}
+
 uint32_t Catalog::add_object_tensors() {
   const auto first = static_cast<uint32_t>(tensors.size());
   for (const Object& object : objects) {

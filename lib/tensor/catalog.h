@@ -60,7 +60,7 @@ struct Record {
   int64_t offset, size;
   FileId file;
   uint32_t crc;
-  std::string name;  // member name for messages
+  uint32_t name;  // index into Catalog::record_names
 };
 
 // The state names of the consolidated file: "fp32", "exp_avg", "exp_avg_sq", "step", other optimizer states
@@ -167,6 +167,7 @@ struct Catalog {
 
   std::vector<std::shared_ptr<ByteSource>> files;
   std::vector<Record> records;
+  std::vector<std::string> record_names;  // of members, for messages; equal ones in a row are one
   std::vector<Axis> axes;
   std::vector<Piece> pieces;
   Bytes literals;  // values read or made at open: steps, scalars
@@ -205,12 +206,14 @@ struct Catalog {
   // The whole tensor from bytes that we hold.
   void add_literal(ByteSpan bytes, int64_t numel);
   FileId add_file(std::shared_ptr<ByteSource> file);
+  uint32_t add_record(FileId file, int64_t offset, int64_t size, uint32_t crc, std::string_view name);
   // Appends the pickle bytes of every object as a tensor of bytes (state "objects", name = origin), so that
   // they are planned, copied and digested like any other; returns the first one's index.
   uint32_t add_object_tensors();
   // One warning for each class that is not known.
   void warn_of_unknown_classes();
 
+  const std::string& name_of(const Record& record) const { return record_names[record.name]; }
   std::span<const Axis> axes_of(const Piece& p) const { return {axes.data() + p.axes_at, p.rank}; }
   std::span<const Piece> pieces_of(PieceRange r) const { return {pieces.data() + r.first, r.count}; }
 };

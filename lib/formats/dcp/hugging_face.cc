@@ -204,6 +204,7 @@ bool are_shards(const std::vector<std::string>& entries) {
 
 HuggingFaceShards read_shards(const InputFolder& folder, const std::vector<std::string>& entries) {
   HuggingFaceShards out;
+  ItemForms forms;
   for (const std::string& name : entries)
     if (parse_name(name)) out.stored.files.push_back(name);
   check_complete(folder, out.stored.files);
@@ -245,7 +246,7 @@ HuggingFaceShards read_shards(const InputFolder& folder, const std::vector<std::
             {begin->second, entry.shape, {f, header.data_at + entry.begin, entry.end - entry.begin}, ""});
         ItemTensor& item = out.items[at->second].emplace_back();
         item.offset = header.data_at + entry.begin;
-        item.stride = torch::row_major(entry.shape);
+        item.form = forms.one_of({torch::row_major(entry.shape)});
       }
     } catch (Error& e) {
       throw e.in_file(file->name());

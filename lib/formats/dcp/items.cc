@@ -67,7 +67,7 @@ class Images {
     return at == images_.end() ? INT64_MAX : at->second.offset;
   }
 
-  ItemTensor take(const StoredTensor& tensor, const Chunk& chunk) {
+  ItemTensor take(const StoredTensor& tensor, const Chunk& chunk, ItemForms& forms) {
     Image& image = images_.at(chunk.item.file);
     const auto at = image.by_name.find(tensor.key);
     if (at == image.by_name.end())
@@ -82,7 +82,7 @@ class Images {
           .hint("save it again without SerializationFormat.SAFETENSORS");
     ItemTensor out;
     out.offset = chunk.item.offset + image.header.data_at + entry.begin;
-    out.stride = torch::row_major(entry.shape);
+    out.form = forms.one_of({torch::row_major(entry.shape)});
     return out;
   }
 
@@ -96,9 +96,10 @@ class Images {
   std::map<uint32_t, Image> images_;
 };
 
-std::shared_ptr<const ItemTrouble> trouble_of(std::string refusal, std::optional<Error> danger = {}) {
-  if (refusal.empty() && !danger) return nullptr;
-  return std::make_shared<const ItemTrouble>(ItemTrouble{std::move(refusal), std::move(danger)});
+std::shared_ptr<const ItemForm> form_with_trouble(std::string refusal, std::optional<Error> danger = {}) {
+  ItemForm form;
+  form.trouble = std::make_shared<const ItemTrouble>(ItemTrouble{std::move(refusal), std::move(danger)});
+  return std::make_shared<const ItemForm>(std::move(form));
 }
 
 // The classes that were met, by threads at once.
@@ -116,29 +117,33 @@ class Globals {
 };
 
 ItemTensor open_archive(const std::shared_ptr<ByteSource>& file, const StoredTensor& tensor,
-                        const Chunk& chunk, const OpenOptions& options, Globals& globals) {
+                        const Chunk& chunk, const OpenOptions& options, Globals& globals, ItemForms& forms) {
   const auto source = std::make_shared<ItemSource>(*file, chunk.item.offset, chunk.item.length);
   const auto archive = torch::TorchFile::open(source, options.limits);
   ItemTensor out;
   globals.add(archive->globals());
   const auto info = archive->tensor(archive->root());
   if (const auto& danger = archive->refusal()) {
-    out.trouble = trouble_of("its item is no plain tensor", Error(*danger).in_tensor(tensor.key));
+    out.form = form_with_trouble("its item is no plain tensor", Error(*danger).in_tensor(tensor.key));
     return out;
   }
   if (!info) throw refused("dcp.item", "expected one tensor in the item, found another object");
   if (info->shape != chunk.sizes) throw wrong_shape(chunk.sizes, info->shape);
-  out.trouble = trouble_of(info->refusal);
-  if (out.trouble) return out;
+  if (!info->refusal.empty()) {
+    out.form = form_with_trouble(info->refusal);
+    return out;
+  }
   if (info->dtype != tensor.dtype) throw wrong_type(tensor.dtype, info->dtype);
   out.offset = chunk.item.offset + info->offset;
-  out.stride = info->stride;
-  out.flags = info->flags;
+  ItemForm form{info->stride, info->flags};
   if (info->record != kNoRecord) {
-    torch::FileRecord record = archive->records()[info->record];
-    record.offset += chunk.item.offset;
-    if (record.crc) out.record = std::move(record);
+    const torch::FileRecord& record = archive->records()[info->record];
+    out.record_offset = chunk.item.offset + record.offset;
+    out.record_size = record.size;
+    out.record_crc = record.crc.value_or(0);
+    form.record_name = record.name;
   }
+  out.form = forms.one_of(std::move(form));
   return out;
 }
 
@@ -168,6 +173,14 @@ void check_disjoint(const DataFiles& files, std::vector<Claim> claims, const Ima
 }
 
 }  // namespace
+
+std::shared_ptr<const ItemForm> ItemForms::one_of(ItemForm form) {
+  Key key(form.stride, form.flags, form.record_name);
+  const std::lock_guard lock(mutex_);
+  std::shared_ptr<const ItemForm>& known = forms_[std::move(key)];
+  if (!known) known = std::make_shared<const ItemForm>(std::move(form));
+  return known;
+}
 
 DataFiles::DataFiles(const InputFolder& folder, const Stored& stored) {
   std::vector<std::string> missing;
@@ -225,8 +238,8 @@ OpenedChunks open_chunks(const DataFiles& files, const Stored& stored, const Ope
       const Chunk& chunk = tensor.item(c);
       check_range(chunk.item, tensor.key);
       if (!chunk.transforms.empty())
-        out[t][c].trouble =
-            trouble_of(cat("its bytes went through ", chunk.transforms, ", which is not read"));
+        out[t][c].form =
+            form_with_trouble(cat("its bytes went through ", chunk.transforms, ", which is not read"));
       else if (tensor.refusal.empty())
         jobs.push_back({t, c});
     }
@@ -258,6 +271,7 @@ OpenedChunks open_chunks(const DataFiles& files, const Stored& stored, const Ope
   for (const StoredBytes& b : stored.bytes) claims.push_back({b.item, &b.key});
   check_disjoint(files, std::move(claims), images);
   Globals globals;
+  ItemForms forms;
   std::mutex failing;
   std::map<size_t, Error> errors;  // by job
   tbb::parallel_for(size_t{0}, jobs.size(), [&](size_t i) {
@@ -265,7 +279,7 @@ OpenedChunks open_chunks(const DataFiles& files, const Stored& stored, const Ope
     const Job& job = jobs[i];
     try {
       out[job.tensor][job.chunk] = open_archive(files.at(item_of(job).file), tensor_of(job),
-                                                tensor_of(job).item(job.chunk), options, globals);
+                                                tensor_of(job).item(job.chunk), options, globals, forms);
     } catch (const Error& e) {
       const std::lock_guard lock(failing);
       errors.emplace(i, e);
@@ -277,7 +291,7 @@ OpenedChunks open_chunks(const DataFiles& files, const Stored& stored, const Ope
       if (const auto failed = errors.find(i); failed != errors.end()) throw Error(failed->second);
       if (is_image[i])
         out[jobs[i].tensor][jobs[i].chunk] =
-            images.take(tensor_of(jobs[i]), tensor_of(jobs[i]).item(jobs[i].chunk));
+            images.take(tensor_of(jobs[i]), tensor_of(jobs[i]).item(jobs[i].chunk), forms);
     });
   }
   opened.globals = globals.take();

@@ -4,8 +4,10 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "lib/formats/dcp/stored.h"
@@ -34,14 +36,37 @@ struct ItemTrouble {
   std::optional<Error> danger;  // the archive calls something: nothing of it is converted
 };
 
-// Where a chunk's elements lie, checked against what `.metadata` says about it.
-struct ItemTensor {
-  int64_t offset = 0;  // bytes in the data file, of the first element
-  Shape stride;        // elements
+// What the items of many chunks have in common, kept once.
+struct ItemForm {
+  Shape stride;  // elements
   uint8_t flags = kPlain;
-  uint32_t number = kNoRecord;              // of the record in the catalog, once it is there
-  std::optional<torch::FileRecord> record;  // with a checksum; its offset counts from the file's begin
-  std::shared_ptr<const ItemTrouble> trouble;
+  std::string record_name = {};  // of the archive's member, for messages
+  std::shared_ptr<const ItemTrouble> trouble = {};
+};
+
+// Where a chunk's elements lie, checked against what `.metadata` says about it. There may be millions of
+// them.
+struct ItemTensor {
+  int64_t offset = 0;                          // bytes in the data file, of the first element
+  int64_t record_offset = 0, record_size = 0;  // what the checksum is of, in the data file
+  uint32_t record_crc = 0;                     // 0: there is none
+  uint32_t number = kNoRecord;                 // of the record in the catalog, once it is there
+  std::shared_ptr<const ItemForm> form;        // null until it is opened
+
+  bool is_checked() const { return record_crc != 0; }
+  const Shape& stride() const { return form->stride; }
+  const ItemTrouble* trouble() const { return form ? form->trouble.get() : nullptr; }
+};
+
+// Keeps equal forms once. For threads at once.
+class ItemForms {
+ public:
+  std::shared_ptr<const ItemForm> one_of(ItemForm form);
+
+ private:
+  using Key = std::tuple<Shape, uint8_t, std::string>;
+  std::mutex mutex_;
+  std::map<Key, std::shared_ptr<const ItemForm>> forms_;  // of those without trouble
 };
 
 struct OpenedChunks {

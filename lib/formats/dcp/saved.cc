@@ -113,19 +113,13 @@ void CatalogBuilder::add_object(const StoredBytes& stored, const ItemObject& ite
   object.offset = stored.item.offset + pickle.offset;
   object.size = pickle.size;
   if (pickle.crc)
-    object.record = add_record(object.file, object.offset, pickle.size, *pickle.crc, pickle.name);
+    object.record = catalog_.add_record(object.file, object.offset, pickle.size, *pickle.crc, pickle.name);
   try {
     if (options_.want_objects) object.json = item.file->json();
   } catch (Error& e) {
     refuse(e.in_file(item.source->name()).in_tensor(stored.key));
   }
   catalog_.objects.push_back(std::move(object));
-}
-
-uint32_t CatalogBuilder::add_record(FileId file, int64_t offset, int64_t size, uint32_t crc,
-                                    std::string name) {
-  catalog_.records.push_back({offset, size, file, crc, std::move(name)});
-  return static_cast<uint32_t>(catalog_.records.size() - 1);
 }
 
 Tensor& CatalogBuilder::enter(std::string_view state, const std::string& name, DType dtype,
@@ -152,24 +146,25 @@ void CatalogBuilder::reserve(const Stored& stored) {
 
 CatalogBuilder::Place CatalogBuilder::place(uint32_t data_file, ItemTensor& item) {
   const FileId file = files_[data_file];
-  if (item.record && item.number == kNoRecord)
-    item.number =
-        add_record(file, item.record->offset, item.record->size, *item.record->crc, item.record->name);
-  return {file, item.number, item.offset, item.flags};
+  if (item.is_checked() && item.number == kNoRecord)
+    item.number = catalog_.add_record(file, item.record_offset, item.record_size, item.record_crc,
+                                      item.form->record_name);
+  return {file, item.number, item.offset, item.form->flags};
 }
 
 std::string CatalogBuilder::refusal_of(const StoredTensor& stored, const std::vector<ItemTensor>& items) {
   std::string out = stored.refusal;
   for (const ItemTensor& item : items) {
-    if (!item.trouble) continue;
-    if (item.trouble->danger) refuse(*item.trouble->danger);
-    if (out.empty()) out = item.trouble->refusal;
+    const ItemTrouble* trouble = item.trouble();
+    if (!trouble) continue;
+    if (trouble->danger) refuse(*trouble->danger);
+    if (out.empty()) out = trouble->refusal;
   }
   for (size_t c = 0; c < items.size() && out.empty(); ++c) {
     torch::TensorInfo as_view;
     as_view.dtype = stored.dtype;
     as_view.shape = stored.item(c).sizes;
-    as_view.stride = items[c].stride;
+    as_view.stride = items[c].stride();
     out = torch::expansion_refusal(as_view, options_.allow_expand);
   }
   return out;
@@ -186,7 +181,7 @@ void CatalogBuilder::add_tensor(const StoredTensor& stored, std::vector<ItemTens
     const Chunk& chunk = stored.item(c);
     std::vector<Axis> box;
     for (size_t d = 0; d < stored.shape.size(); ++d)
-      box.push_back({stored.shape[d], chunk.offsets[d], chunk.sizes[d], items[c].stride[d]});
+      box.push_back({stored.shape[d], chunk.offsets[d], chunk.sizes[d], items[c].stride()[d]});
     const Place at = place(chunk.item.file, items[c]);
     catalog_.add_piece(at.file, at.record, at.offset, box, at.flags);
   }
@@ -203,11 +198,12 @@ bool CatalogBuilder::add_number(Tensor& tensor, const StoredTensor& stored,
                                 const std::vector<ItemTensor>& items) {
   constexpr int64_t kSmall = 4096;
   const bool is_state = !is_weight(tensor.state) && tensor.state != state::kOther;
-  if (!is_state || !stored.shape.empty() || items.size() != 1 || items[0].flags != kPlain) return false;
+  if (!is_state || !stored.shape.empty() || items.size() != 1 || items[0].form->flags != kPlain) return false;
   const ItemTensor& item = items[0];
-  if (item.record && item.record->size > kSmall) return false;
+  if (item.is_checked() && item.record_size > kSmall) return false;
   const ByteSource& file = *catalog_.files[files_[stored.chunks.item(0).file]];
-  if (item.record && options_.check_crc) torch::check_crc(file, *item.record);
+  if (item.is_checked() && options_.check_crc)
+    torch::check_crc(file, {item.form->record_name, item.record_offset, item.record_size, item.record_crc});
   catalog_.add_literal(file.read_range(item.offset, item_size(stored.dtype)), 1);
   tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
   return true;
@@ -229,8 +225,8 @@ void CatalogBuilder::add_tensors_inside(const StoredBytes& stored, const torch::
         const auto [at, fresh] = records.try_emplace(info.record, kNoRecord);
         const torch::FileRecord& r = file.records()[info.record];
         if (fresh && r.crc)
-          at->second =
-              add_record(files_[stored.item.file], stored.item.offset + r.offset, r.size, *r.crc, r.name);
+          at->second = catalog_.add_record(files_[stored.item.file], stored.item.offset + r.offset, r.size,
+                                           *r.crc, r.name);
         number = at->second;
       }
       catalog_.add_whole(files_[stored.item.file], number, stored.item.offset + info.offset, info.shape,

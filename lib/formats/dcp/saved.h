@@ -77,7 +77,6 @@ class CatalogBuilder {
   }
 
  private:
-  uint32_t add_record(FileId file, int64_t offset, int64_t size, uint32_t crc, std::string name);
   Tensor& enter(std::string_view state, const std::string& name, DType dtype, const Shape& shape);
   bool add_number(Tensor& tensor, const StoredTensor& stored, const std::vector<ItemTensor>& items);
   void add_tensors_inside(const StoredBytes& stored, const torch::TorchFile& file);

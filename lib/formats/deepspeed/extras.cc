@@ -59,8 +59,7 @@ void add_object(Catalog& catalog, Source& source, std::string view, const torch:
   object.offset = pickle.offset;
   object.size = pickle.size;
   if (pickle.crc) {
-    object.record = static_cast<uint32_t>(catalog.records.size());
-    catalog.records.push_back({pickle.offset, pickle.size, object.file, *pickle.crc, pickle.name});
+    object.record = catalog.add_record(object.file, pickle.offset, pickle.size, *pickle.crc, pickle.name);
   }
   catalog.objects.push_back(std::move(object));
 }

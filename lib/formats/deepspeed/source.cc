@@ -108,8 +108,7 @@ FileId Source::file_id(Catalog& catalog) {
       ids_.push_back(kNoRecord);
       continue;
     }
-    ids_.push_back(static_cast<uint32_t>(catalog.records.size()));
-    catalog.records.push_back({r.offset, r.size, *id_, *r.crc, r.name});
+    ids_.push_back(catalog.add_record(*id_, r.offset, r.size, *r.crc, r.name));
   }
   return *id_;
 }

@@ -184,8 +184,7 @@ void add_object(Source& source, std::string view, const torch::FileRecord& pickl
   if (view.empty()) return;
   Object object{source.name(), std::move(view), source.file_id(catalog), pickle.offset, pickle.size};
   if (pickle.crc) {
-    object.record = static_cast<uint32_t>(catalog.records.size());
-    catalog.records.push_back({pickle.offset, pickle.size, object.file, *pickle.crc, pickle.name});
+    object.record = catalog.add_record(object.file, pickle.offset, pickle.size, *pickle.crc, pickle.name);
   }
   catalog.objects.push_back(std::move(object));
 }

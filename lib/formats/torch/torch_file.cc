@@ -257,8 +257,7 @@ TorchFile::Registered TorchFile::register_with(Catalog& catalog, std::shared_ptr
       out.records.push_back(kNoRecord);
       continue;
     }
-    out.records.push_back(static_cast<uint32_t>(catalog.records.size()));
-    catalog.records.push_back({record.offset, record.size, out.file, *record.crc, record.name});
+    out.records.push_back(catalog.add_record(out.file, record.offset, record.size, *record.crc, record.name));
   }
   return out;
 }

@@ -43,9 +43,8 @@ struct Checkpoint {
         .write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(content.size()));
     const ByteSpan record(content.data() + begin, static_cast<size_t>(bytes));
     const FileId file = catalog.add_file(InputFile::open(path.string()));
-    catalog.records.push_back(
-        {begin, bytes, file, kernels::Crc32::finish(kernels::crc32_raw(record), record.size()), "data"});
-    return {file, static_cast<uint32_t>(catalog.records.size() - 1)};
+    const uint32_t crc = kernels::Crc32::finish(kernels::crc32_raw(record), record.size());
+    return {file, catalog.add_record(file, begin, bytes, crc, "data")};
   }
   template <class Fill>
   void add(const char* name, DType dtype, DType written, const Fill& fill) {

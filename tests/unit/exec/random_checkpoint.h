@@ -54,8 +54,7 @@ class RandomCheckpoint {
     const uint32_t crc = kernels::Crc32::finish(kernels::crc32_raw(record), record.size());
     const FileId file =
         c_.add_file(std::make_shared<MemorySource>("f" + std::to_string(c_.files.size()), content));
-    c_.records.push_back({*payload, bytes, file, crc, "data"});
-    return {file, static_cast<uint32_t>(c_.records.size() - 1)};
+    return {file, c_.add_record(file, *payload, bytes, crc, "data")};
   }
 
   void add_tensor(int i) {

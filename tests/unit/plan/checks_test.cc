@@ -15,9 +15,7 @@ struct Example {
   TargetLayout layout{{{"", 0, {}, {}}}, {}, {}, {}, {}, {}, {}, {}, {}};
 
   uint32_t record(int64_t offset, int64_t size) {
-    const FileId file = catalog.add_file(nullptr);
-    catalog.records.push_back({offset, size, file, 0, "data/0"});
-    return static_cast<uint32_t>(catalog.records.size() - 1);
+    return catalog.add_record(catalog.add_file(nullptr), offset, size, 0, "data/0");
   }
   template <class AddPieces>
   void tensor(Shape shape, const AddPieces& add) {

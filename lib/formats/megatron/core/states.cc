@@ -218,7 +218,7 @@ class States {
       for (size_t c = 0; c < tensor.chunks.size(); ++c) {
         const dcp::Chunk& chunk = tensor.chunks[c];
         dcp::ItemTensor& item = source_.saved.items[t][c];
-        if (item.stride[0] != 1 && chunk.sizes[0] > 1)
+        if (item.stride()[0] != 1 && chunk.sizes[0] > 1)
           throw refused("megatron.buckets", "expected a bucket back to back, found strides")
               .in_tensor(tensor.key);
         const auto place = builder_.place(chunk.item.file, item);
@@ -345,13 +345,17 @@ class States {
       if (!fits) throw refused("megatron.param_state", "expected flat tensors of one size in each buffer");
       dcp::ItemTensor item;
       item.offset = stored.item.offset + info->offset;
-      item.flags = info->flags;
+      dcp::ItemForm form{{}, info->flags};
       if (info->record != kNoRecord && file.records()[info->record].crc) {
-        item.record = file.records()[info->record];
-        item.record->offset += stored.item.offset;
+        const torch::FileRecord& record = file.records()[info->record];
+        item.record_offset = stored.item.offset + record.offset;
+        item.record_size = record.size;
+        item.record_crc = *record.crc;
+        form.record_name = record.name;
       }
+      item.form = std::make_shared<const dcp::ItemForm>(std::move(form));
       // Arrays may share a record.
-      const std::pair at_record(stored.item.file, item.record ? item.record->offset : int64_t{-1});
+      const std::pair at_record(stored.item.file, item.is_checked() ? item.record_offset : int64_t{-1});
       if (const auto known = numbers_.find(at_record); known != numbers_.end()) item.number = known->second;
       const auto place = builder_.place(stored.item.file, item);
       numbers_.emplace(at_record, place.record);
@@ -431,8 +435,7 @@ void add_common(const Common& common, const OpenOptions& options, dcp::CatalogBu
   for (size_t r = 0; r < common.file->records().size(); ++r)
     if (common.file->records()[r].offset == pickle.offset) object.record = registered.records[r];
   if (object.record == kNoRecord && pickle.crc) {
-    catalog.records.push_back({pickle.offset, pickle.size, registered.file, *pickle.crc, pickle.name});
-    object.record = static_cast<uint32_t>(catalog.records.size() - 1);
+    object.record = catalog.add_record(registered.file, pickle.offset, pickle.size, *pickle.crc, pickle.name);
   }
   try {
     if (options.want_objects) object.json = common.file->json();

@@ -235,11 +235,11 @@ void Unstacked::add_pieces(const Logical& tensor, dcp::CatalogBuilder& builder, 
       const auto place = builder.place(chunk.item.file, item);
       int64_t skipped = 0;
       for (size_t d = 0; d < stack.axes; ++d)
-        skipped += (part.numbers[d] - chunk.offsets[d]) * item.stride[d];
+        skipped += (part.numbers[d] - chunk.offsets[d]) * item.stride()[d];
       for (size_t d = 0; d < axes.size(); ++d) {
         const size_t from = stack.axes + d;
         const int64_t shift = d == 0 && part.half == 1 ? tensor.shape[0] / 2 : 0;
-        axes[d] = {tensor.shape[d], chunk.offsets[from] + shift, chunk.sizes[from], item.stride[from]};
+        axes[d] = {tensor.shape[d], chunk.offsets[from] + shift, chunk.sizes[from], item.stride()[from]};
       }
       catalog.add_piece(place.file, place.record, place.offset + skipped * item_size(tensor.dtype), axes,
                         place.flags);
@@ -261,7 +261,7 @@ void Unstacked::add_flattened(const Logical& tensor, const StoredPart& part, dcp
     const dcp::Chunk& chunk = stored.chunks[c];
     dcp::ItemTensor& item = items[part.stored][c];
     const auto place = builder.place(chunk.item.file, item);
-    if (item.stride[last] != 1 && chunk.sizes[last] > 1)
+    if (item.stride()[last] != 1 && chunk.sizes[last] > 1)
       throw refused("megatron.flattened", "expected a flattened block back to back, found strides")
           .in_tensor(stored.key);
     Shape offsets = chunk.offsets, sizes = chunk.sizes;
@@ -271,7 +271,7 @@ void Unstacked::add_flattened(const Logical& tensor, const StoredPart& part, dcp
       LogicalBox box{Shape(block.size()), block};
       int64_t skipped = 0;
       for (size_t d = 0; d < at.size(); ++d) {
-        skipped += (at[d] - chunk.offsets[d]) * item.stride[d];
+        skipped += (at[d] - chunk.offsets[d]) * item.stride()[d];
         if (d >= stack.axes) box.offsets[d - stack.axes] = at[d] * stack.blocks[d];
       }
       if (part.half == 1) box.offsets[0] += tensor.shape[0] / 2;
