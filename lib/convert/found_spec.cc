@@ -74,7 +74,17 @@ class Candidate {
     auto key() const { return std::tie(distance, unused, found.spec, found.naming); }
   };
 
-  void add_fits(std::string_view as, std::vector<Fit>& out) const {
+  // A naming that does not fit, and the first reason.
+  struct Misfit {
+    bool has_strangers = false;  // names that it does not know
+    size_t errors = 0;
+    std::string naming, reason;
+    auto key() const { return std::tie(has_strangers, errors); }
+  };
+  // The one with the fewest reasons.
+  const std::optional<Misfit>& nearest() const { return nearest_; }
+
+  void add_fits(std::string_view as, std::vector<Fit>& out) {
     for (const std::string& naming : layouts_)
       if (const auto unused = unused_rules(naming); unused && leads_to(naming, as))
         out.push_back({{name_, naming, naming, leads_to(naming, "hf")}, 0, *unused});
@@ -98,7 +108,7 @@ class Candidate {
   std::string nearest_layout(const std::string& naming) const { return nearest_of(spec_, naming, layouts_); }
 
   // Nothing if the names do not fit.
-  std::optional<size_t> unused_rules(const std::string& naming) const {
+  std::optional<size_t> unused_rules(const std::string& naming) {
     layout::Settings settings = settings_;
     std::optional<Catalog> whole;
     if (catalog_.ranks.empty()) {
@@ -112,13 +122,13 @@ class Candidate {
     facts.take_defaults();
     if (!layout::takes_names_of(catalog.ranks.front(), catalog, book, facts)) return std::nullopt;
     const layout::Sorted sorted = layout::sort_fragments(catalog, book, facts, said);
-    if (is_about_names(said)) return std::nullopt;
+    if (is_about_names(said)) return note_misfit(naming, said), std::nullopt;
     std::set<uint32_t> used;
     for (const layout::Match& m : sorted.matches) used.insert(m.rule);
     return book.rules().size() - used.size();
   }
 
-  bool fits_map(const std::string& naming, const std::string& layout) const {
+  bool fits_map(const std::string& naming, const std::string& layout) {
     Catalog copy = catalog_;
     ucl::Diagnostics said;
     try {
@@ -126,7 +136,17 @@ class Candidate {
     } catch (const Error&) {
       return false;
     }
-    return !is_about_names(said);
+    if (!is_about_names(said)) return true;
+    note_misfit(naming, said);
+    return false;
+  }
+
+  void note_misfit(const std::string& naming, const ucl::Diagnostics& said) {
+    const std::vector<ucl::Diagnostic> all = said.sorted();
+    const bool has_strangers =
+        std::ranges::any_of(all, [](const ucl::Diagnostic& d) { return d.code == "ucl.no_rule"; });
+    Misfit misfit{has_strangers, said.errors(), naming, all.front().message};
+    if (!nearest_ || misfit.key() < nearest_->key()) nearest_ = std::move(misfit);
   }
 
   const Catalog& catalog_;
@@ -134,6 +154,7 @@ class Candidate {
   const ucl::Spec& spec_;
   const layout::Settings& settings_;
   std::vector<std::string> layouts_;  // of the spec itself, not of what it imports
+  std::optional<Misfit> nearest_;
 };
 
 std::optional<FoundSpec> best(const std::vector<Candidate::Fit>& fits) {
@@ -145,13 +166,20 @@ std::optional<FoundSpec> best(const std::vector<Candidate::Fit>& fits) {
 }  // namespace
 
 std::optional<FoundSpec> find_spec(const Catalog& catalog, std::string_view folder, std::string_view as,
-                                   const layout::Settings& settings) {
+                                   const layout::Settings& settings, std::string* nearest) {
   std::vector<Candidate::Fit> fits;
+  std::optional<Candidate::Misfit> least;
   for (const ucl::Shipped& s : ucl::shipped_specs()) {
     if (!folder.empty() && !s.name.starts_with(cat(folder, "/"))) continue;
     ucl::Diagnostics said;
     const ucl::Spec spec = ucl::open_spec(std::string(s.name), said);
-    if (!said.has_errors()) Candidate(catalog, std::string(s.name), spec, settings).add_fits(as, fits);
+    if (said.has_errors()) continue;
+    Candidate candidate(catalog, std::string(s.name), spec, settings);
+    candidate.add_fits(as, fits);
+    const auto& misfit = candidate.nearest();
+    if (!nearest || !misfit || (least && !(misfit->key() < least->key()))) continue;
+    least = misfit;
+    *nearest = cat("the nearest is `", misfit->naming, "` of ", s.name, ": ", misfit->reason);
   }
   return best(fits);
 }

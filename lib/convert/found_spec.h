@@ -21,9 +21,10 @@ struct FoundSpec {
 // The spec of a folder ("megatron"; empty: any) with a naming that takes every name of the checkpoint, and of
 // which the checkpoint has every name that is not optional. Of several the one whose naming has a layout,
 // then the one with the fewest rules that take nothing. `as`: a naming, or how it begins, that it must lead
-// to; empty: any. Nothing if none fits. Shapes are not looked at.
+// to; empty: any. Nothing if none fits: `nearest`, if not null, then says which comes nearest, and what keeps
+// it from fitting. Shapes are not looked at.
 std::optional<FoundSpec> find_spec(const Catalog& catalog, std::string_view folder, std::string_view as,
-                                   const layout::Settings& settings);
+                                   const layout::Settings& settings, std::string* nearest = nullptr);
 
 // The same among the namings of one spec; `FoundSpec::spec` stays empty.
 std::optional<FoundSpec> find_naming(const Catalog& catalog, const ucl::Spec& spec, std::string_view as,

@@ -107,6 +107,7 @@ Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path
       std::ranges::any_of(ucl::shipped_specs(), [&](const auto& s) { return s.name == name; });
   if (first.code == "ucl.uneven" && is_shipped)
     return e.hint("another size with --layout, or the layers of each pipeline stage with --stages, will do");
+  if (first.code == "ucl.index_gap" && is_shipped) return e.hint(first.hint_text);
   if (rules.spec.empty() && is_shipped)
     return e.hint(cat("it was found by the names: --spec gives rules that fit, `uckpt check ", name, " ",
                       path, flags_text(rules), "` shows all that does not"));
@@ -203,7 +204,8 @@ bool find_rules(Catalog& catalog, RuleOptions& rules) {
         .hint("--spec FILE gives them; `uckpt infer` drafts them");
   }
   const std::string& folder = catalog.spec_folder.empty() ? rules.target_folder : catalog.spec_folder;
-  const auto found = find_spec(catalog, folder, rules.as, settings_with_mesh(catalog, rules));
+  std::string nearest;
+  const auto found = find_spec(catalog, folder, rules.as, settings_with_mesh(catalog, rules), &nearest);
   if (found) {
     catalog.rules = program_of(found->spec, found->naming);
     catalog.facts.emplace_back(kSpecFact, cat(found->spec, ", naming ", found->naming));
@@ -212,12 +214,15 @@ bool find_rules(Catalog& catalog, RuleOptions& rules) {
           kToHuggingFace, cat("uckpt convert ", escape(catalog.path), " OUT --to safetensors --as hf"));
     return true;
   }
-  if (catalog.ranks.empty() && !says_something(rules)) return false;  // the output says what it needs
+  // Names may be the output's own already: the output says what it needs.
+  const bool is_published =
+      catalog.settings.contains("model_type") || catalog.settings.contains("architectures");
+  if (catalog.ranks.empty() && !says_something(rules) && !is_published) return false;
   const std::string what = folder.empty() ? "spec that ships" : cat("spec in ", folder, " that ships");
   throw refused("layout.no_rules",
                 cat("no ", what, " fits its names",
                     rules.as.empty() ? std::string() : cat(" and leads to `", escape(rules.as, 60), "`"),
-                    ": expected rules"))
+                    nearest.empty() ? std::string() : cat(" (", nearest, ")"), ": expected rules"))
       .in_file(catalog.path)
       .hint(std::string(kNoSpec));
 }

@@ -21,7 +21,7 @@ std::string quoted_names(const std::vector<std::string>& names) {
 
 NameRules::NameRules(const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics)
     : book_(book), facts_(facts), diagnostics_(diagnostics), used_(book.rules().size()) {
-  find_locals();
+  find_indexes();
   find_local_prefixes();
 }
 
@@ -40,12 +40,15 @@ std::optional<uint32_t> NameRules::rule_for(const std::string& name, std::string
   });
 }
 
-void NameRules::find_locals() {
+void NameRules::find_indexes() {
   for (const RuleRef& r : book_.rules()) {
     std::vector<LocalNumber>& locals = locals_.emplace_back();
+    std::vector<std::string>& indexes = indexes_.emplace_back();
     for (const ucl::Capture* c : r.rule->name.captures()) {
       const IndexRef* index = c->kind == ucl::Capture::Kind::kNumber ? book_.index(c->name.text) : nullptr;
-      if (index && index->index->local) locals.push_back({c, index});
+      if (!index) continue;
+      indexes.push_back(c->name.text);
+      if (index->index->local) locals.push_back({c, index});
     }
   }
 }
@@ -90,18 +93,22 @@ void NameRules::note_use(uint32_t rule, const std::string& name) {
   Use& use = used_[rule];
   use.any = true;
   const ucl::NamePattern& pattern = book_.rules()[rule].rule->name;
+  std::vector<int64_t> together(indexes_[rule].size());
   for (const ucl::CaptureValue& v : ucl::match(pattern, name).value_or(ucl::CaptureValues{})) {
     const ucl::Capture* c = pattern.find(v.name);
-    if (c && c->kind == ucl::Capture::Kind::kNumber) {
-      use.numbers[v.name].add(v.number);
-      numbers_[v.name].add(v.number);
-    }
+    if (!c || c->kind != ucl::Capture::Kind::kNumber) continue;
+    use.numbers[v.name].add(v.number);
+    numbers_[v.name].add(v.number);
+    for (size_t i = 0; i < together.size(); ++i)
+      if (indexes_[rule][i] == v.name) together[i] = v.number;
   }
+  if (together.size() > 1) use.together.insert(std::move(together));
 }
 
 void NameRules::tell() {
   tell_unmatched();
   tell_unused();
+  tell_indexes();
 }
 
 void NameRules::tell_unmatched() {
@@ -119,6 +126,7 @@ void NameRules::tell_unmatched() {
 void NameRules::tell_unused() {
   for (size_t i = 0; i < used_.size(); ++i) {
     const RuleRef& r = book_.rules()[i];
+    if (r.rule->body.kind != ucl::Body::Kind::kDrop) tell_missing_together(static_cast<uint32_t>(i));
     if (r.rule->optional || !facts_.holds(r.rule->when, r.scope).value_or(true)) continue;
     if (!used_[i].any) {
       diagnostics_
@@ -141,6 +149,66 @@ void NameRules::tell_gaps(const RuleRef& r, const std::string& capture, const st
                    wanted, ", which other rules have"))
         .hint("write `optional` before the rule if that may be");
     return;
+  }
+}
+
+// Every layer has every expert: a rule's numbers are all combinations of those of each index.
+void NameRules::tell_missing_together(uint32_t rule) {
+  Use& use = used_[rule];
+  if (use.together.empty()) return;
+  std::vector<const std::vector<int64_t>*> sorted;
+  size_t all = 1;
+  for (const std::string& index : indexes_[rule]) {
+    sorted.push_back(&use.numbers[index].sorted());
+    all *= sorted.back()->size();
+  }
+  if (use.together.size() == all) return;
+  std::vector<size_t> at(sorted.size());
+  std::vector<int64_t> wanted;
+  for (const std::vector<int64_t>* numbers : sorted) wanted.push_back(numbers->front());
+  while (use.together.contains(wanted)) {
+    size_t d = at.size() - 1;
+    while (++at[d] == sorted[d]->size()) wanted[d] = sorted[d]->front(), at[d--] = 0;
+    wanted[d] = (*sorted[d])[at[d]];
+  }
+  std::string where;
+  for (size_t i = 0; i < wanted.size(); ++i) where += cat(i ? ", " : "", indexes_[rule][i], " = ", wanted[i]);
+  const RuleRef& r = book_.rules()[rule];
+  diagnostics_
+      .error(r.scope.file->source, r.rule->name.span, "ucl.index_gap",
+             cat("nothing of the checkpoint fits ", ucl::text_of(r.rule->name), " at ", where,
+                 ", and other names have these numbers"))
+      .hint("tensors of the checkpoint are missing");
+}
+
+void NameRules::tell_indexes() {
+  for (const auto& [name, index] : book_.indices()) {
+    const std::vector<int64_t>& numbers = numbers_[name].sorted();
+    if (numbers.empty()) continue;
+    const auto error = [&](std::string message) -> ucl::Diagnostic& {
+      return diagnostics_.error(index.scope.file->source, index.index->name.span, "ucl.index_gap",
+                                std::move(message));
+    };
+    const auto found = static_cast<int64_t>(numbers.size());
+    if (numbers.back() != found - 1) {
+      int64_t gap = 0;
+      while (numbers[static_cast<size_t>(gap)] == gap) ++gap;
+      error(
+          cat("nothing of the checkpoint has ", name, " = ", gap, ", and other names have ", numbers.back()))
+          .hint(
+              "numbers count from 0 and leave no gap: tensors of the checkpoint are missing, or the numbers "
+              "in its names are to be written with an offset, as `{i + 1}`");
+      continue;
+    }
+    if (!index.index->count) continue;
+    const auto count =
+        facts_.evaluate(*index.index->count, index.scope, [](std::string_view) { return Linear::beyond(); })
+            .value();
+    if (!count || *count == found) continue;
+    const std::string size = ucl::text_of(*index.index->count);
+    error(cat("expected ", size, " = ", *count, " numbers of `", name, "`, found ", found))
+        .hint(cat("tensors of the checkpoint are missing, or --set ", size, "=", found,
+                  " says how many there should be"));
   }
 }
 

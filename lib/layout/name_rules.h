@@ -31,7 +31,8 @@ class NameRules {
   // A name, with global numbers, that the rule takes.
   void note_use(uint32_t rule, const std::string& name);
   void note_unmatched(const std::string& name) { unmatched_.insert(name); }
-  // Says which names no rule takes, which rules take nothing, and which numbers one of them misses.
+  // Says which names no rule takes, which rules take nothing, which numbers one of them misses, and which
+  // numbers of an index are missing.
   void tell();
 
  private:
@@ -47,19 +48,23 @@ class NameRules {
   struct Use {
     bool any = false;
     std::map<std::string, Numbers> numbers;
+    std::set<std::vector<int64_t>> together;  // the numbers of its indexes, where it has several
   };
-  void find_locals();
+  void find_indexes();
   void find_local_prefixes();
   void tell_unmatched();
   void tell_unused();
   void tell_gaps(const RuleRef& rule, const std::string& capture, const std::vector<int64_t>& numbers);
+  void tell_missing_together(uint32_t rule);
+  void tell_indexes();
 
   const RuleBook& book_;
   const Facts& facts_;
   ucl::Diagnostics& diagnostics_;
-  std::vector<std::vector<LocalNumber>> locals_;  // of each rule
-  std::vector<Use> used_;                         // of each rule
-  std::map<std::string, Numbers> numbers_;        // of each capture, over all rules
+  std::vector<std::vector<LocalNumber>> locals_;   // of each rule
+  std::vector<std::vector<std::string>> indexes_;  // of each rule, in the order of its name
+  std::vector<Use> used_;                          // of each rule
+  std::map<std::string, Numbers> numbers_;         // of each capture, over all rules
   std::set<std::string> unmatched_;
   std::vector<std::unique_ptr<ucl::NamePattern>> local_prefixes_;
   ucl::PatternIndex local_index_;

@@ -64,6 +64,9 @@ class Uses {
   void add(const Where& where) {
     for (const Binding& b : where.bindings) add(b.value);
   }
+  void add(const Index& index) {
+    if (index.count) add(*index.count);
+  }
   void add(const Rule& rule) {
     add(rule.body.shape);
     if (rule.body.value) add(rule.body.value->expr);

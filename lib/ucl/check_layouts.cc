@@ -102,6 +102,7 @@ class LayoutChecker {
       if (!is_new)
         twice(index.name.span, "ucl.name_twice", cat("`", index.name.text, "` has two indexes"),
               first->second);
+      if (index.count) check_expr(c_, scope_, *index.count);
       check_cut(index.cut);
       check_cut_once(index.cut);
       check_indexed(index, captures);

@@ -115,7 +115,10 @@ class Dumper {
   }
   void visit(const LayoutUse& u) { name("use", u.layout); }
   void visit(const Index& i) {
-    node(cat("index ", i.name.text, i.local ? " local" : ""), [&] { visit(i.cut); });
+    node(cat("index ", i.name.text, i.local ? " local" : ""), [&] {
+      maybe(i.count);
+      visit(i.cut);
+    });
   }
   void visit(const Value& v) {
     node(v.times ? "times" : "plus", [&] { visit(v.expr); });

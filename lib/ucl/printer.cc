@@ -120,8 +120,9 @@ class Printer {
     print_block(cat("layout ", layout.name.text, over), layout.items, layout.comments);
   }
   void print(size_t indent, const Index& index) {
+    const std::string count = index.count ? cat(" < ", text_of(*index.count)) : "";
     const std::string text =
-        cat("index ", index.name.text, " ", text_of(index.cut), index.local ? " local" : "");
+        cat("index ", index.name.text, count, " ", text_of(index.cut), index.local ? " local" : "");
     page_.line(indent, text, index.comments.behind);
   }
   void print(size_t indent, const LayoutUse& use) {

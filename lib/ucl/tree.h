@@ -103,6 +103,7 @@ struct MeshAxis {
 // `index e @ep local`: which ranks hold the names with `{e}`, by its number.
 struct Index {
   Name name;
+  std::optional<Expr> count;  // its numbers are below
   Cut cut;
   bool local = false;
   Span span;

@@ -1,10 +1,12 @@
 """Models by transformers as Megatron's names and files, and back: the same bits, and a model that loads and computes the same."""
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from common import DATA, Consolidated, convert, expected_tensors, refused, uckpt
 
@@ -238,6 +240,44 @@ def test_a_model_of_another_kind_is_refused_by_name(published, tmp_path, out):
         json.dump(config, file)
     message = refused(str(copy), out, "--spec", "megatron/llama", "--as", "megatron_llama")
     assert 'the input\'s setting `hidden_act` is "relu": expected "silu"' in message
+
+
+@pytest.mark.parametrize("kind", ["megatron", "megatron-core"])
+@pytest.mark.parametrize("name,lost,said", [
+    ("llama", "layers.1.", "has i = 1"), ("llama", "layers.3.", "expected layers = 4 numbers of `i`, found 3"),
+    ("mixtral", "experts.1.", "has e = 1"), ("mixtral", "experts.3.", "expected experts = 4 numbers of `e`, found 3"),
+    ("mixtral", "layers.1.block_sparse_moe.experts.2.", "at i = 1, e = 2")])
+def test_layers_and_experts_that_are_lost(name, lost, said, kind, published, tmp_path, out):
+    folder, _ = published(name)
+    copy = str(tmp_path / "copy")
+    shutil.copytree(folder, copy)
+    tensors = {k: v for k, v in tensors_in(folder).items() if lost not in k}
+    assert len(tensors) < len(tensors_in(folder))
+    save_file(tensors, os.path.join(copy, "model.safetensors"), {"format": "pt"})
+    assert said in refused(copy, out, "--to", kind, "--layout", "pp=2")
+    assert not os.path.exists(out)
+
+
+def test_an_expert_that_megatron_lost(published, tmp_path, out):
+    """A rank's experts count from 0: without its last one it looks whole, but for the number that the args say."""
+    folder, _ = published("mixtral")
+    middle = convert(folder, str(tmp_path / "megatron"), "--to", "megatron", "--layout", "ep=2")
+    [file] = [os.path.join(root, "model_optim_rng.pt") for root, _, _ in os.walk(middle) if root.endswith("_001")]
+    saved = torch.load(file, weights_only=False)
+    assert saved["args"].num_experts == 4
+    saved["model"] = {k: v for k, v in saved["model"].items() if "local_experts.1." not in k}
+    torch.save(saved, file)
+    assert "expected experts = 4 numbers of `e`, found 3" in refused(middle, out, "--to", "safetensors", "--as", "hf")
+
+
+@pytest.mark.parametrize("tp", [3, 8])
+def test_heads_are_not_torn(tp, tmp_path, out):
+    """Of 4 heads of 6 elements, whose rows would divide by 3 and by 8: Megatron wants whole heads on each rank."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    folder = str(tmp_path / "hf")
+    LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, hidden_size=24, intermediate_size=48, num_hidden_layers=2,
+                                 num_attention_heads=4, num_key_value_heads=4)).save_pretrained(folder)
+    assert "cannot be cut evenly" in refused(folder, out, "--to", "megatron", "--layout", f"tp={tp}")
 
 
 def test_no_config_where_too_little_is_known(published, tmp_path):

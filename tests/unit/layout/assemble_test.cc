@@ -214,6 +214,36 @@ spec.ucl:5:1: error: the rule "gone" takes nothing of the checkpoint [ucl.unused
 )");
 }
 
+TEST_CASE("assemble: numbers of an index that are missing") {
+  const auto said = [](const std::vector<std::pair<int64_t, int64_t>>& experts_of_layers, const char* index,
+                       Settings settings) {
+    World w;
+    for (const auto& [layer, expert] : experts_of_layers)
+      w.put({{"ep", 0}}, cat("l.", layer, ".e.", expert), made_up("e", {2}));
+    settings.mesh = {{"ep", 1}};
+    const std::string text = cat("ucl 1\ngiven experts from num_experts\nlayout l over ep {\n", index,
+                                 "\n  index i @ep\n  \"l.{i}.e.{e}\" [h]\n}\n");
+    const std::string out = w.join(text, "l", settings);
+    return out.substr(0, out.find(" [ucl."));
+  };
+  const Settings none;
+  Settings four;
+  four.arguments["num_experts"] = 4;
+  CHECK(said({{0, 0}, {0, 1}, {1, 0}, {1, 1}}, "index e @ep", none) == "");
+  CHECK(said({{0, 0}, {0, 2}}, "index e @ep", none) ==
+        "spec.ucl:4:7: error: nothing of the checkpoint has e = 1, and other names have 2");
+  CHECK(said({{0, 1}}, "index e @ep local", none) ==
+        "spec.ucl:4:7: error: nothing of the checkpoint has e = 0, and other names have 1");
+  CHECK(
+      said({{0, 0}, {0, 1}, {1, 0}}, "index e @ep", none) ==
+      "spec.ucl:6:3: error: nothing of the checkpoint fits \"l.{i}.e.{e}\" at i = 1, e = 1, and other names "
+      "have these numbers");
+  CHECK(said({{0, 0}, {0, 1}}, "index e < experts @ep", none) == "");
+  CHECK(said({{0, 0}, {0, 1}}, "index e < experts @ep", four) ==
+        "spec.ucl:4:7: error: expected experts = 4 numbers of `e`, found 2");
+  CHECK(said({{0, 0}, {0, 1}}, "index e < experts / 2 @ep", four) == "");
+}
+
 TEST_CASE("assemble: fragments that are missing, misplaced, of another shape or type") {
   const auto one_missing = [](World& w) {
     w.put(tp(0), "w", made_up("w", {2}));
