@@ -258,6 +258,24 @@ def test_layers_and_experts_that_are_lost(name, lost, said, kind, published, tmp
     assert not os.path.exists(out)
 
 
+@pytest.mark.parametrize("name", ["llama-tied", "mixtral"])
+def test_torch_dcp_of_megatron(name, published, tmp_path):
+    """Megatron's `--ckpt-format torch_dcp`: torch itself saves the state dict, and `args` is one object of it."""
+    import torch.distributed.checkpoint as dcp
+    folder, model = published(name)
+    middle = convert(folder, str(tmp_path / "megatron"), "--to", "megatron", "--layout", "tp=1")
+    [file] = [os.path.join(root, "model_optim_rng.pt") for root, _, files in os.walk(middle) if "model_optim_rng.pt" in files]
+    saved = torch.load(file, weights_only=False)
+    run = tmp_path / "run"
+    dcp.save({**{k: saved[k] for k in ("args", "checkpoint_version", "model")}, "iteration": 7},
+             checkpoint_id=str(run / "iter_0000007"), no_dist=True)
+    (run / "latest_checkpointed_iteration.txt").write_text("7")
+    back = convert(str(run), str(tmp_path / "back"), "--to", "safetensors", "--as", "hf")
+    assert_same(tensors_in(back), tensors_in(folder))
+    assert_loads_and_computes(back, model)
+    assert json.loads(uckpt("inspect", "--json", str(run)).out)["iteration"] == 7
+
+
 def test_an_expert_that_megatron_lost(published, tmp_path, out):
     """A rank's experts count from 0: without its last one it looks whole, but for the number that the args say."""
     folder, _ = published("mixtral")

@@ -72,4 +72,19 @@ Common read_common(const InputFolder& folder, const OpenOptions& options) {
   }
 }
 
+Common common_of_objects(const dcp::Saved& saved, const OpenOptions& options) {
+  Common out;
+  for (const dcp::StoredBytes& stored : saved.stored.bytes) {
+    const bool is_arguments = stored.key == "args";
+    if (!is_arguments && stored.key != "iteration") continue;
+    const dcp::ItemObject object = dcp::open_object(*saved.files, stored, options);
+    if (!object.file) continue;
+    if (is_arguments)
+      out.arguments = Arguments::read(object.file->root());
+    else
+      out.iteration = object.file->root().integer();
+  }
+  return out;
+}
+
 }  // namespace uckpt::megatron

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "lib/formats/dcp/saved.h"
 #include "lib/formats/deepspeed/source.h"
 #include "lib/formats/format.h"
 #include "lib/formats/megatron/arguments.h"
@@ -38,5 +39,7 @@ struct Common {
 
 // Throws what the reader of torch.save files throws, naming the file.
 Common read_common(const InputFolder& folder, const OpenOptions& options);
+// Of a checkpoint that torch itself wrote, where `args` and `iteration` are objects among the others.
+Common common_of_objects(const dcp::Saved& saved, const OpenOptions& options);
 
 }  // namespace uckpt::megatron

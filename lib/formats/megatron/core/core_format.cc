@@ -70,13 +70,13 @@ Catalog read_core(const Target& target, const OpenOptions& options) {
   catalog.description = is_plain ? "Megatron checkpoint (fsdp_dtensor, torch_dcp)"
                                  : "Megatron-core distributed checkpoint (torch_dist)";
   if (!folder.note.empty()) catalog.warnings.push_back(folder.note);
-  Common common = read_common(folder.files, options);
+  dcp::Saved saved = dcp::open_saved(folder.files, folder.entries, options);
+  Common common = is_plain ? common_of_objects(saved, options) : read_common(folder.files, options);
   const Parallelism mesh = parallelism_of(common.arguments);
   hand_over(common.arguments, catalog);
   catalog.mesh = mesh.mesh();
   catalog.spec_folder = "megatron";
   catalog.iteration = common.iteration ? common.iteration : folder.iteration;
-  dcp::Saved saved = dcp::open_saved(folder.files, folder.entries, options);
   dcp::CatalogBuilder builder(options, catalog);
   builder.add_saved(saved);
   add_facts(catalog, common, mesh, is_plain);
