@@ -121,7 +121,7 @@ class Candidate {
     layout::Facts facts(spec_, book.layouts(), settings, said);
     facts.take_defaults();
     if (!layout::takes_names_of(catalog.ranks.front(), catalog, book, facts)) return std::nullopt;
-    const layout::Sorted sorted = layout::sort_fragments(catalog, book, facts, said);
+    const layout::Sorted sorted = layout::sort_fragments(catalog, book, facts, said, true);
     if (is_about_names(said)) return note_misfit(naming, said), std::nullopt;
     std::set<uint32_t> used;
     for (const layout::Match& m : sorted.matches) used.insert(m.rule);

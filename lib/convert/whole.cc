@@ -7,6 +7,7 @@
 #include "lib/base/text.h"
 #include "lib/convert/found_spec.h"
 #include "lib/layout/assemble.h"
+#include "lib/layout/fragments.h"
 #include "lib/layout/map_book.h"
 #include "lib/layout/renaming.h"
 #include "lib/layout/settings_map.h"
@@ -259,6 +260,16 @@ RankSet take_whole(Catalog& catalog) {
   return std::move(whole.ranks.front());
 }
 
+// Rules that were given go before what the input says of its fragments.
+void take_from_input(Catalog& catalog, const ucl::Spec& spec, ucl::LayoutRef layout,
+                     const layout::Settings& settings) {
+  ucl::Diagnostics said;
+  const layout::RuleBook book(spec, layout);
+  layout::Facts facts(spec, book.layouts(), settings, said);
+  facts.take_defaults();
+  layout::leave_to_rules(catalog, book, facts);
+}
+
 // Joins the fragments, then what the input has joined itself, of which the rules tell the padding.
 layout::Assembled assemble_all(Catalog& catalog, const ucl::Spec& spec, ucl::LayoutRef layout,
                                layout::Settings settings, ucl::Diagnostics& diagnostics) {
@@ -323,6 +334,7 @@ bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics
   const Catalog before =
       is_whole ? Catalog() : catalog;  // a failed attempt leaves the fragments to be listed
   if (!is_whole) {
+    if (!rules.spec.empty()) take_from_input(catalog, spec, layout, settings);
     layout::Assembled assembled = assemble_all(catalog, spec, layout, settings, diagnostics);
     trusted = std::move(assembled.trusted);
     settings.solved = std::move(assembled.givens);

@@ -249,7 +249,10 @@ class Assembler {
   void build_scattered(const Parts& parts) {
     const Scattered& scattered = catalog_.scattered.find(parts.name)->second;
     const auto fail = [&](std::string why) {
-      return refused("layout.scattered", std::move(why)).in_file(catalog_.path).in_tensor(parts.name);
+      return refused("layout.scattered", std::move(why))
+          .in_file(catalog_.path)
+          .in_tensor(parts.name)
+          .hint("--spec gives a rule for it, which goes before what the checkpoint says of it");
     };
     Joining joining;
     joining.shape = scattered.shape;
@@ -263,7 +266,9 @@ class Assembler {
         if (!is_nest(strand, view.local)) throw fail("the boxes of a fragment overlap, or leave it");
         view.strands.push_back(std::move(strand));
       }
-      if (view.volume() != view.local) throw fail("the boxes of a fragment do not fill it");
+      if (view.volume() != view.local)
+        throw fail(cat("the checkpoint's own description of rank ", text_of(f.set->at), " has ",
+                       view.volume(), " elements, expected the ", view.local, " that the rank's files hold"));
       return view;
     };
     Tensor t = join(catalog_, parts, joining);

@@ -24,8 +24,13 @@ bool is_scattered(const Catalog& catalog, const Tensor& t) {
 
 class Sorter {
  public:
-  Sorter(const Catalog& catalog, const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics)
-      : catalog_(catalog), book_(book), facts_(facts), names_(book, facts, diagnostics) {}
+  Sorter(const Catalog& catalog, const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics,
+         bool rules_go_first)
+      : catalog_(catalog),
+        book_(book),
+        facts_(facts),
+        names_(book, facts, diagnostics),
+        rules_go_first_(rules_go_first) {}
 
   Sorted run() {
     find_rules();
@@ -47,7 +52,8 @@ class Sorter {
   void find_rules() {
     for (const RankSet& set : catalog_.ranks)
       for (const Tensor& t : set.tensors)
-        rules_.push_back(is_scattered(catalog_, t) ? std::nullopt : names_.rule_for(t.name, t.state));
+        rules_.push_back(is_scattered(catalog_, t) && !rules_go_first_ ? std::nullopt
+                                                                       : names_.rule_for(t.name, t.state));
   }
 
   // How many numbers each place of each local index has, so that they can be counted through.
@@ -100,7 +106,7 @@ class Sorter {
   }
 
   void add(const RankSet& set, const Tensor& t, Rule rule) {
-    if (is_scattered(catalog_, t)) return add_scattered(set, t);
+    if (!rule && is_scattered(catalog_, t)) return add_scattered(set, t);
     if (!rule) return names_.note_unmatched(t.name);
     names_.check_wildcard(t.name, *rule);
     const std::string& name = global_name(t.name, *rule, set.at);
@@ -147,6 +153,7 @@ class Sorter {
   const RuleBook& book_;
   const Facts& facts_;
   NameRules names_;
+  const bool rules_go_first_;  // before what the input says of a name itself
   Sorted out_;
   std::vector<Rule> rules_;  // of each tensor of each rank set, in turn
   std::unordered_map<std::string, size_t> known_;
@@ -165,9 +172,18 @@ bool takes_names_of(const RankSet& set, const Catalog& catalog, const RuleBook& 
   });
 }
 
+void leave_to_rules(Catalog& catalog, const RuleBook& book, const Facts& facts) {
+  if (catalog.scattered.empty()) return;
+  ucl::Diagnostics none;
+  const NameRules names(book, facts, none);
+  for (const RankSet& set : catalog.ranks)
+    for (const Tensor& t : set.tensors)
+      if (is_scattered(catalog, t) && names.rule_for(t.name, t.state)) catalog.scattered.erase(t.name);
+}
+
 Sorted sort_fragments(const Catalog& catalog, const RuleBook& book, const Facts& facts,
-                      ucl::Diagnostics& diagnostics) {
-  return Sorter(catalog, book, facts, diagnostics).run();
+                      ucl::Diagnostics& diagnostics, bool rules_go_first) {
+  return Sorter(catalog, book, facts, diagnostics, rules_go_first).run();
 }
 
 }  // namespace uckpt::layout

@@ -49,9 +49,13 @@ struct Sorted {
 // Does a rule take each of its names? Far quicker than `sort_fragments`, which says the same of all ranks.
 bool takes_names_of(const RankSet& set, const Catalog& catalog, const RuleBook& book, const Facts& facts);
 
+// Of names that the input describes itself (`Catalog::scattered`), leaves those alone that no rule takes: for
+// rules that somebody gave, which go before what the input says.
+void leave_to_rules(Catalog& catalog, const RuleBook& book, const Facts& facts);
+
 // Matches every name, and turns local numbers into global ones. Says which names no rule takes, which rules
 // take nothing, and which numbers one of them misses.
 Sorted sort_fragments(const Catalog& catalog, const RuleBook& book, const Facts& facts,
-                      ucl::Diagnostics& diagnostics);
+                      ucl::Diagnostics& diagnostics, bool rules_go_first = false);
 
 }  // namespace uckpt::layout

@@ -373,6 +373,25 @@ TEST_CASE("assemble: fragments that the input describes box by box need no rule"
   }
 }
 
+TEST_CASE("assemble: a rule that was given goes before what the input describes box by box") {
+  const Array whole = made_up("w", {6, 2});
+  const std::string text = layout_of("\"w\" [r@tp, c]");
+  for (const bool is_given : {false, true}) {
+    World w;
+    for (const std::string name : {"w", "z"}) {
+      w.put(tp(0), name, rows_of(whole, {0, 1, 2}));
+      w.put(tp(1), name, rows_of(whole, {3, 4, 5}));
+      w.catalog.scattered[name] = {
+          {6, 2}, {{{{3, 2}, {2, 1}, {2, 1}, 0, 0}}, {{{3, 2}, {2, 1}, {2, 1}, 6, 0}}}, 1};
+    }
+    if (is_given) w.leave_to_rules(text, "l", two_ranks());
+    CHECK(w.catalog.scattered.contains("w") != is_given);
+    CHECK((w.join(text, "l", two_ranks()) == "") == is_given);  // else the rule takes nothing
+    CHECK(w.holds("z", whole));
+    if (is_given) CHECK(w.holds("w", whole));
+  }
+}
+
 TEST_CASE("assemble: what the input has joined itself is whole, and its padding goes") {
   World w;
   const Array whole = made_up("v", {10, 2}), gated = made_up("g", {8, 1});

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "lib/layout/assemble.h"
+#include "lib/layout/fragments.h"
+#include "lib/layout/rule_book.h"
 #include "tests/unit/layout/layout_testing.h"
 
 namespace uckpt::layout::testing {
@@ -94,6 +96,14 @@ class World {
     if (!diagnostics.has_errors())
       trusted = assemble(catalog, spec, spec.layout(layout), settings, diagnostics).trusted;
     return diagnostics.text();
+  }
+
+  void leave_to_rules(const std::string& text, const std::string& layout, const Settings& settings) {
+    NoImports none;
+    ucl::Diagnostics said;
+    const ucl::Spec spec = ucl::read_spec(ucl::Source("spec.ucl", text), none, said);
+    const RuleBook book(spec, spec.layout(layout));
+    layout::leave_to_rules(catalog, book, Facts(spec, book.layouts(), settings, said));
   }
 
   const Tensor& tensor(const std::string& name, const std::string& state = "fp32") const {

@@ -7,6 +7,19 @@
 
 namespace uckpt::deepspeed {
 
+// How a parameter's tensor parallel fragments are joined.
+struct JoinedParameter {
+  const Named* name;
+  std::vector<const Shard*> shards;  // by rank; null where one has none
+  bool is_replicated = false;
+  bool is_padded = false;  // behind its last rows
+  bool needs_map = false;  // else the ranks' rows follow one another, unless it is replicated
+};
+struct JoinedParameters {
+  std::vector<JoinedParameter> all;  // that are trained
+  std::optional<int64_t> rows;       // of each padded one, without its padding
+};
+
 struct TargetCheckpoint {
   const SourceObjects& source;
   const Parameters& parameters;
@@ -19,6 +32,7 @@ struct TargetCheckpoint {
   std::optional<Stages> stages = std::nullopt;  // of a pipeline
   bool is_universal = false;                    // one folder for any mesh
   bool is_bf16 = false;
+  mutable std::optional<JoinedParameters> joined = std::nullopt;  // once a file has to say it
 
   // Model ranks count the stages' tensor parallel ranks one after the other.
   int64_t stage_of(int64_t model_rank) const { return model_rank / tp; }
@@ -66,9 +80,11 @@ void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int
 
 // Parts that they share.
 // universal_checkpoint_info: how the tensor parallel fragments are joined. The source's own where it is cut
-// over as many ranks, else an affine map of each parameter.
+// over as many ranks and no rules tell more, else patterns and affine maps of what the target's layout says.
+// Throws refused `deepspeed.padding`, `deepspeed.summand` where neither can say it.
 bool describes_itself(const TargetCheckpoint& target, const pickle::Value& source);
 void write_universal_info(OutputPickle& file, const TargetCheckpoint& target, const pickle::Value& source);
+const JoinedParameters& joined_parameters(const TargetCheckpoint& target);
 // ds_config with the target's stage.
 void write_ds_config(OutputPickle& file, const TargetCheckpoint& target);
 // One optimizer group's options, with `params` as given.

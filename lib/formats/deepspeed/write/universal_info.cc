@@ -1,5 +1,7 @@
 // universal_checkpoint_info of a target, version 0.4 with an affine map (DeepSpeed 0.19.8: module_inject's
 // AutoTP writes the same, checkpoint/ds_to_universal.py reads it).
+#include <algorithm>
+
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/write/target.h"
 
@@ -36,7 +38,7 @@ void write_place(OutputPickle& file, std::string_view key, int64_t offset,
 }
 
 void write_piece(OutputPickle& file, const Shards& cut, const Shard& shard, const ShardBox& box,
-                 int64_t rank) {
+                 const std::vector<int64_t>& locations) {
   const auto axes = cut.axes_of(box);
   std::vector<int64_t> shape, whole, part;
   int64_t weight = 1, from = 0;
@@ -54,83 +56,94 @@ void write_piece(OutputPickle& file, const Shards& cut, const Shard& shard, cons
   write_place(file, "source", from, whole);
   write_place(file, "dest", box.offset, part);
   file.key("locations");
-  write_numbers(out, {rank});
+  write_numbers(out, locations);
   if (shard.factor != 1) file.key("scale"), out.real(shard.factor);
   out.end_dict();
 }
 
-void write_map(OutputPickle& file, const TargetCheckpoint& target, const Named& n) {
+void write_map(OutputPickle& file, const TargetCheckpoint& target, const JoinedParameter& p) {
   const Shards& cut = *target.book.cut();
+  std::vector<int64_t> every_rank;
+  for (size_t r = 0; r < p.shards.size(); ++r) every_rank.push_back(static_cast<int64_t>(r));
   pickle::Pickler& out = file.out();
   out.begin_dict();
   file.key("logical_shape");
-  write_numbers(out, target.parameters.shape(n));
+  write_numbers(out, target.parameters.shape(*p.name));
   file.key("ranks");
   out.begin_dict();
-  for (size_t r = 0; r < cut.ranks.size(); ++r) {
-    for (const Shard& s : cut.ranks[r].shards) {
-      if (s.tensor != n.weight()) continue;
-      out.integer(static_cast<int64_t>(r));
-      out.begin_dict();
-      file.key("shard_shape");
-      write_numbers(out, s.shape);
-      file.key("pieces");
-      out.begin_list();
-      for (const ShardBox& box : cut.boxes_of(s)) write_piece(file, cut, s, box, static_cast<int64_t>(r));
-      out.end_list();
-      out.end_dict();
-      break;
-    }
+  for (const int64_t r : every_rank) {
+    const Shard* s = p.shards[static_cast<size_t>(r)];
+    if (!s) continue;
+    out.integer(r);
+    out.begin_dict();
+    file.key("shard_shape");
+    write_numbers(out, s->shape);
+    file.key("pieces");
+    out.begin_list();
+    for (const ShardBox& box : cut.boxes_of(*s))
+      write_piece(file, cut, *s, box, p.is_replicated ? every_rank : std::vector<int64_t>{r});
+    out.end_list();
+    out.end_dict();
   }
   out.end_dict();
   out.end_dict();
 }
 
-// Is the parameter the same on every rank, and all of it?
-bool is_replicated(const TargetCheckpoint& target, const Named& n) {
-  const Shards& cut = *target.book.cut();
-  for (const RankShards& rank : cut.ranks) {
-    bool is_whole = false;
-    for (const Shard& s : rank.shards)
-      is_whole |= s.tensor == n.weight() && s.shape == target.parameters.shape(n) && s.boxes.count == 1;
-    if (!is_whole) return false;
-  }
-  return true;
+template <class Is>
+bool has_shard(const TargetCheckpoint& target, const Is& is) {
+  const Shards* cut = target.is_universal ? nullptr : target.book.cut();
+  return cut && std::any_of(cut->ranks.begin(), cut->ranks.end(), [&](const RankShards& rank) {
+           return std::any_of(rank.shards.begin(), rank.shards.end(), is);
+         });
+}
+
+bool has_padding(const TargetCheckpoint& target) {
+  return has_shard(target, [](const Shard& s) { return s.is_padded; });
+}
+
+// Does the source's own description hold for the target? What rules of a spec alone say is not in it.
+bool is_kept(const TargetCheckpoint& target, const Value& source) {
+  const Catalog& catalog = target.parameters.catalog();
+  if (!source || !source.is_dict() || !source.get("universal_checkpoint_info")) return false;
+  if (catalog.mesh.tp != target.tp) return false;
+  const bool is_own = catalog.naming.empty() || catalog.naming == "deepspeed";
+  return is_own ||
+         !has_shard(target, [](const Shard& s) { return s.is_padded || s.factor != 1 || s.summand != 0; });
 }
 
 }  // namespace
 
 bool describes_itself(const TargetCheckpoint& target, const Value& source) {
-  const bool is_known = source && source.is_dict() && source.get("universal_checkpoint_info");
-  return target.tp > 1 || (is_known && target.parameters.catalog().mesh.tp == target.tp);
+  return target.tp > 1 || is_kept(target, source) || has_padding(target);
 }
 
 void write_universal_info(OutputPickle& file, const TargetCheckpoint& target, const Value& source) {
   pickle::Pickler& out = file.out();
-  const Value known = source && source.is_dict() ? source.get("universal_checkpoint_info") : Value();
-  if (known && target.parameters.catalog().mesh.tp == target.tp) return out.copy(known);
-  std::vector<std::string> replicated;
-  std::vector<const Named*> cut;
-  for (const Named& n : target.parameters.all()) {
-    if (!n.is_trained()) continue;
-    if (is_replicated(target, n)) {
-      replicated.push_back(pattern_of(n.name));
-    } else {
-      cut.push_back(&n);
-    }
+  if (is_kept(target, source)) return out.copy(source.get("universal_checkpoint_info"));
+  const JoinedParameters& joined = joined_parameters(target);
+  std::vector<std::string> replicated, padded;
+  for (const JoinedParameter& p : joined.all) {
+    if (p.is_replicated && !p.needs_map) replicated.push_back(pattern_of(p.name->name));
+    if (p.is_padded) padded.push_back(pattern_of(p.name->name));
   }
   out.begin_dict();
   file.key("universal_checkpoint_version"), out.real(0.4);
   file.key("tp_replicated_parameter_patterns");
   file.names(replicated);
+  if (joined.rows) {
+    file.key("vocabulary_parameter_patterns");
+    file.names(padded);
+    file.entry("original_vocab_size", *joined.rows);
+  }
   file.key("affine_map");
   out.begin_dict();
   file.entry("version", 1);
   file.key("params");
   out.begin_dict();
-  for (const Named* n : cut) {
-    out.text(pattern_of(n->name));
-    write_map(file, target, *n);
+  for (const JoinedParameter& p : joined.all) {
+    if (!p.needs_map) continue;
+    out.text(pattern_of(p.name->name));
+    write_map(file, target, p);
   }
   out.end_dict();
   out.end_dict();
