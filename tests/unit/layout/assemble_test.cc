@@ -81,7 +81,7 @@ TEST_CASE("assemble: partial, unique, opaque, drop, values, states, numbers") {
     w.put(tp(t), "bias", a, "exp_avg_sq");
     w.put(tp(t), "norm", a);
     w.put(tp(t), "dropped", t ? a : b);
-    w.put(tp(t), "opaque", t ? a : b);
+    w.put(tp(t), "opaque", b);
     w.put(tp(t), "odd", a);
     w.put(tp(t), "odd", small, "exp_avg");
     w.put(tp(t), "odd", made_up("step", {}), "step");
@@ -102,22 +102,24 @@ TEST_CASE("assemble: partial, unique, opaque, drop, values, states, numbers") {
   CHECK(w.tensor("bias", "exp_avg_sq").factor == 0.25);
   CHECK(w.tensor("norm").summand == -1);
   CHECK_THROWS(w.tensor("dropped"));
-  CHECK(w.tensor("opaque").copies.empty());
+  CHECK(w.holds("opaque", b));
   CHECK(w.holds("owned", a));
   CHECK(w.tensor("odd", "exp_avg").shape == Shape{4});
   CHECK(w.holds("odd", a));
   CHECK(w.tensor("odd", "step").shape.empty());
 }
 
-TEST_CASE("assemble: what is unique and lies on several ranks is compared") {
-  World w;
-  for (int64_t t = 0; t < 2; ++t) w.put(tp(t), "owned", made_up(cat("owned", t), {4}));
-  CHECK(w.join(layout_of("\"owned\" unique"), "l", two_ranks()) == "");
-  CHECK(w.holds("owned", made_up("owned0", {4})));
-  const auto& copies = w.tensor("owned").copies;
-  REQUIRE(copies.size() == 1);
-  CHECK(copies[0].what == "`unique` tensor on a further rank, tp 1");
-  CHECK(w.values(copies[0].pieces, 4) == made_up("owned1", {4}).values);
+TEST_CASE("assemble: what is unique or opaque and lies on several ranks is compared") {
+  for (const std::string body : {"unique", "opaque"}) {
+    World w;
+    for (int64_t t = 0; t < 2; ++t) w.put(tp(t), "owned", made_up(cat("owned", t), {4}));
+    CHECK(w.join(layout_of(cat("\"owned\" ", body)), "l", two_ranks()) == "");
+    CHECK(w.holds("owned", made_up("owned0", {4})));
+    const auto& copies = w.tensor("owned").copies;
+    REQUIRE(copies.size() == 1);
+    CHECK(copies[0].what == cat("`", body, "` tensor on a further rank, tp 1"));
+    CHECK(w.values(copies[0].pieces, 4) == made_up("owned1", {4}).values);
+  }
 
   World uneven;
   for (int64_t t = 0; t < 2; ++t) uneven.put(tp(t), "owned", made_up("owned", {4 + t}));
