@@ -184,6 +184,37 @@ TEST_CASE("assemble: an index in a layout that uses another replaces its own") {
   for (int64_t i = 0; i < 3; ++i) CHECK(w.holds(cat("layers.", i, ".w"), made_up(cat("layer", i), {2})));
 }
 
+TEST_CASE("assemble: a used rule whose names are taken above is overridden, not unused") {
+  const auto joined = [](const std::string& own) {
+    World w;
+    for (int64_t t = 0; t < 2; ++t) {
+      for (const std::string i : {"0", "1"}) w.put(tp(t), cat("layers.", i, ".w"), made_up(i, {2}));
+      w.put(tp(t), "norm", made_up("norm", {2}));
+    }
+    const std::string text =
+        w.join(cat("ucl 1\nlayout base over tp {\n\"layers.{i}.w\" replicate\n\"norm\" [n@tp]\n}\n",
+                   "layout l over tp {\n", own, "\n}\n"),
+               "l", two_ranks());
+    return std::pair(text, text.empty() ? w.tensor("norm").shape : Shape());
+  };
+  const auto all = joined("\"norm\" replicate\nuse base");
+  CHECK(all.first == "");
+  CHECK(all.second == Shape{2});
+  // Of some numbers alone: the used rule has the others.
+  CHECK(joined("\"layers.0.w\" replicate\n\"norm\" replicate\nuse base").first == "");
+  // A rule below `use` does not come first, so it is unused.
+  CHECK(joined("use base\n\"norm\" replicate").first ==
+        R"(spec.ucl:8:1: error: the rule "norm" takes nothing of the checkpoint [ucl.unused_rule]
+    8 | "norm" replicate
+      | ^^^^^^
+  hint: write `optional` before it if that may be
+1 error
+)");
+  // What the checkpoint lacks is told as ever.
+  CHECK(joined("\"layers.{i}.w\" replicate\n\"norm\" replicate\n\"gone\" replicate\nuse base")
+            .first.find("\"gone\" takes nothing") != std::string::npos);
+}
+
 std::string said(const std::string& rules, const std::function<void(World&)>& fill) {
   World w;
   fill(w);
