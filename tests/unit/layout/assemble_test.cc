@@ -175,6 +175,49 @@ TEST_CASE("assemble: layers over virtual stages, even and uneven") {
   }
 }
 
+TEST_CASE("assemble: the sizes in an index are held against what the ranks have") {
+  const auto said_of = [](const std::string& index, const std::vector<int64_t>& layers, int64_t vp) {
+    World w = stages(layers, vp);
+    return w.join(
+        cat("ucl 1\nlayout l over pp, vp {\nindex i @", index, " local\n\"layers.{i}.w\" [...]\n}\n"), "l",
+        {{}, {}, {{"pp", static_cast<int64_t>(layers.size())}, {"vp", vp}}, {}});
+  };
+  CHECK(said_of("pp[3,2,2]", {2, 3, 2}, 1) ==
+        R"(spec.ucl:3:10: error: expected 3,2,2 numbers of `i` on the ranks of `pp`, found 2,3,2 [ucl.shares]
+    3 | index i @pp[3,2,2] local
+      |          ^^^^^^^^^
+  hint: `pp` without sizes takes what the files have
+1 error
+)");
+  CHECK(
+      said_of("pp[even]", {2, 3, 2}, 1) ==
+      R"(spec.ucl:3:10: error: expected as many numbers of `i` on all ranks of `pp`, found 2,3,2 [ucl.shares]
+    3 | index i @pp[even] local
+      |          ^^^^^^^^
+  hint: `pp` without sizes takes what the files have
+1 error
+)");
+  const std::string chunk = said_of("pp[chunk]", {2, 3, 2}, 1);
+  CHECK_MESSAGE(chunk.find("expected 3,3,1 numbers of `i`") != chunk.npos, chunk);
+  const std::string few = said_of("pp[3,4]", {2, 3, 2}, 1);
+  CHECK_MESSAGE(few.find("expected 3,4 numbers of `i`") != few.npos, few);
+  CHECK(said_of("(vp[even], pp[2,3,2])", {2, 3, 2}, 2) == "");
+  const std::string outer = said_of("(vp[6,8], pp)", {2, 3, 2}, 2);
+  CHECK_MESSAGE(outer.find("expected 6,8 numbers of `i` on the ranks of `vp`, found 7,7") != outer.npos,
+                outer);
+
+  // Global numbers, which each rank has some of.
+  World w;
+  for (int64_t i = 0; i < 3; ++i) w.put({{"pp", i / 2}}, cat("layers.", i, ".w"), made_up("w", {2}));
+  const auto global = [](World world, const std::string& index) {
+    return world.join(cat("ucl 1\nlayout l over pp { index i @", index, " \"layers.{i}.w\" [...] }\n"), "l",
+                      {{}, {}, {{"pp", 2}}, {}});
+  };
+  CHECK(global(w, "pp[2,1]") == "");
+  const std::string even = global(w, "pp[even]");
+  CHECK_MESSAGE(even.find("on all ranks of `pp`, found 2,1") != even.npos, even);
+}
+
 TEST_CASE("assemble: an index in a layout that uses another replaces its own") {
   World w = stages({1, 2}, 1);
   const std::string text =
