@@ -97,6 +97,9 @@ void check_replaced_folder(const Catalog& catalog, const std::string& out) {
 Catalog open_for_conversion(const std::string& in, const std::string& out, const ConvertOptions& options) {
   OpenOptions open = options.open;
   RuleOptions rules = options.rules;
+  // Its errors come first: with them its `convert` says nothing, not even the kind of output.
+  if (!rules.spec.empty() && rules.read().diagnostics.has_errors())
+    throw first_problem(rules.read().diagnostics, in, rules);
   rules.target_folder = writer_for(options.to, out).spec_folder;
   open.allow_expand |= options.allow_expand;
   open.check_crc &= options.check_crc;
