@@ -120,7 +120,8 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   if (p.writer->complete) {
     p.writer->complete(catalog, p.request.tensors, options.missing_zero, notes);
   } else if (options.missing_zero) {
-    throw trouble("usage.missing", cat("--missing: ", p.writer->name, " output lacks nothing"));
+    throw trouble("usage.missing", cat("--missing: ", p.writer->name,
+                                       " output holds what the input has: nothing is made up for it"));
   }
   p.request.first_object = first_object;
   p.request.created_by = options.created_by;
