@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 
+#include "lib/base/checked.h"
 #include "lib/base/text.h"
 #include "lib/convert/placement.h"
 #include "lib/exec/read_tensor.h"
@@ -18,7 +19,64 @@ namespace uckpt {
 
 namespace {
 
-using WholeShapes = std::map<std::string, Shape, std::less<>>;
+// What fragments are compared with: a checkpoint of whole tensors, and the weight of each name.
+struct Reference {
+  Catalog catalog;
+  std::string name;  // for people
+  std::map<std::string, size_t, std::less<>> weights;
+
+  const Tensor* find(const std::string& weight) const {
+    const auto found = weights.find(weight);
+    return found == weights.end() ? nullptr : &catalog.tensors[found->second];
+  }
+};
+
+// One step along a dim of a tensor: a row, a column.
+struct Slice {
+  uint64_t crc = 0;
+  bool is_zero = true;
+  bool operator==(const Slice&) const = default;
+};
+using Slices = std::vector<Slice>;
+
+// Those along `dim`, in order; nothing if they cannot be read.
+std::optional<Slices> slices_of(const Catalog& catalog, const Tensor& t, size_t dim) {
+  const Tensor& source = t.alias ? catalog.tensors[*t.alias] : t;
+  const int item = item_size(source.dtype);
+  if (!source.refusal.empty() || item == 0 || numel_of(t.shape) == 0) return std::nullopt;
+  size_t inner = static_cast<size_t>(item);
+  for (size_t d = dim + 1; d < t.shape.size(); ++d) inner *= static_cast<size_t>(t.shape[d]);
+  Slices out(static_cast<size_t>(t.shape[dim]));
+  size_t at = 0, left = inner;  // the slice at hand, and what is to come of this part of it
+  read_tensor(catalog, t, [&](ByteSpan bytes) {
+    while (!bytes.empty()) {
+      const ByteSpan part = bytes.first(std::min(left, bytes.size()));
+      Slice& s = out[at];
+      s.crc = kernels::Crc64::shift(s.crc, part.size()) ^ kernels::crc64_raw(part);
+      s.is_zero = s.is_zero && std::ranges::all_of(part, [](uint8_t b) { return b == 0; });
+      bytes = bytes.subspan(part.size());
+      left -= part.size();
+      if (left > 0) continue;
+      left = inner;
+      at = at + 1 == out.size() ? 0 : at + 1;
+    }
+  });
+  return out;
+}
+
+// How many of the first one's slices every one has.
+int64_t count_in_all(const std::vector<Slices>& ranks) {
+  std::map<uint64_t, size_t> least;
+  for (const Slice& s : ranks.front()) ++least[s.crc];
+  for (const Slices& rank : ranks) {
+    std::map<uint64_t, size_t> own;
+    for (const Slice& s : rank) ++own[s.crc];
+    for (auto& [crc, count] : least) count = std::min(count, own[crc]);
+  }
+  int64_t out = 0;
+  for (const auto& [crc, count] : least) out += static_cast<int64_t>(count);
+  return out;
+}
 
 struct Guess {
   std::string body, reason;
@@ -27,11 +85,12 @@ struct Guess {
 // The weight of one name: which tensor of each rank's catalog it is.
 using Where = std::vector<std::optional<size_t>>;
 using Axes = std::vector<std::string>;
+// Of one tensor: each with the catalog of its rank.
+using Fragments = std::vector<std::pair<const Catalog*, const Tensor*>>;
 
 class Drafter {
  public:
-  Drafter(const Catalog& catalog, WholeShapes like, std::string like_name)
-      : catalog_(catalog), like_(std::move(like)), like_name_(std::move(like_name)) {
+  Drafter(const Catalog& catalog, const Reference& like) : catalog_(catalog), like_(like) {
     for (const RankSet& set : catalog.ranks) {
       Catalog& one = ranks_.emplace_back(catalog);
       one.tensors = set.tensors;
@@ -74,19 +133,18 @@ class Drafter {
   const Coordinate& at(size_t rank) const { return catalog_.ranks[rank].at; }
   int64_t place(size_t rank, const std::string& axis) const { return at(rank).find(axis)->second; }
 
-  Guess guess(const Where& where, WholeShapes::const_iterator like) const {
+  Guess guess(const Where& where, const Tensor* whole) const {
     std::vector<size_t> holders;
     for (size_t r = 0; r < where.size(); ++r)
       if (where[r]) holders.push_back(r);
-    const bool is_known = like != like_.end();
     if (holders.size() == 1 && where.size() > 1) {
       const Shape& own = tensor(holders[0], *where[holders[0]]).shape;
-      if (is_known && own != like->second) return not_adding_up(like->second);
+      if (whole && own != whole->shape) return not_adding_up(whole->shape);
       return {"unique", "on one rank alone"};
     }
     const auto on = places_of(holders);
     if (!on) return {"?", "on some ranks only, which no axis alone tells"};
-    Guess out = guess_among(where, holders, is_known ? &like->second : nullptr);
+    Guess out = guess_among(where, holders, whole);
     out.body += *on;
     return out;
   }
@@ -115,16 +173,20 @@ class Drafter {
     return told == holders.size() ? std::optional(out) : std::nullopt;
   }
 
-  Guess guess_among(const Where& where, const std::vector<size_t>& holders, const Shape* whole) const {
-    const Axes axes = axes_of_change(where, holders, whole);
+  Guess guess_among(const Where& where, const std::vector<size_t>& holders, const Tensor* whole) const {
+    const Axes axes = axes_of_change(where, holders, whole ? &whole->shape : nullptr);
     if (axes.size() > 1 || (axes.size() == 1 && is_counted(axes[0]))) return several_tensors(axes);
     // One fragment for each place along the axis: the others are copies.
     std::map<int64_t, size_t> first;
     for (const size_t r : holders) first.try_emplace(axes.empty() ? 0 : place(r, axes[0]), r);
+    Fragments fragments;
     std::vector<Shape> shapes;
-    for (const auto& [unused, r] : first) shapes.push_back(tensor(r, *where[r]).shape);
+    for (const auto& [unused, r] : first) {
+      fragments.push_back({&ranks_[r], &tensor(r, *where[r])});
+      shapes.push_back(fragments.back().second->shape);
+    }
     const std::string axis = axes.empty() ? std::string() : axes[0];
-    return whole ? by_reference(axis, shapes, *whole) : by_shapes(axis, shapes);
+    return whole ? by_reference(axis, fragments, shapes, *whole) : by_shapes(axis, shapes);
   }
 
   static Guess by_shapes(const std::string& axis, const std::vector<Shape>& shapes) {
@@ -139,17 +201,19 @@ class Drafter {
   }
 
   Guess not_adding_up(const Shape& whole) const {
-    return {"?", cat("the fragments do not add up to ", shape_text(whole), " of ", like_name_)};
+    return {"?", cat("the fragments do not add up to ", shape_text(whole), " of ", like_.name)};
   }
 
-  Guess by_reference(const std::string& axis, const std::vector<Shape>& shapes, const Shape& whole) const {
+  Guess by_reference(const std::string& axis, const Fragments& fragments, const std::vector<Shape>& shapes,
+                     const Tensor& reference) const {
+    const Shape& whole = reference.shape;
     if (std::ranges::all_of(shapes, [&](const Shape& s) { return s == whole; })) {
-      if (axis.empty()) return {"replicate", cat("as large as in ", like_name_, ", and equal on all ranks")};
-      return {"?", cat("as large as in ", like_name_, ", but the ranks of ", axis,
+      if (axis.empty()) return {"replicate", cat("as large as in ", like_.name, ", and equal on all ranks")};
+      return {"?", cat("as large as in ", like_.name, ", but the ranks of ", axis,
                        " differ: `partial mean`, or several tensors, whose `index` is `local`")};
     }
     if (std::ranges::any_of(shapes, [&](const Shape& s) { return s.size() != whole.size(); }))
-      return {"?", cat("it has other dims in ", like_name_, ": ", shape_text(whole))};
+      return {"?", cat("it has other dims in ", like_.name, ": ", shape_text(whole))};
     std::optional<size_t> cut;
     int64_t sum = 0;
     for (size_t d = 0; d < whole.size(); ++d) {
@@ -159,11 +223,48 @@ class Drafter {
       if (cut || sum < whole[d] || axis.empty()) return not_adding_up(whole);
       cut = d;
     }
-    if (sum > whole[*cut])
-      return {cut_along(*cut, whole.size(), cat(whole[*cut], " pad(", sum, ") @", axis)),
-              cat("adds up to ", sum, " along dim ", *cut, ", ", whole[*cut], " in ", like_name_)};
+    if (sum > whole[*cut]) return larger(axis, fragments, *cut, sum, reference);
     return {cut_along(*cut, whole.size(), cat("d", *cut, "@", axis)),
-            cat("adds up to ", shape_text(whole), " of ", like_name_)};
+            cat("adds up to ", shape_text(whole), " of ", like_.name)};
+  }
+
+  // More than the whole: padding, or blocks that every rank has. Only values tell.
+  Guess larger(const std::string& axis, const Fragments& fragments, size_t dim, int64_t sum,
+               const Tensor& reference) const {
+    const int64_t size = reference.shape[dim];
+    const std::string padded = cat(size, " pad(", sum, ") @", axis);
+    const std::string adds_up = cat("adds up to ", sum, " along dim ", dim, ", ", size, " in ", like_.name);
+    const std::string proof = proof_of_padding(fragments, dim, sum, reference);
+    if (!proof.empty()) return {cut_along(dim, reference.shape.size(), padded), cat(adds_up, ": ", proof)};
+    const auto others = static_cast<int64_t>(fragments.size()) - 1;
+    const int64_t copied = others > 0 && (sum - size) % others == 0 ? (sum - size) / others : 0;
+    const std::string blocks =
+        copied > 0 && copied < size ? cat("`(a: ", size - copied, "@", axis, " | b: ", copied, ")`, ") : "";
+    return {"?", cat(adds_up, ": padding, `", padded, "`, or blocks that every rank has, ", blocks,
+                     "and no value proves which")};
+  }
+
+  // Nothing where the values might as well be copies.
+  std::string proof_of_padding(const Fragments& fragments, size_t dim, int64_t sum,
+                               const Tensor& reference) const {
+    std::vector<Slices> ranks;
+    Slices all;
+    for (const auto& [catalog, fragment] : fragments) {
+      const auto slices = slices_of(*catalog, *fragment, dim);
+      if (!slices) return "";
+      all.insert(all.end(), slices->begin(), slices->end());
+      ranks.push_back(*slices);
+    }
+    const auto size = static_cast<size_t>(reference.shape[dim]);
+    const Tensor& first = *fragments.front().second;
+    const auto whole =
+        first.dtype == reference.dtype ? slices_of(like_.catalog, reference, dim) : std::nullopt;
+    if (whole && std::equal(whole->begin(), whole->end(), all.begin())) return "the rest is padding";
+    const bool is_zero = std::all_of(all.begin() + static_cast<ptrdiff_t>(size), all.end(),
+                                     [](const Slice& s) { return s.is_zero; });
+    // As many as copies would have to be, over all other ranks.
+    const int64_t copied = ceil_div(sum - reference.shape[dim], std::max<int64_t>(1, std::ssize(ranks) - 1));
+    return is_zero && count_in_all(ranks) < copied ? "the rest is zeros" : "";
   }
 
   // Pipeline stages hold different layers, not parts of one tensor.
@@ -256,22 +357,25 @@ class Drafter {
   }
 
   const Catalog& catalog_;
-  const WholeShapes like_;
-  const std::string like_name_;
+  const Reference& like_;
   std::vector<Catalog> ranks_;  // each with one rank's tensors
 };
 
-WholeShapes shapes_in(const std::string& path, const OpenOptions& options) {
-  WholeShapes out;
+Reference open_reference(const std::string& path, const OpenOptions& options) {
+  Reference out;
   if (path.empty()) return out;
-  const Catalog catalog = open_catalog(path, options);
-  if (catalog.tensors.empty())
+  out.name = escape(path);
+  out.catalog = open_catalog(path, options);
+  const std::vector<Tensor>& tensors = out.catalog.tensors;
+  if (tensors.empty())
     throw refused("infer.like", "expected a checkpoint of whole tensors to compare shapes with")
         .in_file(path);
-  for (const Tensor& t : catalog.tensors)
-    if (t.state == state::kMaster || t.state == state::kParam || t.state == state::kBuffer ||
-        t.state == state::kOther)
-      out.emplace(t.name, t.shape);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const std::string& state = tensors[i].state;
+    if (state == state::kMaster || state == state::kParam || state == state::kBuffer ||
+        state == state::kOther)
+      out.weights.emplace(tensors[i].name, i);
+  }
   return out;
 }
 
@@ -295,7 +399,8 @@ std::string infer_rules(const std::string& path, const std::string& like, const 
         "ucl 1\n# all tensors are whole: no rule is needed to read them\nlayout whole { \"**\" replicate "
         "}\n");
   }
-  return canonical(Drafter(catalog, shapes_in(like, options), escape(like)).run());
+  const Reference reference = open_reference(like, options);
+  return canonical(Drafter(catalog, reference).run());
 }
 
 }  // namespace uckpt

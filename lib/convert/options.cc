@@ -94,6 +94,13 @@ ConvertOptions with_convert_block(ConvertOptions options) {
   if (options.rules.spec.empty()) return options;
   const ReadSpec& read = options.rules.read();
   if (read.diagnostics.has_errors()) return options;
+  const ucl::Source& source = read.spec->root().source;
+  const auto add_places = [&](const std::vector<ucl::NamePattern>& names, std::vector<std::string>& places) {
+    for (const ucl::NamePattern& n : names) {
+      const ucl::Position at = source.position(n.span.begin);
+      places.push_back(cat(source.name(), ":", at.line, ":", at.column));
+    }
+  };
   const bool own_dtypes = !options.dtypes.rules.empty(), own_states = !options.selection.states.empty();
   ucl::each<ucl::Convert>(read.spec->root().program.statements, [&](const ucl::Convert& c) {
     ucl::each<ucl::Endpoint>(c.items, [&](const ucl::Endpoint& e) {
@@ -105,12 +112,14 @@ ConvertOptions with_convert_block(ConvertOptions options) {
     ucl::each<ucl::DropNames>(c.items, [&](const ucl::DropNames& d) {
       auto& names = options.selection.drop_names;
       names.insert(names.end(), d.names.begin(), d.names.end());
+      add_places(d.names, options.selection.drop_places);
     });
     ucl::each<ucl::DTypeChoice>(c.items, [&](const ucl::DTypeChoice& d) {
       if (own_dtypes) return;
       const std::optional<DType> dtype = d.keep ? std::nullopt : dtype_from_name(d.dtype.text);
       if (dtype) check_castable(*dtype, cat(options.rules.spec, ": dtype ", d.dtype.text));
-      options.dtypes.rules.push_back({dtype, d.names, ""});
+      options.dtypes.rules.push_back({dtype, d.names, "", {}});
+      add_places(d.names, options.dtypes.rules.back().places);
     });
     ucl::each<ucl::StateChoice>(c.items, [&](const ucl::StateChoice& choice) {
       if (own_states) return;

@@ -21,6 +21,7 @@ namespace uckpt {
 struct Selection {
   std::vector<std::string> select, drop, states;
   std::vector<ucl::NamePattern> drop_names;  // of a spec's `drop`: whole names
+  std::vector<std::string> drop_places;      // of each: "mine.ucl:4:10"
   bool takes(const Tensor& tensor) const;
   static bool matches(std::string_view glob, const Tensor& tensor);
   bool takes_all() const { return select.empty() && drop.empty() && states.empty() && drop_names.empty(); }
@@ -32,6 +33,7 @@ struct DTypeRules {
     std::optional<DType> dtype;           // nothing: as the source has it
     std::vector<ucl::NamePattern> names;  // empty: every name
     std::string typed;                    // on the command line; empty: a spec says it
+    std::vector<std::string> places;      // in the spec, of each name
   };
   std::vector<Rule> rules;  // the first that takes a name wins
 

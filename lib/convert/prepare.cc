@@ -97,6 +97,9 @@ void check_replaced_folder(const Catalog& catalog, const std::string& out) {
 Catalog open_for_conversion(const std::string& in, const std::string& out, const ConvertOptions& options) {
   OpenOptions open = options.open;
   RuleOptions rules = options.rules;
+  // Its errors come first: with them its `convert` says nothing, not even the kind of output.
+  if (!rules.spec.empty() && rules.read().diagnostics.has_errors())
+    throw first_problem(rules.read().diagnostics, in, rules);
   rules.target_folder = writer_for(options.to, out).spec_folder;
   open.allow_expand |= options.allow_expand;
   open.check_crc &= options.check_crc;
@@ -117,7 +120,8 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   if (p.writer->complete) {
     p.writer->complete(catalog, p.request.tensors, options.missing_zero, notes);
   } else if (options.missing_zero) {
-    throw trouble("usage.missing", cat("--missing: ", p.writer->name, " output lacks nothing"));
+    throw trouble("usage.missing", cat("--missing: ", p.writer->name,
+                                       " output holds what the input has: nothing is made up for it"));
   }
   p.request.first_object = first_object;
   p.request.created_by = options.created_by;

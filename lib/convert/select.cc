@@ -44,16 +44,24 @@ void adopt(Catalog& catalog, const std::vector<bool>& chosen) {
 }
 
 template <class Matches>
-void check_one(const Catalog& catalog, std::string_view flag, const std::string& pattern,
+void check_one(const Catalog& catalog, std::string_view where, const std::string& pattern,
                const Matches& matches) {
   const auto is_chosen = [&](const Tensor& t) { return t.state != state::kObjects && matches(t); };
   if (std::ranges::any_of(catalog.tensors, is_chosen)) return;
   std::vector<std::string> names;
   for (const Tensor& t : catalog.tensors)
     if (t.state != state::kObjects) names.push_back(t.name);
-  Error e = refused("select.no_match", cat(flag, " ", escape(pattern, 100), ": no tensor has such a name"));
+  Error e = refused("select.no_match", cat(where, " ", escape(pattern, 100), ": no tensor has such a name"));
   if (const auto near = nearest(pattern, names)) e.hint(cat("did you mean `", escape(*near), "`?"));
   throw e.in_file(catalog.path);
+}
+
+// The patterns of a spec.
+void check_each(const Catalog& catalog, std::string_view what, const std::vector<ucl::NamePattern>& names,
+                const std::vector<std::string>& places) {
+  for (size_t i = 0; i < names.size(); ++i)
+    check_one(catalog, cat(places[i], ": ", what), names[i].text,
+              [&](const Tensor& t) { return ucl::match(names[i], t.name).has_value(); });
 }
 
 }  // namespace
@@ -63,7 +71,11 @@ void check_patterns_match(const Catalog& catalog, const Selection& selection, co
        {std::pair("--select", &selection.select), std::pair("--drop", &selection.drop)})
     for (const std::string& glob : *globs)
       check_one(catalog, flag, glob, [&](const Tensor& t) { return Selection::matches(glob, t); });
+  check_each(catalog, "drop", selection.drop_names, selection.drop_places);
   for (const DTypeRules::Rule& rule : dtypes.rules) {
+    if (rule.typed.empty())
+      check_each(catalog, cat("dtype ", rule.dtype ? name_of(*rule.dtype) : "keep", " for"), rule.names,
+                 rule.places);
     if (rule.typed.empty() || rule.names.empty()) continue;
     check_one(catalog, "--dtype", rule.typed, [&](const Tensor& t) {
       return std::ranges::any_of(rule.names,

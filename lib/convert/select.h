@@ -13,8 +13,8 @@ namespace uckpt {
 // (`select.nothing`).
 std::vector<uint32_t> select_tensors(Catalog& catalog, const Selection& selection);
 
-// Throws refused (`select.no_match`) for a pattern of the command line that no tensor matches: whoever
-// misspelt it would get another output than the one that was asked for.
+// Throws refused (`select.no_match`) for a pattern of the command line or of a spec's `convert` that no
+// tensor matches: whoever misspelt it would get another output than the one that was asked for.
 void check_patterns_match(const Catalog& catalog, const Selection& selection, const DTypeRules& dtypes);
 
 }  // namespace uckpt

@@ -98,7 +98,8 @@ std::string flags_text(const RuleOptions& rules) {
 }  // namespace
 
 Error first_problem(const ucl::Diagnostics& diagnostics, const std::string& path, const RuleOptions& rules) {
-  const ucl::Diagnostic first = diagnostics.sorted().front();
+  const std::vector<ucl::Diagnostic> all = diagnostics.sorted();
+  const ucl::Diagnostic& first = *std::ranges::find(all, ucl::Severity::kError, &ucl::Diagnostic::severity);
   const ucl::Position at = first.source.position(first.span.begin);
   std::string text = cat(first.source.name(), ":", at.line, ":", at.column, ": ", first.message);
   if (diagnostics.errors() > 1) text += cat(" (and ", diagnostics.errors() - 1, " more)");
@@ -304,6 +305,37 @@ void take_without_rules(Catalog& catalog, const Error& why) {
           why.message(), ")"));
 }
 
+// Sizes are given to names that the spec has: whoever misspelt one would be heard by nothing.
+void check_set(const ucl::Spec& spec, const RuleOptions& rules) {
+  std::vector<std::string> known = spec.given_names();
+  const auto add_where = [&](const ucl::Where& w) {
+    for (const ucl::Binding& b : w.bindings) known.push_back(b.name.text);
+  };
+  for (const auto& file : spec.files()) {
+    ucl::each<ucl::Where>(file->program.statements, add_where);
+    ucl::each<ucl::Map>(file->program.statements,
+                        [&](const ucl::Map& m) { ucl::each<ucl::Where>(m.items, add_where); });
+    ucl::each<ucl::Layout>(file->program.statements, [&](const ucl::Layout& l) {
+      ucl::each<ucl::Where>(l.items, add_where);
+      for (const ucl::MeshAxis& axis : l.mesh)
+        if (axis.parts) known.insert(known.end(), {axis.parts->first.text, axis.parts->second.text});
+    });
+  }
+  std::sort(known.begin(), known.end());
+  known.erase(std::unique(known.begin(), known.end()), known.end());
+  for (const auto& [name, value] : rules.set) {
+    if (std::binary_search(known.begin(), known.end(), name)) continue;
+    const auto near = nearest(name, known);
+    const std::string shipped = shipped_name(spec);
+    throw trouble("usage.set",
+                  cat("--set ", escape(name, 80), ": no `given` or `where` of ",
+                      shipped.empty() ? std::string(spec.root().source.name()) : shipped, " has this name"))
+        .hint(near            ? cat("did you mean `", *near, "`?")
+              : known.empty() ? std::string("it has none")
+                              : cat("it has ", list_of(known)));
+  }
+}
+
 }  // namespace
 
 bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics& diagnostics,
@@ -315,6 +347,7 @@ bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics
   const auto read = spec_of(catalog, rules, diagnostics);
   const ucl::Spec& spec = *read;
   if (diagnostics.has_errors()) return false;
+  check_set(spec, rules);
   if (rules.as.empty()) rules.as = named_by_convert(spec, false);
   const std::string naming = naming_of(catalog, spec, rules);
   const ucl::LayoutRef layout = spec.layout(naming);

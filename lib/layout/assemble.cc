@@ -157,8 +157,7 @@ class Assembler {
       if (body.kind == BodyKind::kTied) {
         ties_.push_back(&parts);
       } else {
-        // Several ranks that hold what is `unique` hold copies: they are compared, so that none is lost.
-        build_tensor(m, parts, solver_of_[index], body.kind == BodyKind::kOpaque);
+        build_tensor(m, parts, solver_of_[index]);
       }
     }
   }
@@ -222,7 +221,7 @@ class Assembler {
     return entry->second;
   }
 
-  void build_tensor(const Match& m, const Parts& parts, size_t solver, bool one_owner) {
+  void build_tensor(const Match& m, const Parts& parts, size_t solver) {
     const RuleRef& r = rule_of(m);
     const ucl::Body& body = r.rule->body;
     const DType dtype = parts.fragments.front().tensor->dtype;
@@ -234,13 +233,14 @@ class Assembler {
     Joining joining;
     joining.shape = logical_of(solver);
     joining.view = [&](const Fragment& f) { return view_of(solver, f.set); };
-    joining.one_owner = one_owner;
     joining.averaged = body.partial.has_value();
     joining.whole = [&](const Fragment& f) {
       return facts_.place(r.scope, f.set->at, body.partial->text).value_or(0);
     };
     joining.how = ucl::text_of(body);
+    // Ranks that hold what is `unique` or `opaque` hold copies: they are compared, so that none is lost.
     if (body.kind == BodyKind::kUnique) joining.again = "`unique` tensor on a further rank, ";
+    if (body.kind == BodyKind::kOpaque) joining.again = "`opaque` tensor on a further rank, ";
     Tensor t = join(catalog_, parts, joining);
     if (set_value(m, t)) catalog_.tensors.push_back(std::move(t));
   }

@@ -240,9 +240,28 @@ void Facts::take_defaults() {
   }
 }
 
+bool Facts::knows_all_names(const Equation& e) const {
+  bool all = true;
+  ucl::each_name(*e.right, [&](std::string_view name, ucl::Span) {
+    const auto fact = find(e.scope, name);
+    all = all && fact && sizes_[*fact].value;
+  });
+  return all;
+}
+
+void Facts::tell_no_number(const Equation& e) const {
+  diagnostics_.error(
+      e.scope.file->source, e.right->span, "ucl.size_unknown",
+      cat("`", sizes_[e.left].name, "` cannot be this: it is beyond 64 bits, or divided by 0"));
+}
+
 void Facts::check() const {
+  for (const Equation& e : defaults_)
+    if (!sizes_[e.left].value && knows_all_names(e) && evaluate(*e.right, e.scope, no_axis).is_beyond())
+      tell_no_number(e);
   for (const Equation& e : equations_) {
     const Linear left = get(e.left), right = evaluate(*e.right, e.scope, no_axis);
+    if (right.is_beyond() && knows_all_names(e)) tell_no_number(e);
     if (!left.is_known() || !right.is_known()) continue;
     if (left.value() == right.value() && left.value()) continue;
     const auto value = right.value();

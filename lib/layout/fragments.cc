@@ -29,12 +29,15 @@ class Sorter {
       : catalog_(catalog),
         book_(book),
         facts_(facts),
+        diagnostics_(diagnostics),
         names_(book, facts, diagnostics),
         rules_go_first_(rules_go_first) {}
 
   Sorted run() {
     find_rules();
     count_local_numbers();
+    if (!facts_.is_joined())
+      for (const auto& [capture, index] : book_.indices()) check_counts(capture, index);
     size_t at = 0;
     for (const RankSet& set : catalog_.ranks) {
       global_names_.clear();
@@ -78,6 +81,37 @@ class Sorter {
         }
       }
     }
+  }
+
+  // Are the numbers shared out as the index says?
+  void check_counts(const std::string& capture, const IndexRef& index) {
+    if (std::ranges::all_of(index.index->cut.axes,
+                            [](const ucl::CutAxis& a) { return a.share == ucl::ShareKind::kPlain; }))
+      return;
+    std::map<std::vector<int64_t>, std::set<int64_t>> numbers;
+    bool any = false;
+    size_t at = 0;
+    for (const RankSet& set : catalog_.ranks) {
+      const auto place = place_of(facts_, index, set.at);
+      if (!place) return;
+      std::set<int64_t>& own = numbers[*place];
+      for (const Tensor& t : set.tensors) {
+        const Rule rule = rules_[at++];
+        if (!rule) continue;
+        const ucl::NamePattern& pattern = book_.rules()[*rule].rule->name;
+        const ucl::Capture* c = pattern.find(capture);
+        if (!c || c->kind != ucl::Capture::Kind::kNumber) continue;
+        for (const ucl::CaptureValue& v : ucl::match(pattern, t.name).value_or(ucl::CaptureValues{}))
+          if (v.name == capture) own.insert(v.number);
+      }
+      any |= !own.empty();
+    }
+    CountAtPlace counts;
+    for (const auto& [place, own] : numbers) {
+      const int64_t last = own.empty() ? -1 : *own.rbegin();
+      counts[place] = index.index->local ? last + 1 : static_cast<int64_t>(own.size());
+    }
+    if (any) check_shares(index, counts, facts_, diagnostics_);
   }
 
   // The name with global numbers; a parameter's states have it in common.
@@ -152,6 +186,7 @@ class Sorter {
   const Catalog& catalog_;
   const RuleBook& book_;
   const Facts& facts_;
+  ucl::Diagnostics& diagnostics_;
   NameRules names_;
   const bool rules_go_first_;  // before what the input says of a name itself
   Sorted out_;

@@ -22,16 +22,13 @@ class Joiner {
     std::map<int64_t, Fragments> wholes;
     for (const Fragment& f : parts.fragments) wholes[joining_.averaged ? joining_.whole(f) : 0].push_back(&f);
     for (const auto& [number, fragments] : wholes) add_whole(fragments);
-    if (!joining_.averaged && !joining_.one_owner) add_own_copies(wholes.begin()->second);
+    if (!joining_.averaged) add_own_copies(wholes.begin()->second);
   }
 
  private:
   void add_whole(const Fragments& fragments) {
     std::vector<View> views;
-    for (const Fragment* f : fragments) {
-      views.push_back(joining_.view(*f));
-      if (joining_.one_owner) break;
-    }
+    for (const Fragment* f : fragments) views.push_back(joining_.view(*f));
     const std::vector<Split> splits = split_copies(std::move(views));
     const uint32_t mark = catalog_.piece_mark();
     for (size_t i = 0; i < splits.size(); ++i)

@@ -13,8 +13,7 @@ namespace uckpt::layout {
 struct Joining {
   Shape shape;                                         // of the whole
   std::function<View(const Fragment& fragment)> view;  // what each holds of it
-  bool one_owner = false;  // the first fragment is the tensor, whatever others hold
-  bool averaged = false;   // several wholes, to be averaged: `whole` tells them apart
+  bool averaged = false;  // several wholes, to be averaged: `whole` tells them apart
   std::function<int64_t(const Fragment& fragment)> whole;
   std::string how;                           // for people
   std::string_view again = "copy on rank ";  // what a further rank holds, for messages

@@ -125,6 +125,26 @@ std::optional<MapBook::PartId> MapBook::first_target(std::string_view name, cons
   return first(targets_, name, wanted);
 }
 
+bool MapBook::is_overridable(uint32_t rule, uint32_t by) const {
+  const ucl::Map* map = rules_[rule].scope.map;
+  return rule > by && map != rules_[by].scope.map && map != maps_.front().map;
+}
+
+void MapBook::each_overridden(const Names& names, uint32_t rule, std::string_view name,
+                              const SeePart& see) const {
+  if (maps_.size() == 1) return;
+  for (const uint32_t id : names.patterns.matching(name))
+    if (is_overridable(names.ids[id].rule, rule)) see(names.ids[id]);
+}
+
+void MapBook::each_overridden_source(uint32_t rule, std::string_view name, const SeePart& see) const {
+  each_overridden(sources_, rule, name, see);
+}
+
+void MapBook::each_overridden_target(uint32_t rule, std::string_view name, const SeePart& see) const {
+  each_overridden(targets_, rule, name, see);
+}
+
 std::vector<ucl::MapRef> map_chain(const ucl::Spec& spec, std::string_view from, std::string_view to) {
   check_naming(spec, from);
   check_naming(spec, to);

@@ -39,6 +39,13 @@ class MapBook {
   // The first part of a side that takes the name, of a rule that `wanted` accepts.
   std::optional<PartId> first_source(std::string_view name, const Wanted& wanted) const;
   std::optional<PartId> first_target(std::string_view name, const Wanted& wanted) const;
+  // Did the rule come by `use`, below this one of another map?
+  bool is_overridable(uint32_t rule, uint32_t by) const;
+  // The parts of rules that came by `use`, and whose name this rule of another map, above them, takes or
+  // makes.
+  using SeePart = std::function<void(PartId)>;
+  void each_overridden_source(uint32_t rule, std::string_view name, const SeePart& see) const;
+  void each_overridden_target(uint32_t rule, std::string_view name, const SeePart& see) const;
 
  private:
   // One side of all rules.
@@ -49,6 +56,7 @@ class MapBook {
   };
   void add(const ucl::Spec& spec, ucl::MapRef map, size_t depth);
   std::optional<PartId> first(const Names& names, std::string_view name, const Wanted& wanted) const;
+  void each_overridden(const Names& names, uint32_t rule, std::string_view name, const SeePart& see) const;
 
   std::vector<MapRuleRef> rules_;
   std::vector<ucl::MapRef> maps_;

@@ -32,14 +32,21 @@ class Matcher {
 
   MapMatches run(const std::vector<MapName>& names) {
     for (const MapName& n : names) add(n);
+    for (MapMatch& m : out_.matches) gather_values(m);
+    if (book_.maps().size() > 1) note_overridden();
     tell_unmatched();
     tell_unused();
-    for (MapMatch& m : out_.matches)
+    for (const MapMatch& m : out_.matches)
       if (diagnostics_.errors() < kMostMessages) complete(m);
     return std::move(out_);
   }
 
  private:
+  struct Use {
+    bool any = false;
+    std::map<std::string, std::set<int64_t>> numbers;
+  };
+
   bool holds(const MapRuleRef& r) const { return facts_.holds(r.rule->when, r.scope).value_or(true); }
 
   void add(const MapName& n) {
@@ -51,7 +58,11 @@ class Matcher {
     const MapRuleRef& r = book_.rules()[found->rule];
     const ucl::NamePattern& pattern = r.source().parts[found->part].name;
     const ucl::CaptureValues values = ucl::match(pattern, n.name).value_or(ucl::CaptureValues{});
-    note_use(*found, pattern, values);
+    note_use(used_[found->rule], pattern, values);
+    book_.each_overridden_source(found->rule, n.name, [&](MapBook::PartId id) {
+      const ucl::NamePattern& own = book_.rules()[id.rule].source().parts[id.part].name;
+      note_use(used_[id.rule], own, ucl::match(own, n.name).value_or(ucl::CaptureValues{}));
+    });
     if (r.target().drop) return;
     Spot spot{0, found->part, {}};
     ucl::CaptureValues fixed;
@@ -76,14 +87,84 @@ class Matcher {
     out_.spots.emplace(n.name, std::move(spot));
   }
 
-  void note_use(MapBook::PartId id, const ucl::NamePattern& pattern, const ucl::CaptureValues& values) {
-    Use& use = used_[id.rule];
+  void note_use(Use& use, const ucl::NamePattern& pattern, const ucl::CaptureValues& values) {
     use.any = true;
     for (const ucl::CaptureValue& v : values) {
       const ucl::Capture* c = pattern.find(v.name);
       if (!c || c->kind != ucl::Capture::Kind::kNumber) continue;
       use.numbers[v.name].insert(v.number);
       numbers_[v.name].insert(v.number);
+    }
+  }
+
+  // Read backwards, a rule above overrides a used one by making its names.
+  void note_overridden() {
+    for (const MapMatch& m : out_.matches)
+      for (size_t p = 0; p < book_.rules()[m.rule].target().parts.size(); ++p) note_made(m, p);
+    for (uint32_t rule = 0; rule < book_.rules().size(); ++rule) {
+      const MapRuleRef& r = book_.rules()[rule];
+      if (!r.source().drop || !holds(r)) continue;
+      for (const ucl::Part& part : r.target().parts) note_covered(rule, part.name);
+    }
+    for (const auto& [rule, parts] : made_) take_over(used_[rule], parts);
+  }
+
+  void note_made(const MapMatch& m, size_t p) {
+    const ucl::Part& part = book_.rules()[m.rule].target().parts[p];
+    const auto& captures = free_[m.rule].of_target(p);
+    // How many numbers an axis of the source has, its size will tell.
+    if (!std::all_of(captures.begin(), captures.end(), [&](const auto& c) { return m.values.contains(c); }))
+      return note_covered(m.rule, part.name);
+    std::vector<FreeValues> all = {{}};
+    for (const std::string& c : captures) {
+      std::vector<FreeValues> next;
+      for (const FreeValues& values : all) {
+        for (const CaptureKey& key : m.values.at(c)) {
+          next.push_back(values);
+          next.back().push_back(key);
+        }
+      }
+      all = std::move(next);
+    }
+    for (const FreeValues& values : all) {
+      const auto name = name_of(part, m.fixed, captures, values);
+      if (!name) continue;
+      book_.each_overridden_target(m.rule, *name, [&](MapBook::PartId id) {
+        const ucl::NamePattern& own = book_.rules()[id.rule].target().parts[id.part].name;
+        note_use(made_part(id), own, ucl::match(own, *name).value_or(ucl::CaptureValues{}));
+      });
+    }
+  }
+
+  // All names of the pattern are this rule's.
+  void note_covered(uint32_t rule, const ucl::NamePattern& pattern) {
+    for (uint32_t other = rule + 1; other < book_.rules().size(); ++other) {
+      if (!book_.is_overridable(other, rule)) continue;
+      const auto& parts = book_.rules()[other].target().parts;
+      for (uint32_t p = 0; p < parts.size(); ++p)
+        if (ucl::covers(pattern, parts[p].name)) made_part({other, p}).any = true;
+    }
+  }
+
+  Use& made_part(MapBook::PartId id) {
+    auto& parts = made_[id.rule];
+    parts.resize(book_.rules()[id.rule].target().parts.size());
+    return parts[id.part];
+  }
+
+  // What rules above make of all parts of a rule, it need not.
+  static void take_over(Use& use, const std::vector<Use>& parts) {
+    if (!std::all_of(parts.begin(), parts.end(), [](const Use& u) { return u.any; })) return;
+    use.any = true;
+    for (const auto& entry : parts.front().numbers) {
+      const std::string& capture = entry.first;
+      for (const int64_t number : entry.second) {
+        const bool everywhere = std::all_of(parts.begin(), parts.end(), [&](const Use& u) {
+          const auto own = u.numbers.find(capture);
+          return own != u.numbers.end() && own->second.contains(number);
+        });
+        if (everywhere) use.numbers[capture].insert(number);
+      }
     }
   }
 
@@ -129,20 +210,22 @@ class Matcher {
     }
   }
 
-  // All parts are there, with all values of their free captures; those that are axes run from 0.
-  void complete(MapMatch& m) {
-    const MapRuleRef& r = book_.rules()[m.rule];
-    const FreeCaptures& free = free_[m.rule];
+  // What the free captures took, over all parts.
+  void gather_values(MapMatch& m) const {
     std::map<std::string, std::set<CaptureKey>> values;
     for (size_t p = 0; p < m.names.size(); ++p) {
-      const auto& captures = free.of_source(p);
+      const auto& captures = free_[m.rule].of_source(p);
       for (const auto& [key, name] : m.names[p])
         for (size_t c = 0; c < captures.size(); ++c) values[captures[c]].insert(key[c]);
     }
-    for (const auto& [capture, seen] : values) {
-      m.values[capture].assign(seen.begin(), seen.end());
-      if (free.is_axis(capture) && !runs_from_zero(r, capture, m.values[capture])) return;
-    }
+    for (const auto& [capture, seen] : values) m.values[capture].assign(seen.begin(), seen.end());
+  }
+
+  // All parts are there, with all values of their free captures; those that are axes run from 0.
+  void complete(const MapMatch& m) {
+    const MapRuleRef& r = book_.rules()[m.rule];
+    for (const auto& [capture, values] : m.values)
+      if (free_[m.rule].is_axis(capture) && !runs_from_zero(r, capture, values)) return;
     for (size_t p = 0; p < m.names.size(); ++p)
       if (!has_all(r, m, p)) return;
   }
@@ -195,18 +278,14 @@ class Matcher {
     return false;
   }
 
-  struct Use {
-    bool any = false;
-    std::map<std::string, std::set<int64_t>> numbers;
-  };
-
   const MapBook& book_;
   const std::vector<FreeCaptures>& free_;
   const Facts& facts_;
   ucl::Diagnostics& diagnostics_;
   MapMatches out_;
   std::map<std::string, size_t> matches_;
-  std::vector<Use> used_;
+  std::vector<Use> used_;                      // of each rule, with what rules above it override
+  std::map<uint32_t, std::vector<Use>> made_;  // of used rules' target parts: what rules above them make
   std::map<std::string, std::set<int64_t>> numbers_;  // of each capture, over all rules
   std::vector<std::string> unmatched_;
 };

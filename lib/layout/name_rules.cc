@@ -90,6 +90,11 @@ void NameRules::check_wildcard(const std::string& name, uint32_t rule) {
 }
 
 void NameRules::note_use(uint32_t rule, const std::string& name) {
+  add_name(rule, name);
+  book_.each_overridden(rule, name, [&](uint32_t used) { add_name(used, name); });
+}
+
+void NameRules::add_name(uint32_t rule, const std::string& name) {
   Use& use = used_[rule];
   use.any = true;
   const ucl::NamePattern& pattern = book_.rules()[rule].rule->name;

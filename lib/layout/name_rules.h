@@ -28,7 +28,7 @@ class NameRules {
 
   // Says so where a wildcard of the rule takes a local number: it would take two tensors for one.
   void check_wildcard(const std::string& name, uint32_t rule);
-  // A name, with global numbers, that the rule takes.
+  // A name, with global numbers, that the rule takes: before any used rule that would take it too.
   void note_use(uint32_t rule, const std::string& name);
   void note_unmatched(const std::string& name) { unmatched_.insert(name); }
   // Says which names no rule takes, which rules take nothing, which numbers one of them misses, and which
@@ -50,6 +50,7 @@ class NameRules {
     std::map<std::string, Numbers> numbers;
     std::set<std::vector<int64_t>> together;  // the numbers of its indexes, where it has several
   };
+  void add_name(uint32_t rule, const std::string& name);
   void find_indexes();
   void find_local_prefixes();
   void tell_unmatched();
@@ -63,7 +64,7 @@ class NameRules {
   ucl::Diagnostics& diagnostics_;
   std::vector<std::vector<LocalNumber>> locals_;   // of each rule
   std::vector<std::vector<std::string>> indexes_;  // of each rule, in the order of its name
-  std::vector<Use> used_;                          // of each rule
+  std::vector<Use> used_;                          // of each rule, with what rules above it override
   std::map<std::string, Numbers> numbers_;         // of each capture, over all rules
   std::set<std::string> unmatched_;
   std::vector<std::unique_ptr<ucl::NamePattern>> local_prefixes_;

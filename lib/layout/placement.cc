@@ -1,6 +1,7 @@
 #include "lib/layout/placement.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
@@ -24,6 +25,16 @@ std::optional<std::vector<int64_t>> scaled_to(const std::vector<int64_t>& shares
     if (s % parts != 0) return std::nullopt;
     out.push_back(s / parts);
   }
+  return out;
+}
+
+// What each of the ranks is to have of `count` numbers; nothing where any shares will do, or none can be.
+std::optional<std::vector<int64_t>> said_shares(const ucl::CutAxis& axis, int64_t ranks, int64_t count) {
+  if (axis.share == ucl::ShareKind::kSizes) return axis.sizes;
+  if (axis.share == ucl::ShareKind::kPlain) return std::nullopt;
+  std::vector<int64_t> out;
+  const int64_t step = axis.share == ucl::ShareKind::kChunk ? ceil_div(count, ranks) : count / ranks;
+  for (int64_t r = 0; r < ranks; ++r) out.push_back(std::clamp<int64_t>(count - r * step, 0, step));
   return out;
 }
 
@@ -57,6 +68,35 @@ std::optional<std::vector<int64_t>> place_of(const Facts& facts, const IndexRef&
     out.push_back(*place);
   }
   return out;
+}
+
+// As nested cuts: on each axis, for each place on those outside of it.
+void check_shares(const IndexRef& index, const CountAtPlace& found, const Facts& facts,
+                  ucl::Diagnostics& diagnostics) {
+  for (size_t a = 0; a < index.index->cut.axes.size(); ++a) {
+    const ucl::CutAxis& axis = index.index->cut.axes[a];
+    const auto ranks = facts.mesh_size(index.scope, axis.axis.text);
+    if (!ranks) continue;
+    std::map<std::vector<int64_t>, std::vector<int64_t>> shares;  // of each rank of the axis
+    for (const auto& [place, count] : found) {
+      if (place[a] < 0 || place[a] >= *ranks) return;  // a coordinate that the mesh has not
+      auto& own = shares[{place.begin(), place.begin() + static_cast<std::ptrdiff_t>(a)}];
+      own.resize(static_cast<size_t>(*ranks));
+      own[static_cast<size_t>(place[a])] += count;
+    }
+    for (const auto& [outside, own] : shares) {
+      const auto said = said_shares(axis, *ranks, std::accumulate(own.begin(), own.end(), int64_t{0}));
+      if (!said || *said == own) continue;
+      const bool even = axis.share == ucl::ShareKind::kEven;
+      diagnostics
+          .error(index.scope.file->source, axis.span, "ucl.shares",
+                 cat("expected ", even ? std::string("as many") : list_text(*said), " numbers of `",
+                     index.index->name.text, "` on ", even ? "all" : "the", " ranks of `", axis.axis.text,
+                     "`, found ", list_text(own)))
+          .hint(cat("`", axis.axis.text, "` without sizes takes what the files have"));
+      return;
+    }
+  }
 }
 
 std::optional<double> amount_of(const ucl::Value& value, const Scope& scope, const Facts& facts,

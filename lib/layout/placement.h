@@ -17,6 +17,12 @@ bool lies_on(const RuleRef& rule, const Facts& facts, const Coordinate& at);
 // A rank's place on all axes of an index, outermost first; nothing where the format does not tell it.
 std::optional<std::vector<int64_t>> place_of(const Facts& facts, const IndexRef& index, const Coordinate& at);
 
+// How many of an index's numbers a source has at each place; of a place that is not here, none. Says where
+// that is not what the sizes in the index say.
+using CountAtPlace = std::map<std::vector<int64_t>, int64_t>;
+void check_shares(const IndexRef& index, const CountAtPlace& found, const Facts& facts,
+                  ucl::Diagnostics& diagnostics);
+
 // The number in `* 1/tp` or `+ 1`. Nothing, and a message, where it is 0 or unknown.
 std::optional<double> amount_of(const ucl::Value& value, const Scope& scope, const Facts& facts,
                                 ucl::Diagnostics& diagnostics);

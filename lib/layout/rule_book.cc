@@ -52,6 +52,16 @@ std::optional<uint32_t> RuleBook::first(std::string_view name,
   return std::nullopt;
 }
 
+void RuleBook::each_overridden(uint32_t rule, std::string_view name,
+                               const std::function<void(uint32_t)>& see) const {
+  if (layouts_.size() == 1) return;
+  const ucl::Layout* own = rules_[rule].scope.layout;
+  for (const uint32_t id : patterns_.matching(name)) {
+    const ucl::Layout* other = rules_[id].scope.layout;
+    if (id > rule && other != own && other != layouts_.front().layout) see(id);
+  }
+}
+
 const ucl::Shape& shape_of(const RuleRef& rule) {
   const ucl::Body& body = rule.rule->body;
   return body.kind == ucl::Body::Kind::kShape ? body.shape : rule.whole;

@@ -37,6 +37,8 @@ class RuleBook {
   // The first rule whose pattern takes the name and that `wanted` accepts.
   std::optional<uint32_t> first(std::string_view name,
                                 const std::function<bool(const RuleRef&)>& wanted) const;
+  // The rules that came by `use`, and whose name this rule of another layout, above them, takes.
+  void each_overridden(uint32_t rule, std::string_view name, const std::function<void(uint32_t)>& see) const;
 
  private:
   void add(const ucl::Spec& spec, ucl::LayoutRef layout, size_t depth);

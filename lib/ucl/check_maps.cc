@@ -1,5 +1,7 @@
 // Maps: what their sides may hold, and which parts no name reaches.
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "lib/base/text.h"
 #include "lib/ucl/check_context.h"
@@ -14,6 +16,7 @@ class MapChecker {
  public:
   MapChecker(const Context& context, const Map& map) : c_(context), map_(map) {
     scope_.where = where_places(map.items);
+    find_names();
   }
 
   void check() {
@@ -34,6 +37,32 @@ class MapChecker {
   }
 
  private:
+  // All names that a new axis may not have.
+  void find_names() {
+    for (const std::string& given : c_.spec.given_names()) names_.insert(given);
+    for (const auto& [name, place] : where_places(c_.file.program.statements)) names_.insert(name);
+    for (const auto& [name, place] : scope_.where) names_.insert(name);
+    each<MapRule>(map_.items, [&](const MapRule& rule) {
+      for (const Side* side : {&rule.left, &rule.right}) {
+        for (const Part& p : side->parts) {
+          for (const Capture* capture : p.name.captures()) names_.insert(capture->name.text);
+          if (!p.shape) continue;
+          each_factor(*p.shape, [&](const Factor& f) { names_.insert(f.axis.text); });
+        }
+      }
+    });
+  }
+
+  // For a number that is no axis: the same wherever it stands.
+  const std::string& name_for(int64_t number) {
+    std::string& name = name_of_[number];
+    for (const char* wanted : {"n", "m", "k", "p", "s", "t"})
+      if (name.empty() && names_.insert(wanted).second) name = wanted;
+    for (int i = 1; name.empty(); ++i)
+      if (names_.insert(cat("n", i)).second) name = cat("n", i);
+    return name;
+  }
+
   // ---- use ----
 
   void check_uses() {
@@ -78,7 +107,7 @@ class MapChecker {
       if (f.kind == Factor::Kind::kNumber && f.number != 1)
         c_.error(f.atom, "ucl.map_number",
                  cat("a map cannot move the number ", f.number, ", which is no axis"))
-            .hint(cat("give it a name: `where n = ", f.number, "`"));
+            .hint(cat("give it a name: `where ", name_for(f.number), " = ", f.number, "`"));
     });
     check_axes(c_, part.name, *part.shape);
   }
@@ -106,6 +135,8 @@ class MapChecker {
   const Map& map_;
   Scope scope_;
   size_t terms_spent_ = 0;
+  std::set<std::string> names_;             // that the map knows
+  std::map<int64_t, std::string> name_of_;  // of numbers, in hints
 };
 
 }  // namespace

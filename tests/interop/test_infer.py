@@ -1,4 +1,5 @@
 """Rules for a tensor parallel checkpoint that says nothing of its fragments, drafted and corrected, against its truth."""
+import argparse
 import glob
 import os
 import re
@@ -88,6 +89,48 @@ def test_with_a_reference(stripped, out, tmp_path):
     checked = uckpt("check", spec, folder)
     assert checked.code == 0, checked.error
     assert "taken on trust: the order (q: 12@tp | k: 4@tp | v: 4@tp)" in checked.text
+
+
+def megatron_ranks(folder, fragments):
+    """A Megatron checkpoint, tensor parallel: one dict of fragments a rank."""
+    args = argparse.Namespace(tensor_model_parallel_size=len(fragments), pipeline_model_parallel_size=1)
+    for rank, model in enumerate(fragments):
+        path = os.path.join(folder, "iter_0000007", f"mp_rank_{rank:02d}")
+        os.makedirs(path)
+        torch.save({"args": args, "checkpoint_version": 3.0, "iteration": 7, "model": model},
+                   os.path.join(path, "model_optim_rng.pt"))
+    write(os.path.join(folder, "latest_checkpointed_iteration.txt"), "7")
+    return folder
+
+
+def test_copied_blocks_are_not_taken_for_padding(out, tmp_path):
+    """k and v on every rank add up to more than the whole, as padding does; only values tell."""
+    qkv, zeros = torch.randn(6, 3), torch.zeros(6, 3)          # q0 q1 q2 q3 k v
+    bias = torch.cat([torch.randn(4, 1), torch.zeros(2, 1)])   # k and v have none yet
+    table = torch.randn(7, 3)
+    whole = {"qkv": qkv, "bias": bias, "zeros": zeros, "padded": table[:6], "rotated": table[:6]}
+    padded = torch.cat([table[:6], torch.zeros(2, 3)])
+    kept = torch.cat([table, table[:1]])                       # what lies behind the whole is no zero
+    copied = lambda tensor, rank: torch.cat([tensor[2 * rank:2 * rank + 2], tensor[4:]])
+    folder = megatron_ranks(str(tmp_path / "ckpt"), [
+        {"qkv": copied(qkv, rank), "bias": copied(bias, rank), "zeros": zeros[:4] + rank,
+         "padded": padded[4 * rank:4 * rank + 4].clone(), "rotated": kept[4 * rank:4 * rank + 4].clone()}
+        for rank in range(2)])
+    like = str(tmp_path / "whole.safetensors")
+    save_file({name: tensor.contiguous().clone() for name, tensor in whole.items()}, like)
+    text = infer("--like", like, folder)
+    for name in ("qkv", "bias", "zeros"):
+        assert rule(text, name) == "?", text
+    assert "padding, `6 pad(8) @tp`, or blocks that every rank has, `(a: 4@tp | b: 2)`" in text
+    for name in ("padded", "rotated"):   # the whole's own values come first
+        assert rule(text, name) == "[6 pad(8) @tp, ...]", text
+    # With other values in the whole, the zeros tell it; nothing does where there are none.
+    save_file({name: tensor.contiguous() + 1 for name, tensor in whole.items()}, like)
+    text = infer("--like", like, folder)
+    assert rule(text, "padded") == "[6 pad(8) @tp, ...]" and "the rest is zeros" in text
+    for name in ("qkv", "bias", "zeros", "rotated"):
+        assert rule(text, name) == "?", text
+    assert "how this parameter lies is not said yet" in refused(folder, out, "--spec", write(str(tmp_path / "s.ucl"), text))
 
 
 def test_a_module_weight_that_differs_on_a_further_rank(out, tmp_path):

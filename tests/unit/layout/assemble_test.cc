@@ -81,7 +81,7 @@ TEST_CASE("assemble: partial, unique, opaque, drop, values, states, numbers") {
     w.put(tp(t), "bias", a, "exp_avg_sq");
     w.put(tp(t), "norm", a);
     w.put(tp(t), "dropped", t ? a : b);
-    w.put(tp(t), "opaque", t ? a : b);
+    w.put(tp(t), "opaque", b);
     w.put(tp(t), "odd", a);
     w.put(tp(t), "odd", small, "exp_avg");
     w.put(tp(t), "odd", made_up("step", {}), "step");
@@ -102,22 +102,24 @@ TEST_CASE("assemble: partial, unique, opaque, drop, values, states, numbers") {
   CHECK(w.tensor("bias", "exp_avg_sq").factor == 0.25);
   CHECK(w.tensor("norm").summand == -1);
   CHECK_THROWS(w.tensor("dropped"));
-  CHECK(w.tensor("opaque").copies.empty());
+  CHECK(w.holds("opaque", b));
   CHECK(w.holds("owned", a));
   CHECK(w.tensor("odd", "exp_avg").shape == Shape{4});
   CHECK(w.holds("odd", a));
   CHECK(w.tensor("odd", "step").shape.empty());
 }
 
-TEST_CASE("assemble: what is unique and lies on several ranks is compared") {
-  World w;
-  for (int64_t t = 0; t < 2; ++t) w.put(tp(t), "owned", made_up(cat("owned", t), {4}));
-  CHECK(w.join(layout_of("\"owned\" unique"), "l", two_ranks()) == "");
-  CHECK(w.holds("owned", made_up("owned0", {4})));
-  const auto& copies = w.tensor("owned").copies;
-  REQUIRE(copies.size() == 1);
-  CHECK(copies[0].what == "`unique` tensor on a further rank, tp 1");
-  CHECK(w.values(copies[0].pieces, 4) == made_up("owned1", {4}).values);
+TEST_CASE("assemble: what is unique or opaque and lies on several ranks is compared") {
+  for (const std::string body : {"unique", "opaque"}) {
+    World w;
+    for (int64_t t = 0; t < 2; ++t) w.put(tp(t), "owned", made_up(cat("owned", t), {4}));
+    CHECK(w.join(layout_of(cat("\"owned\" ", body)), "l", two_ranks()) == "");
+    CHECK(w.holds("owned", made_up("owned0", {4})));
+    const auto& copies = w.tensor("owned").copies;
+    REQUIRE(copies.size() == 1);
+    CHECK(copies[0].what == cat("`", body, "` tensor on a further rank, tp 1"));
+    CHECK(w.values(copies[0].pieces, 4) == made_up("owned1", {4}).values);
+  }
 
   World uneven;
   for (int64_t t = 0; t < 2; ++t) uneven.put(tp(t), "owned", made_up("owned", {4 + t}));
@@ -173,6 +175,49 @@ TEST_CASE("assemble: layers over virtual stages, even and uneven") {
   }
 }
 
+TEST_CASE("assemble: the sizes in an index are held against what the ranks have") {
+  const auto said_of = [](const std::string& index, const std::vector<int64_t>& layers, int64_t vp) {
+    World w = stages(layers, vp);
+    return w.join(
+        cat("ucl 1\nlayout l over pp, vp {\nindex i @", index, " local\n\"layers.{i}.w\" [...]\n}\n"), "l",
+        {{}, {}, {{"pp", static_cast<int64_t>(layers.size())}, {"vp", vp}}, {}});
+  };
+  CHECK(said_of("pp[3,2,2]", {2, 3, 2}, 1) ==
+        R"(spec.ucl:3:10: error: expected 3,2,2 numbers of `i` on the ranks of `pp`, found 2,3,2 [ucl.shares]
+    3 | index i @pp[3,2,2] local
+      |          ^^^^^^^^^
+  hint: `pp` without sizes takes what the files have
+1 error
+)");
+  CHECK(
+      said_of("pp[even]", {2, 3, 2}, 1) ==
+      R"(spec.ucl:3:10: error: expected as many numbers of `i` on all ranks of `pp`, found 2,3,2 [ucl.shares]
+    3 | index i @pp[even] local
+      |          ^^^^^^^^
+  hint: `pp` without sizes takes what the files have
+1 error
+)");
+  const std::string chunk = said_of("pp[chunk]", {2, 3, 2}, 1);
+  CHECK_MESSAGE(chunk.find("expected 3,3,1 numbers of `i`") != chunk.npos, chunk);
+  const std::string few = said_of("pp[3,4]", {2, 3, 2}, 1);
+  CHECK_MESSAGE(few.find("expected 3,4 numbers of `i`") != few.npos, few);
+  CHECK(said_of("(vp[even], pp[2,3,2])", {2, 3, 2}, 2) == "");
+  const std::string outer = said_of("(vp[6,8], pp)", {2, 3, 2}, 2);
+  CHECK_MESSAGE(outer.find("expected 6,8 numbers of `i` on the ranks of `vp`, found 7,7") != outer.npos,
+                outer);
+
+  // Global numbers, which each rank has some of.
+  World w;
+  for (int64_t i = 0; i < 3; ++i) w.put({{"pp", i / 2}}, cat("layers.", i, ".w"), made_up("w", {2}));
+  const auto global = [](World world, const std::string& index) {
+    return world.join(cat("ucl 1\nlayout l over pp { index i @", index, " \"layers.{i}.w\" [...] }\n"), "l",
+                      {{}, {}, {{"pp", 2}}, {}});
+  };
+  CHECK(global(w, "pp[2,1]") == "");
+  const std::string even = global(w, "pp[even]");
+  CHECK_MESSAGE(even.find("on all ranks of `pp`, found 2,1") != even.npos, even);
+}
+
 TEST_CASE("assemble: an index in a layout that uses another replaces its own") {
   World w = stages({1, 2}, 1);
   const std::string text =
@@ -180,6 +225,37 @@ TEST_CASE("assemble: an index in a layout that uses another replaces its own") {
       "layout l over pp { use base  index i @pp[1,2] local }\n";
   CHECK(w.join(text, "l", {{}, {}, {{"pp", 2}}, {}}) == "");
   for (int64_t i = 0; i < 3; ++i) CHECK(w.holds(cat("layers.", i, ".w"), made_up(cat("layer", i), {2})));
+}
+
+TEST_CASE("assemble: a used rule whose names are taken above is overridden, not unused") {
+  const auto joined = [](const std::string& own) {
+    World w;
+    for (int64_t t = 0; t < 2; ++t) {
+      for (const std::string i : {"0", "1"}) w.put(tp(t), cat("layers.", i, ".w"), made_up(i, {2}));
+      w.put(tp(t), "norm", made_up("norm", {2}));
+    }
+    const std::string text =
+        w.join(cat("ucl 1\nlayout base over tp {\n\"layers.{i}.w\" replicate\n\"norm\" [n@tp]\n}\n",
+                   "layout l over tp {\n", own, "\n}\n"),
+               "l", two_ranks());
+    return std::pair(text, text.empty() ? w.tensor("norm").shape : Shape());
+  };
+  const auto all = joined("\"norm\" replicate\nuse base");
+  CHECK(all.first == "");
+  CHECK(all.second == Shape{2});
+  // Of some numbers alone: the used rule has the others.
+  CHECK(joined("\"layers.0.w\" replicate\n\"norm\" replicate\nuse base").first == "");
+  // A rule below `use` does not come first, so it is unused.
+  CHECK(joined("use base\n\"norm\" replicate").first ==
+        R"(spec.ucl:8:1: error: the rule "norm" takes nothing of the checkpoint [ucl.unused_rule]
+    8 | "norm" replicate
+      | ^^^^^^
+  hint: write `optional` before it if that may be
+1 error
+)");
+  // What the checkpoint lacks is told as ever.
+  CHECK(joined("\"layers.{i}.w\" replicate\n\"norm\" replicate\n\"gone\" replicate\nuse base")
+            .first.find("\"gone\" takes nothing") != std::string::npos);
 }
 
 std::string said(const std::string& rules, const std::function<void(World&)>& fill) {

@@ -338,6 +338,40 @@ std::string said(const std::string& rules, const std::function<void(Whole&)>& fi
   return out;
 }
 
+TEST_CASE("rename: a used rule whose names are taken or made above is overridden, not unused") {
+  const std::string base =
+      "ucl 1\nmap a <-> b { \"x.{i}.w\" <-> \"y.{i}.w\"  \"norm\" <-> \"n\"\n"
+      "\"x.{i}.qkv\" [(q: u | k: u)] <-> q: \"y.{i}.q\" [u], k: \"y.{i}.k\" [u] }\n";
+  const auto renamed = [&](const std::string& own, const std::string& from, const std::string& to,
+                           const Names& names) {
+    Whole world;
+    for (const std::string& name : names) world.add(name, made_up("x", {4}));
+    const std::string messages =
+        world.rename(cat(base, "map a <-> mine { ", own, " use a <-> b }\n"), from, to);
+    Names made;
+    for (const Tensor& t : world.catalog.tensors) made.push_back(t.name);
+    return std::pair(messages, made);
+  };
+  const Names a = {"x.0.w", "x.1.w", "x.0.qkv", "x.1.qkv", "norm"};
+  const Names mine = {"y.0.w", "y.1.w", "y.0.q", "y.0.k", "y.1.q", "y.1.k", "last"};
+  const std::string norm = "\"norm\" <-> \"last\"";
+  CHECK(renamed(norm, "a", "mine", a) == std::pair(std::string(), mine));
+  CHECK(renamed(norm, "mine", "a", mine) == std::pair(std::string(), a));
+  // Of some numbers alone.
+  const std::string first = cat(norm, " \"x.0.qkv\" <-> \"first\"");
+  const Names short_mine = {"y.0.w", "y.1.w", "first", "y.1.q", "y.1.k", "last"};
+  CHECK(renamed(first, "a", "mine", a) == std::pair(std::string(), short_mine));
+  CHECK(renamed(first, "mine", "a", short_mine) == std::pair(std::string(), a));
+  // What the other naming has no name for.
+  CHECK(renamed("\"norm\" <-> drop", "mine", "a", {"y.0.w", "y.0.q", "y.0.k"}) ==
+        std::pair(std::string(), Names{"x.0.w", "x.0.qkv"}));
+  // A rule that is overridden in part is not.
+  const std::string part = renamed(cat(norm, " \"x.{i}.w\" <-> \"y.{i}.q\""), "mine", "a", mine).first;
+  CHECK_MESSAGE(part.find("`y.0.q` is missing") != part.npos, part);
+  const std::string lacks = renamed(norm, "a", "mine", {"x.0.w", "norm"}).first;
+  CHECK_MESSAGE(lacks.find("the rule for \"x.{i}.qkv\" takes nothing") != lacks.npos, lacks);
+}
+
 TEST_CASE("rename: names and rules that do not meet") {
   const auto fill = [](Whole& w) {
     w.add("x.0.w", made_up("w", {2}));

@@ -157,7 +157,9 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
 }
 
 void complete(Catalog& catalog, std::vector<uint32_t>& tensors, bool fill, std::vector<std::string>&) {
-  if (fill) throw trouble("usage.missing", "--missing: dcp output lacks nothing");
+  if (fill)
+    throw trouble("usage.missing",
+                  "--missing: dcp output holds what the input has: nothing is made up for it");
   if (has_own_keys(catalog)) return;
   for (const uint32_t i : tensors) {
     Tensor& t = catalog.tensors[i];
