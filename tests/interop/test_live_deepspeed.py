@@ -61,6 +61,12 @@ def test_groups_without_zero(name, way, made, tmp_path):
         assert [{**group, "params": 0} for group in found] == [{**group, "params": 0} for group in expected]
 
 
+@pytest.mark.parametrize("flags", [("deepspeed", "--layout", "dp=2,zero=1"), ("deepspeed-universal",)], ids=lambda flags: flags[0])
+def test_states_of_other_shapes_have_no_place_in_flat_buffers(flags, made, tmp_path):
+    message = refused(str(made / "stage0-adafactor" / "ckpt"), str(tmp_path / "out"), "--to", *flags)
+    assert "::col_var/emb.weight: " in message and "expected [31, 13], found [1, 13]" in message
+
+
 def test_weights_beside_an_optimizer_without_names(made, tmp_path):
     """Numbers in another order than the model's tell no names: its weights can be had, and no guess is made for the rest."""
     source = str(tmp_path / "ckpt")

@@ -258,8 +258,14 @@ std::optional<std::vector<ParamGroup>> group_by_numbers(const Catalog& catalog, 
   std::set<std::string, std::less<>> left(trained.begin(), trained.end());
   for (size_t g = 0; g < groups.size(); ++g) {
     out[g].options = groups.at(g);
-    for (const size_t at : found[g])
-      if (at != kNoMatch && left.erase(names[at]) > 0) out[g].names.push_back(names[at]);
+    for (const size_t at : found[g]) {
+      if (at == kNoMatch)
+        throw refused("deepspeed.groups", cat("the optimizer's group ", g,
+                                              " has a parameter without states, and nothing tells which of "
+                                              "the model's it is"))
+            .in_file(catalog.path);
+      if (left.erase(names[at]) > 0) out[g].names.push_back(names[at]);
+    }
   }
   return left.empty() ? std::optional(std::move(out)) : std::nullopt;
 }
