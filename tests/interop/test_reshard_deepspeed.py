@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from common import DATA, convert, uckpt
+from common import DATA, convert, refused, uckpt
 from native import compare_native
 from resume import Layout, Trainer
 
@@ -258,11 +258,23 @@ def test_fixture_there_and_back(name, target, tmp_path):
     def reshaped(source, out, layout, old):
         return convert(source, str(tmp_path / out), "--to", "deepspeed", "--layout", layout.flag(old))
     if name in SETTLED_FIRST:
-        root = reshaped(root, "settled", own, own)
+        missing = ["--missing", "zero"] if "elastic" in name else []   # the optimizer's options
+        root = convert(root, str(tmp_path / "settled"), "--to", "deepspeed", "--layout", own.flag(own), *missing)
     there = reshaped(root, "there", target, own)
     assert not compare_native(root, reshaped(there, "back", own, target))
     consolidated = convert(there, str(tmp_path / "there.h5"))
     assert not compare_native(root, reshaped(consolidated, "from_hdf5", own, target))
+
+
+def test_elastic_options_are_not_assumed_without_a_word(tmp_path):
+    """The elastic form keeps no options of the optimizer's groups, and a loader puts what is there over the program's own."""
+    source = os.path.join(DATA, "deepspeed", "zero1-dp2-elastic", "ckpt")
+    for to in (("deepspeed", "--layout", "dp=3,zero=2"), ("deepspeed-universal",)):
+        message = refused(source, str(tmp_path / "out"), "--to", *to)
+        assert "its groups of parameters have no options" in message and "--missing zero" in message
+    result = uckpt("convert", source, str(tmp_path / "out"), "--to", "deepspeed", "--missing", "zero")
+    assert result.code == 0
+    assert "stay in their groups, which get the defaults of torch's AdamW: lr as its scheduler has it, betas 0.9" in result.error
 
 
 @pytest.mark.parametrize("own, zero", [(own, zero) for own in (1, 3) for zero in (1, 2, 3)])

@@ -66,15 +66,6 @@ void write_expert_options(OutputPickle& file, const TargetCheckpoint& target, co
   }
 }
 
-// The learning rate that a source without options still knows.
-double known_rate(const SourceObjects& source, size_t group) {
-  const Value model = source.model(0, 0).root;
-  const Value scheduler = model && model.is_dict() ? model.get("lr_scheduler") : Value();
-  const Value rates = scheduler && scheduler.is_dict() ? scheduler.get("_last_lr") : Value();
-  if (rates && rates.is_sequence() && group < rates.size()) return rates.at(group).number().value_or(1e-3);
-  return 1e-3;
-}
-
 // An engine keeps its own scaler where the file has none, but for stage 3, which wants one. A constant scale
 // is right where nothing is scaled.
 bool leaves_out_scaler(const TargetCheckpoint& target, const Value& state) {
@@ -145,7 +136,7 @@ void write_group_options(OutputPickle& file, const TargetCheckpoint& target, siz
   } else if (options) {
     out.copy_entries(options, {"params", "param_names"}, kept_tensors(file, target));
   } else {
-    write_default_options(out, known_rate(target.source, group));
+    write_default_options(out, target.source.scheduled_rate(group).value_or(1e-3));
     if (ep > 0) {
       out.text("name"), out.text(cat("ep_size_", ep));
       out.text("moe"), out.boolean(true);

@@ -124,6 +124,11 @@ Value SourceObjects::param_groups(int64_t model_rank) const {
   return named_groups_;
 }
 
+std::optional<double> SourceObjects::scheduled_rate(size_t group) const {
+  const Value rates = entry(entry(model(0, 0).root, "lr_scheduler"), "_last_lr");
+  return rates && rates.is_sequence() && group < rates.size() ? rates.at(group).number() : std::nullopt;
+}
+
 std::optional<SourceObjects::TensorPlace> SourceObjects::tensor_place(const Value& value) const {
   if (!torch::is_tensor_call(value)) return std::nullopt;
   const auto held =

@@ -46,6 +46,8 @@ class SourceObjects {
   pickle::Value zero_state(int64_t model_rank = 0) const;
   // The optimizer's options, one dict a group: a list, or an empty value.
   pickle::Value param_groups(int64_t model_rank = 0) const;
+  // The learning rate of a group as the scheduler's state has it, for a source that keeps no options.
+  std::optional<double> scheduled_rate(size_t group) const;
   // Without ZeRO: the optimizer's own state_dict in a model file, which numbers its parameters; out of a
   // wrapper for 16-bit types where there is one.
   pickle::Value plain_optimizer(int64_t model_rank) const;
