@@ -67,6 +67,16 @@ def test_states_of_other_shapes_have_no_place_in_flat_buffers(flags, made, tmp_p
     assert "::col_var/emb.weight: " in message and "expected [31, 13], found [1, 13]" in message
 
 
+@pytest.mark.parametrize("zero", [2, 3])
+@pytest.mark.parametrize("name", ["zero1-no-frozen", "zero2-no-frozen", "zero3-no-frozen"])
+def test_frozen_parameters_that_were_not_saved(name, zero, made, tmp_path):
+    """DeepSpeed has None then, and its loader looks up each of the program's frozen parameters in any list there is."""
+    out = convert(str(made / name / "ckpt"), str(tmp_path / "out"), "--to", "deepspeed", "--layout", f"dp=3,zero={zero}")
+    for path in glob.glob(os.path.join(out, "*", "*model_states.pt")):
+        model = torch.load(path, weights_only=False)
+        assert model["frozen_param_shapes"] is None and model["frozen_param_fragments"] is None
+
+
 def test_weights_beside_an_optimizer_without_names(made, tmp_path):
     """Numbers in another order than the model's tell no names: its weights can be had, and no guess is made for the rest."""
     source = str(tmp_path / "ckpt")
