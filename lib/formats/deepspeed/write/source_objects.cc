@@ -154,6 +154,11 @@ Value SourceObjects::plain_optimizer(int64_t model_rank) const {
   return wrapped && wrapped.is_dict() ? wrapped : optimizer;
 }
 
+Value SourceObjects::wrapper() const {
+  const Value optimizer = entry(model(0, 0).root, "optimizer");
+  return entry(optimizer, "optimizer_state_dict") ? optimizer : Value();
+}
+
 bool SourceObjects::groups_have_names() const {
   for (size_t g = 0; named_groups_ && g < named_groups_.size(); ++g) {
     const Value names = entry(named_groups_.at(g), "params");

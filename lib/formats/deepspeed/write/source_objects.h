@@ -51,6 +51,9 @@ class SourceObjects {
   // Without ZeRO: the optimizer's own state_dict in a model file, which numbers its parameters; out of a
   // wrapper for 16-bit types where there is one.
   pickle::Value plain_optimizer(int64_t model_rank) const;
+  // Without ZeRO: what the wrapper for 16-bit types has beside that, its loss scale and clipping norm; empty
+  // where there is none.
+  pickle::Value wrapper() const;
   // Where the reader found a tensor among what param_groups() and zero_state() hold; nothing for other
   // values.
   struct TensorPlace {
