@@ -141,6 +141,7 @@ PROGRAMS = {
                                 groups=models.one_group, dtype=dtype)) for name, dtype in (("bare", "fp32"), ("bare-bf16", "bf16"))},
     "pipe": Program(kinds.Kind("pipeline, tied ends, a layer without weights", runner="pipe", layers=pipeline_layers)),
     "pipe-bf16": Program(kinds.Kind("the same in bf16", runner="pipe", layers=pipeline_layers, dtype="bf16")),
+    "pipe-untied": Program(kinds.Kind("pipeline without tied modules", runner="pipe", layers=models.untied_pipeline_layers)),
     "pipe-two-tied": Program(kinds.Kind("pipeline with two tied modules", runner="pipe", layers=two_tied_layers)),
     "moe": Program(kinds.Kind("two MoE layers", runner="moe", batch=models.moe_batch), moe_model),
     "moe-full": Program(kinds.Kind("groups of experts that are full within an expert", runner="moe", batch=models.moe_batch, full=200),

@@ -74,7 +74,14 @@ CASES = [
 ]
 
 # Without ZeRO, to which nothing is written.
-NO_ZERO = [Case("net", at(dp=2), at(dp=3, zero=2)), *(Case("net-fp16", at(dp=2), at(dp=2, zero=stage)) for stage in (1, 2, 3))]
+NO_ZERO = [
+    Case("net", at(dp=2), at(dp=3, zero=2)),
+    *(Case("net-fp16", at(dp=2), at(dp=2, zero=stage)) for stage in (1, 2, 3)),
+    Case("pipe-untied", at(dp=1, pp=2), at(dp=1, pp=2, zero=1)),
+    Case("pipe-untied", at(dp=2, pp=2), at(dp=2, zero=1)),
+    Case("moe", at(dp=2, ep=2), at(dp=4, ep=2, zero=1)),
+    Case("moe", at(dp=4, ep=2), at(dp=1, zero=2)),
+]
 
 # What is read from the universal folder, at every stage.
 UNIVERSAL = [
@@ -131,7 +138,10 @@ def differing(ours, expected, tolerance=0.0):
 
 
 def tolerance(case):
-    """Stage 3 multiplies in another order, and AutoTP adds up in another one; in 16 bits that is seen."""
+    """Stage 3 multiplies in another order, and AutoTP adds up in another one; in 16 bits that is seen. Without ZeRO DeepSpeed
+    trains a pipeline of several stages a bit differently than one of one stage, or with ZeRO."""
+    if case.source.pp > 1 and not case.source.zero:
+        return 1e-4
     return 1e-6 if not any(word in case.program for word in ("bf16", "fp16")) else 3e-3
 
 

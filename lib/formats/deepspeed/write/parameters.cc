@@ -165,7 +165,7 @@ void Parameters::group(const SourceObjects& source) {
     throw refused("deepspeed.no_masters",
                   "it has no fp32 master weights, which a DeepSpeed checkpoint is made of")
         .in_file(catalog_.path);
-  groups_ = read_groups(catalog_, source, trained, untrained, moe_);
+  groups_ = read_groups(catalog_, source, trained, untrained, pipeline_, moe_);
 }
 
 void Parameters::read_state_names(const SourceObjects& source) {
