@@ -1,7 +1,9 @@
 """DeepSpeed trains and saves; uckpt writes the checkpoint for another layout; DeepSpeed goes on there as it would have here."""
 import dataclasses
+import glob
 import json
 import os
+import shutil
 
 import pytest
 import torch
@@ -296,6 +298,20 @@ def test_elastic_options_are_not_assumed_without_a_word(tmp_path):
     result = uckpt("convert", source, str(tmp_path / "out"), "--to", "deepspeed", "--missing", "zero")
     assert result.code == 0
     assert "stay in their groups, which get the defaults of torch's AdamW: lr as its scheduler has it, betas 0.9" in result.error
+
+
+def test_values_that_each_rank_has_of_its_own_are_said(tmp_path):
+    """As the RMS of Adafactor is, over ZeRO's partitions: the outputs have one number for all ranks."""
+    source = shutil.copytree(os.path.join(DATA, "deepspeed", "zero2-dp3", "ckpt"), str(tmp_path / "ckpt"))
+    for rank, path in enumerate(sorted(glob.glob(os.path.join(source, "*", "*optim_states.pt")))):
+        value = torch.load(path, weights_only=False)
+        for state in value["optimizer_state_dict"]["base_optimizer_state"]["state"].values():
+            state.update(RMS=0.5 + rank, same=0.25, nothing=None)
+        torch.save(value, path)
+    for number, to in enumerate(["deepspeed", "deepspeed-universal"]):
+        result = uckpt("convert", source, str(tmp_path / f"out{number}"), "--to", to, "--drop", "same/*")
+        assert result.code == 0
+        assert "one number for all ranks: RMS of the optimizer's state" in result.error
 
 
 @pytest.mark.parametrize("own, zero", [(own, zero) for own in (1, 3) for zero in (1, 2, 3)])

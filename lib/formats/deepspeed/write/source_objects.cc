@@ -179,6 +179,25 @@ Value SourceObjects::group_state() const {
   return {};
 }
 
+std::set<std::string> SourceObjects::state_names() const {
+  std::set<std::string> out;
+  const auto add = [&](const Value& state) {
+    for (size_t i = 0; state && state.is_dict() && i < state.size(); ++i) {
+      const auto [key, value] = state.entry(i);
+      if (key.text() && value.kind() != pickle::Kind::kNone) out.emplace(*key.text());
+    }
+  };
+  const Value state = zero_state();
+  const Value base = entry(state, "base_optimizer_state");
+  if (base && base.kind() == pickle::Kind::kList)
+    for (size_t i = 0; i < base.size(); ++i) add(base.at(i));
+  for (const Value& entries : {entry(base, "state"), entry(entry(state, "optimizer_state_dict"), "state"),
+                               entry(plain_optimizer(0), "state")})
+    if (entries && entries.is_dict())
+      for (size_t i = 0; i < entries.size(); ++i) add(entries.entry(i).second);
+  return out;
+}
+
 Value SourceObjects::ds_config() const { return entry(model(0, 0).root, "ds_config"); }
 
 Value SourceObjects::config(std::string_view section, std::string_view key) const {

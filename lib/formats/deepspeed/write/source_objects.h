@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -65,6 +66,8 @@ class SourceObjects {
   bool groups_have_order() const { return groups_are_ordered_ && groups_have_names(); }
   // The entries that one group keeps for its parameters: {name: value}; empty where nothing says.
   pickle::Value group_state() const;
+  // All states that any of those entries has a value of, by name.
+  std::set<std::string> state_names() const;
   // One list entry a group (stages 1, 2) or sub-group (stage 3) of the rank: names and shapes in storage
   // order.
   pickle::Value param_shapes(int64_t model_rank) const {
