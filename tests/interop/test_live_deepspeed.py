@@ -44,7 +44,7 @@ def number_of(file, path):
 
 
 @pytest.mark.parametrize("way", ["direct", "by HDF5"])
-@pytest.mark.parametrize("name", ["stage0-adamw", "stage0-sgd", "stage0-bf16", "fp16-stage0"])
+@pytest.mark.parametrize("name", ["stage0-adamw", "stage0-sgd", "stage0-bf16", "stage0-tensor-lr", "fp16-stage0"])
 def test_groups_without_zero(name, way, made, tmp_path):
     """Without ZeRO groups number their parameters, or have one flat tensor: they and their options go to ZeRO's files."""
     source = str(made / name / "ckpt")
