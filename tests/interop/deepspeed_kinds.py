@@ -60,6 +60,8 @@ _OFFLOAD = {"offload_optimizer": {"device": "cpu"}}
 KINDS = {
     "stage0-adamw": Kind("no ZeRO, fp32, plain torch optimizer"),
     "stage0-sgd": Kind("no ZeRO, fp32, one momentum buffer", optimizer="sgd"),
+    "stage0-adafactor": Kind("no ZeRO, rows and columns instead of second moments", optimizer="adafactor"),
+    "stage0-tensor-lr": Kind("no ZeRO, an option that is a tensor", optimizer="tensor-lr"),
     "stage0-bf16": Kind("no ZeRO, bf16 with fp32 masters kept by the wrapper", dtype="bf16"),
     "fp16-stage0": Kind("no ZeRO, fp16, dynamic loss scale", dtype="fp16"),
     "fp16-zero1": Kind("ZeRO-1, fp16, dynamic loss scale", dtype="fp16", zero=_zero(1)),

@@ -215,6 +215,10 @@ class OddStates(torch.optim.Optimizer):
 def make_optimizer(kind, groups):
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=0.05, momentum=0.9)
+    if kind == "tensor-lr":
+        return torch.optim.AdamW(groups, lr=torch.tensor(2e-3))
+    if kind == "adafactor":
+        return torch.optim.Adafactor(groups)
     if kind == "adagrad":
         return torch.optim.Adagrad(groups, lr=0.05)
     if kind == "odd":

@@ -141,6 +141,7 @@ PROGRAMS = {
                                 groups=models.one_group, dtype=dtype)) for name, dtype in (("bare", "fp32"), ("bare-bf16", "bf16"))},
     "pipe": Program(kinds.Kind("pipeline, tied ends, a layer without weights", runner="pipe", layers=pipeline_layers)),
     "pipe-bf16": Program(kinds.Kind("the same in bf16", runner="pipe", layers=pipeline_layers, dtype="bf16")),
+    "pipe-untied": Program(kinds.Kind("pipeline without tied modules", runner="pipe", layers=models.untied_pipeline_layers)),
     "pipe-two-tied": Program(kinds.Kind("pipeline with two tied modules", runner="pipe", layers=two_tied_layers)),
     "moe": Program(kinds.Kind("two MoE layers", runner="moe", batch=models.moe_batch), moe_model),
     "moe-full": Program(kinds.Kind("groups of experts that are full within an expert", runner="moe", batch=models.moe_batch, full=200),
@@ -204,13 +205,25 @@ def _load(job, engine):
     return {"client": {key: client.get(key) for key in ("iteration", "note")}}
 
 
+def _scale(optimizer):
+    """The loss scaler's kind and what it counts; of the 16-bit wrappers without ZeRO what they have of that. None where nothing is scaled."""
+    if scaler := getattr(optimizer, "loss_scaler", None):
+        return [type(scaler).__name__, dict(vars(scaler), dtype=None)]
+    config = getattr(optimizer, "loss_scale_config", None)
+    if config is None or not config.use_grad_scaling:
+        return None
+    counted = ("cur_iter", "last_overflow_iter", "scale_factor", "scale_window") if config.dynamic_loss_scale else ()
+    least = {"min_scale": config.min_loss_scale} if config.dynamic_loss_scale else {}
+    return ["DynamicLossScaler" if config.dynamic_loss_scale else "LossScaler",
+            {"cur_scale": config.cur_scale, "dynamic": config.dynamic_loss_scale, **{key: getattr(config, key) for key in counted}, **least}]
+
+
 def _facts(engine):
     """What must be the same in every layout."""
     scheduler = engine.lr_scheduler.state_dict() if engine.lr_scheduler else None
-    scaler = getattr(engine.optimizer, "loss_scaler", None)
     return {"global_steps": engine.global_steps, "skipped_steps": engine.skipped_steps, "scheduler": scheduler,
             "clip": getattr(engine.optimizer, "clip_grad", None),
-            "scale": None if scaler is None else [type(scaler).__name__, dict(vars(scaler), dtype=None)],
+            "scale": _scale(engine.optimizer),
             "options": [{key: value for key, value in group.items() if key in ("lr", "betas", "eps", "weight_decay", "momentum")}
                         for group in _options(engine)]}
 

@@ -44,7 +44,7 @@ def number_of(file, path):
 
 
 @pytest.mark.parametrize("way", ["direct", "by HDF5"])
-@pytest.mark.parametrize("name", ["stage0-adamw", "stage0-sgd", "stage0-bf16", "fp16-stage0"])
+@pytest.mark.parametrize("name", ["stage0-adamw", "stage0-sgd", "stage0-bf16", "stage0-tensor-lr", "fp16-stage0"])
 def test_groups_without_zero(name, way, made, tmp_path):
     """Without ZeRO groups number their parameters, or have one flat tensor: they and their options go to ZeRO's files."""
     source = str(made / name / "ckpt")
@@ -59,6 +59,22 @@ def test_groups_without_zero(name, way, made, tmp_path):
     for path in glob.glob(os.path.join(out, "*", "*optim_states.pt")):
         found = torch.load(path, weights_only=False)["optimizer_state_dict"]["base_optimizer_state"]["param_groups"]
         assert [{**group, "params": 0} for group in found] == [{**group, "params": 0} for group in expected]
+
+
+@pytest.mark.parametrize("flags", [("deepspeed", "--layout", "dp=2,zero=1"), ("deepspeed-universal",)], ids=lambda flags: flags[0])
+def test_states_of_other_shapes_have_no_place_in_flat_buffers(flags, made, tmp_path):
+    message = refused(str(made / "stage0-adafactor" / "ckpt"), str(tmp_path / "out"), "--to", *flags)
+    assert "::col_var/emb.weight: " in message and "expected [31, 13], found [1, 13]" in message
+
+
+@pytest.mark.parametrize("zero", [2, 3])
+@pytest.mark.parametrize("name", ["zero1-no-frozen", "zero2-no-frozen", "zero3-no-frozen"])
+def test_frozen_parameters_that_were_not_saved(name, zero, made, tmp_path):
+    """DeepSpeed has None then, and its loader looks up each of the program's frozen parameters in any list there is."""
+    out = convert(str(made / name / "ckpt"), str(tmp_path / "out"), "--to", "deepspeed", "--layout", f"dp=3,zero={zero}")
+    for path in glob.glob(os.path.join(out, "*", "*model_states.pt")):
+        model = torch.load(path, weights_only=False)
+        assert model["frozen_param_shapes"] is None and model["frozen_param_fragments"] is None
 
 
 def test_weights_beside_an_optimizer_without_names(made, tmp_path):

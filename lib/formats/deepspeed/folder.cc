@@ -103,9 +103,23 @@ bool is_universal(const InputFolder& folder) {
 
 bool is_tag(const InputFolder& folder) { return is_universal(folder) || is_tag_listing(folder.list()); }
 
-bool is_plain_part(std::string_view name) {
-  return !name.empty() && name != "." && name != ".." && name.find('/') == name.npos &&
-         name.find('\0') == name.npos;
+// A tag can be a path: `save_checkpoint(root, tag="run1/step4")` makes the folders.
+bool has_plain_parts(std::string_view tag) {
+  for (size_t start = 0; start <= tag.size();) {
+    const size_t end = std::min(tag.find('/', start), tag.size());
+    const std::string_view part = tag.substr(start, end - start);
+    if (part.empty() || part == "." || part == ".." || part.find('\0') != part.npos) return false;
+    start = end + 1;
+  }
+  return true;
+}
+
+// The folder of a tag that a file of the root names; nothing where there is none. Throws refused
+// `name.escapes` where a link leads out of the root.
+std::optional<InputFolder> folder_of_tag(const InputFolder& root, const std::string& tag) {
+  if (!has_plain_parts(tag) || !root.has_folder(tag)) return std::nullopt;
+  root.list(tag);  // follows no link out
+  return InputFolder(root.join(tag));
 }
 
 // The text of `latest`, if there is one.
@@ -142,12 +156,15 @@ std::string folder_of_file(const std::string& path) {
 }
 
 Folder open_tag(const InputFolder& root, const std::string& tag, std::string_view pointer) {
-  if (!is_plain_part(tag) || !root.has_folder(tag)) {
+  const auto found = folder_of_tag(root, tag);
+  if (!found) {
     throw refused("deepspeed.no_tag",
                   cat("it names the checkpoint \"", escape(tag), "\", and no such folder is here"))
         .in_file(root.join(pointer));
   }
-  return Folder(root.join(tag));
+  Folder folder(found->path());
+  folder.tag = tag;
+  return folder;
 }
 
 Folder choose(const InputFolder& here) {
@@ -207,8 +224,8 @@ bool looks_like_deepspeed(const Target& target) {
       const InputFolder folder(folder_of_file(target.path));
       if (base_of(target.path).starts_with("latest")) {
         const auto tag = read_pointer(folder, base_of(target.path));
-        return tag && is_plain_part(*tag) && folder.has_folder(*tag) &&
-               is_tag(InputFolder(folder.join(*tag)));
+        const auto found = tag ? folder_of_tag(folder, *tag) : std::nullopt;
+        return found && is_tag(*found);
       }
       return folder.path() != parent_of(target.path) && is_universal(folder);
     }
@@ -216,21 +233,19 @@ bool looks_like_deepspeed(const Target& target) {
     if (is_tag_listing(target.entries) || is_universal(*target.folder)) return true;
     for (const std::string_view pointer : {"latest", "latest_universal"}) {
       const auto tag = read_pointer(*target.folder, pointer);
-      if (tag && is_plain_part(*tag) && target.folder->has_folder(*tag)) {
-        return is_tag(InputFolder(target.folder->join(*tag)));
-      }
+      if (const auto found = tag ? folder_of_tag(*target.folder, *tag) : std::nullopt) return is_tag(*found);
     }
     return !tags_of(*target.folder).empty();
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kRefused) throw;  // of the system: no answer at all
-    return false;
+    return e.code() == "name.escapes";           // what reads it says so
   }
 }
 
 Folder find_folder(const Target& target) {
   const InputFolder here(target.file ? folder_of_file(target.path) : target.path);
   Folder folder = choose(here);
-  folder.tag = base_of(folder.files.path());
+  if (folder.tag.empty()) folder.tag = base_of(folder.files.path());
   folder.universal = is_universal(folder.files);
   for (const std::string& entry : folder.files.list()) {
     if (auto file = parse_name(entry)) folder.list(file->role).push_back(std::move(*file));

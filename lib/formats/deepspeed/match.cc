@@ -111,10 +111,26 @@ Match match_in_order(const std::vector<Shape>& shapes, const Groups& groups,
 }
 
 std::optional<Shape> shape_of_states(const std::vector<std::pair<std::string_view, Shape>>& states) {
+  const auto find = [&](std::string_view wanted) -> const Shape* {
+    for (const auto& [name, shape] : states)
+      if (name == wanted && !shape.empty()) return &shape;
+    return nullptr;
+  };
+  for (const char* name : {"exp_avg", "momentum_buffer"})
+    if (const Shape* shape = find(name)) return *shape;
+  if (const Shape* rows = find("row_var"), *columns = find("col_var"); rows && columns) {
+    Shape out(rows->begin(), rows->end() - 1);  // the last dim is kept, as 1
+    out.push_back(columns->back());
+    return out;
+  }
+  if (const Shape* rows = find("exp_avg_sq_row"), *columns = find("exp_avg_sq_col"); rows && columns) {
+    Shape out = *rows;
+    out.push_back(columns->back());
+    return out;
+  }
   std::optional<Shape> out;
   for (const auto& [name, shape] : states) {
     if (shape.empty()) continue;
-    if (name == "exp_avg" || name == "momentum_buffer") return shape;
     if (out && *out != shape) return std::nullopt;
     out = shape;
   }

@@ -24,8 +24,9 @@ Match match_in_order(const std::vector<Shape>& shapes,
                      const std::vector<std::vector<std::optional<Shape>>>& groups,
                      std::vector<std::vector<size_t>>& out);
 
-// The shape of the parameter that an optimizer keeps these states for: moments have it; where states have
-// several (factored ones), none is sure. Numbers have none.
+// The shape of the parameter that an optimizer keeps these states for: moments have it, and the rows and
+// columns of torch's and transformers' Adafactor make it; where others have several, none is sure. Numbers
+// have none.
 std::optional<Shape> shape_of_states(const std::vector<std::pair<std::string_view, Shape>>& states);
 
 // The wrapper for 16-bit types that has one flat tensor a group keeps a group's parameters as views into one

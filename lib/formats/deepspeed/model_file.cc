@@ -181,6 +181,16 @@ std::string make_view(const torch::TorchFile& file, const Value& root, bool whol
   });
 }
 
+// Options of an optimizer without ZeRO that are tensors, as `lr` can be.
+void find_options(const torch::TorchFile& file, const Value& optimizer, ModelFile& out) {
+  constexpr std::string_view kOwn[] = {"state", "fp32_groups", "fp32_groups_flat", "optimizer_state_dict"};
+  if (!optimizer || !optimizer.is_dict()) return;
+  find_loose(file, out.source, optimizer, "optimizer", kOwn, out.loose);
+  const Value wrapped = optimizer.get("optimizer_state_dict");
+  if (wrapped && wrapped.is_dict())
+    find_loose(file, out.source, wrapped, "optimizer.optimizer_state_dict", kOwn, out.loose);
+}
+
 void read_into(ModelFile& out, const ModelFile* reference, const OpenOptions& options) {
   const auto file = torch::TorchFile::open(out.source.bytes(), options.limits);
   const Value root = file->root();
@@ -200,6 +210,7 @@ void read_into(ModelFile& out, const ModelFile* reference, const OpenOptions& op
   }
   read_frozen(*file, root, reference, out);
   find_loose(*file, out.source, root, "", kModelStructure, out.loose);
+  find_options(*file, root.get("optimizer"), out);
   if (!options.want_objects) return;
   std::string comparable = make_view(*file, root, false);
   if (!reference) {

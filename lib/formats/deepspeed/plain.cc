@@ -109,6 +109,10 @@ class PlainNames {
       for (size_t i = 0; i < optimizer_.groups[g].params.size(); ++i) list.push_back(shape_of(g, i));
     }
     if (mine.empty() || take_stated(candidates, mine)) return;
+    size_t count = 0;
+    for (const auto& list : slots) count += list.size();
+    if (count == candidates.size())  // none is frozen, whatever the numbers are
+      for (const Candidate& c : candidates) trained_.push_back(c.name);
     std::vector<Shape> shapes;
     for (const Candidate& c : candidates) shapes.push_back(c.weight->info->shape);
     std::vector<std::vector<size_t>> found;
@@ -122,12 +126,17 @@ class PlainNames {
     for (size_t k = 0; k < mine.size(); ++k) {
       const auto& params = optimizer_.groups[mine[k]].params;
       for (size_t i = 0; i < params.size(); ++i) {
-        if (found[k][i] != kNoMatch) set_name(mine[k], i, candidates[found[k][i]]);
+        if (found[k][i] != kNoMatch) {
+          set_name(mine[k], i, candidates[found[k][i]]);
+        } else if (optimizer_.state.contains(params[i])) {
+          throw unnamed(source_, "more than one assignment fits the model's parameters");
+        }
       }
     }
   }
 
   void add(std::unordered_set<std::string>& trained) {
+    trained.insert(trained_.begin(), trained_.end());
     for (const auto& [id, candidate] : names_) {
       trained.insert(candidate.name);
       const auto entry = optimizer_.state.find(id);
@@ -216,6 +225,7 @@ class PlainNames {
   Source& source_;
   std::string_view replica_;
   std::map<int64_t, Candidate> names_;  // by parameter number
+  std::vector<std::string> trained_;    // known to be, though maybe not under which number
 };
 
 // --- The fused 16-bit wrapper: one flat tensor a group, the weights in the model views into it. ---

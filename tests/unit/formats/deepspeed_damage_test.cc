@@ -2,6 +2,8 @@
 // whole message.
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "tests/unit/formats/deepspeed_support.h"
 
 using namespace deepspeed_test;
@@ -262,6 +264,22 @@ TEST_CASE("deepspeed: which checkpoint is meant") {
   CHECK(thrown_by(s.path(), s.path()).starts_with("deepspeed.no_tag /latest: "));
   write_text(s.file("latest"), "global_step4\n");
   CHECK(!read_checkpoint(s.path()).refusal);
+  fs::create_directories(s.file("run/1"));
+  fs::copy(s.file("global_step4"), s.file("run/1/step4"), fs::copy_options::recursive);
+  write_text(s.file("latest"), "run/1/step4");  // as `tag="run/1/step4"` makes it
+  const Catalog nested = read_checkpoint(s.path());
+  CHECK(!nested.refusal);
+  CHECK(std::ranges::count(nested.facts, std::pair<std::string, std::string>("tag", "run/1/step4")) == 1);
+  for (const std::string& out : {std::string("run/../run/1/step4"), std::string("run//1/step4"),
+                                 s.file("run/1/step4").string(), std::string(".")}) {
+    write_text(s.file("latest"), out);
+    CHECK_MESSAGE(thrown_by(s.path(), s.path()).starts_with("deepspeed.no_tag /latest: "), out);
+  }
+  const Scratch elsewhere("zero1-dp2");
+  fs::create_directory_symlink(elsewhere.path(), s.file("run/link"));
+  write_text(s.file("latest"), "run/link/global_step4");
+  CHECK(thrown_by(s.path(), s.path()).starts_with("name.escapes : "));
+  fs::remove_all(s.file("run"));
   s.remove("latest");
   const Catalog only = read_checkpoint(s.path());
   REQUIRE(only.warnings.size() == 1);

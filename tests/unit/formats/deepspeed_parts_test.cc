@@ -134,3 +134,15 @@ TEST_CASE("deepspeed: numbers find their names") {
   CHECK(match_in_order({a, c, c, b}, {{a, std::nullopt, b}}, taken) == Match::kUnique);
   CHECK(taken == Taken{{0, kNoMatch, 3}});
 }
+
+TEST_CASE("deepspeed: states tell the shape of their parameter") {
+  const Shape a{2, 3}, number;
+  CHECK(shape_of_states({{"step", number}, {"square_avg", a}}) == a);
+  CHECK(shape_of_states({{"first", {5}}, {"second", {7}}, {"exp_avg", a}}) == a);
+  CHECK(shape_of_states({{"step", number}, {"row_var", {2, 1}}, {"col_var", {1, 3}}}) == a);
+  CHECK(shape_of_states({{"row_var", {4, 2, 1}}, {"col_var", {4, 1, 3}}}) == Shape{4, 2, 3});
+  CHECK(shape_of_states({{"exp_avg_sq_row", {2}}, {"exp_avg_sq_col", {3}}}) == a);
+  CHECK(shape_of_states({{"exp_avg_sq_row", {4, 2}}, {"exp_avg_sq_col", {4, 3}}}) == Shape{4, 2, 3});
+  CHECK(shape_of_states({{"first", {5}}, {"second", {7}}}) == std::nullopt);
+  CHECK(shape_of_states({{"step", number}}) == std::nullopt);
+}

@@ -230,6 +230,7 @@ class UsualContent {
     if (source_->param_groups() || !source_->empty()) {
       try {
         return deepspeed::read_groups(catalog_, *source_, trained, {},
+                                      deepspeed::pipeline_layers(catalog_, *source_, all),
                                       deepspeed::moe_layers(catalog_, *source_, all));
       } catch (const Error& e) {
         if (e.exit_code() != 1) throw;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/shapes.h"
@@ -104,6 +105,21 @@ void refuse_unknown_order(const Catalog& catalog, const Parameters& parameters) 
       .hint("--spec with a rule for each parameter gives the order; --to deepspeed-universal needs none");
 }
 
+// Values that each rank has of its own, or that are no numbers: the reader has no tensors of them. What it
+// has and was not selected is left out as asked.
+void tell_lost_states(const Catalog& catalog, const SourceObjects& source, const Parameters& parameters,
+                      std::vector<std::string>& notes) {
+  std::set<std::string> lost = source.state_names();
+  for (const auto* known : {&parameters.states(), &parameters.numbers()})
+    for (const std::string& name : *known) lost.erase(name);
+  for (const Tensor& t : catalog.tensors) lost.erase(t.state);
+  std::string list;
+  for (const std::string& name : lost) list += cat(list.empty() ? "" : ", ", escape(name, 40));
+  if (!list.empty())
+    notes.push_back(cat("left out, since it is neither cut like the weights nor one number for all ranks: ",
+                        list, " of the optimizer's state"));
+}
+
 // What both kinds of output are made from.
 struct Making {
   TargetLayout layout;
@@ -119,6 +135,7 @@ struct Making {
         book(catalog, layout, request.shards.get()),
         target{source, parameters, book, notes, std::move(folder), version_of(source)} {
     target.is_bf16 = is_bf16(source, parameters);
+    tell_lost_states(catalog, source, parameters, notes);
   }
   // Elements that the first tensor parallel rank has of a parameter that is trained.
   int64_t numel_of(const std::string& name) {

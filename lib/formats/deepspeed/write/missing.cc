@@ -130,14 +130,21 @@ class Completion {
 
   void groups() {
     options_ = source_.param_groups();
+    if (options_) return;
     const Value shapes = source_.empty() ? Value() : source_.param_shapes(0);
-    if (options_ || (shapes && shapes.is_sequence())) return;
+    const bool has_lists = shapes && shapes.is_sequence();  // an elastic checkpoint has them and no options
     if (!fill_)
       fail("deepspeed.no_groups",
-           "it has no parameter groups of an optimizer, which a DeepSpeed checkpoint keeps", "");
-    notes_.push_back(cat("--missing zero: all ", trained_.size(),
-                         " parameters are put into one group with the defaults of torch's AdamW: lr 0.001, "
-                         "betas 0.9 and 0.999, eps 1e-08, weight_decay 0.01"));
+           has_lists
+               ? "its groups of parameters have no options of an optimizer (lr, betas, weight_decay, …), "
+                 "which a DeepSpeed checkpoint keeps and a loader takes"
+               : "it has no parameter groups of an optimizer, which a DeepSpeed checkpoint keeps",
+           "");
+    notes_.push_back(cat("--missing zero: all ", trained_.size(), " parameters ",
+                         has_lists ? "stay in their groups, which get" : "are put into one group with",
+                         " the defaults of torch's AdamW: lr ",
+                         source_.scheduled_rate(0) ? "as its scheduler has it" : "0.001",
+                         ", betas 0.9 and 0.999, eps 1e-08, weight_decay 0.01"));
   }
 
   // As the optimizer's own entries say; where there are none, what the input has; where nothing tells the

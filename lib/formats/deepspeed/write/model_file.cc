@@ -205,10 +205,17 @@ class ModelWriter {
     file_.sizes(list, parameters_.moe().empty() || target_.is_universal);
   }
 
-  // DeepSpeed lists frozen parameters from stage 2 on.
+  // DeepSpeed lists frozen parameters from stage 2 on, and none where they are not to be saved: then a loader
+  // leaves the program's own as they are, which an empty list does not let it.
+  bool lists_frozen() const {
+    if (target_.stage < 2 && !is_cut_) return false;
+    const Value known = source_has("frozen_param_shapes") ? origin_.root.get("frozen_param_shapes") : Value();
+    return !parameters_.frozen().empty() || (known && known.is_dict());
+  }
+
   void frozen_param_shapes() {
+    if (!lists_frozen()) return out_.none();
     const std::vector<std::string> frozen = parameters_.frozen();
-    if (target_.stage < 2 && !is_cut_) return out_.none();
     std::vector<std::pair<std::string, Shape>> list;
     for (const std::string& name : frozen)
       list.emplace_back(name, target_.book.part(parameters_.at(name).weight()).shape);
@@ -216,8 +223,8 @@ class ModelWriter {
   }
 
   void frozen_param_fragments() {
+    if (!lists_frozen()) return out_.none();
     const std::vector<std::string> frozen = parameters_.frozen();
-    if (target_.stage < 2 && !is_cut_) return out_.none();
     out_.begin_dict(pickle::DictType::kOrderedDict);
     for (const std::string& name : frozen) {
       const Named& n = parameters_.at(name);

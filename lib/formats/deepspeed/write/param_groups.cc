@@ -222,45 +222,153 @@ std::optional<std::vector<ParamGroup>> group_by_memory(const SourceObjects& sour
 }
 
 // Groups that number their parameters, as an optimizer without ZeRO has them: the shapes tell the names, as
-// they do where the states are read. Nothing where they do not.
-std::optional<std::vector<ParamGroup>> group_by_numbers(const Catalog& catalog, const SourceObjects& source,
-                                                        const std::vector<std::string>& trained) {
-  const Value optimizer = source.plain_optimizer(0), groups = entry(optimizer, "param_groups");
-  const Value states = entry(optimizer, "state"),
-              masters = entry(entry(source.model(0, 0).root, "optimizer"), "fp32_groups");
-  if (!groups || !groups.is_sequence() || source.model_ranks().size() != 1) return std::nullopt;
-  // The model's parameters in its order, frozen ones too.
-  std::map<std::string, Shape, std::less<>> shape_of;
-  for (const Tensor& t : catalog.tensors)
-    if (is_weight(t.state) && t.state != state::kBuffer && !t.alias) shape_of.emplace(t.name, t.shape);
-  std::vector<std::string> names;
-  std::vector<Shape> shapes;
-  for (const std::string& name : keys_of(source.model(0, 0).root.get("module")))
-    if (const auto at = shape_of.find(name); at != shape_of.end()) {
-      names.push_back(name);
-      shapes.push_back(at->second);
+// they do where the states are read.
+class NumberReader {
+ public:
+  NumberReader(const Catalog& catalog, const SourceObjects& source,
+               const std::vector<PipelineLayer>& pipeline, const std::vector<MoeLayer>& layers)
+      : catalog_(catalog), source_(source), pipeline_(pipeline), layers_(layers) {
+    for (const Tensor& t : catalog.tensors)
+      if (is_weight(t.state) && t.state != state::kBuffer && !t.alias) shape_of_.emplace(t.name, t.shape);
+  }
+
+  // One list of groups a pipeline stage; empty where the shapes do not tell them.
+  std::vector<std::vector<ParamGroup>> stages() const {
+    std::vector<std::vector<ParamGroup>> out;
+    const size_t count = pipeline_.empty() ? 1 : static_cast<size_t>(std::max<int64_t>(1, catalog_.mesh.pp));
+    if (catalog_.mesh.tp != 1 || source_.model_ranks().size() != count) return out;
+    const std::vector<std::vector<std::string>> names = dense_names(count);
+    for (size_t s = 0; s < names.size(); ++s) {
+      auto groups = groups_of(static_cast<int64_t>(s), names[s]);
+      if (!groups) return {};
+      out.push_back(std::move(*groups));
     }
-  std::vector<std::vector<std::optional<Shape>>> slots(groups.size());
-  for (size_t g = 0; g < groups.size(); ++g) {
-    const Value params = entry(groups.at(g), "params");
+    return out;
+  }
+
+ private:
+  Value groups_of_stage(size_t stage) const {
+    return entry(source_.plain_optimizer(static_cast<int64_t>(stage)), "param_groups");
+  }
+
+  size_t count_of_stage(size_t stage) const {
+    const Value groups = groups_of_stage(stage);
+    size_t count = 0;
+    for (size_t g = 0; groups && groups.is_sequence() && g < groups.size(); ++g)
+      if (const Value params = entry(groups.at(g), "params"); params && params.is_sequence())
+        count += params.size();
+    return count;
+  }
+
+  // The parameters of each stage in the model's order, frozen ones too; experts have files of their own. A
+  // stage takes whole layers until it has as many as its optimizer.
+  std::vector<std::vector<std::string>> dense_names(size_t count) const {
+    std::vector<std::vector<std::string>> out(count);
+    if (pipeline_.empty()) {
+      for (std::string& name : keys_of(source_.model(0, 0).root.get("module")))
+        if (shape_of_.contains(name)) out[0].push_back(std::move(name));
+      return out;
+    }
+    size_t stage = 0;
+    for (const PipelineLayer& layer : pipeline_) {
+      while (stage + 1 < count && out[stage].size() >= count_of_stage(stage)) ++stage;
+      for (const std::string& name : layer.names)
+        if (shape_of_.contains(name) && std::ranges::find(out[stage], name) == out[stage].end())
+          out[stage].push_back(name);
+    }
+    for (size_t s = 0; s < count && count > 1; ++s)
+      if (out[s].size() != count_of_stage(s)) return {};
+    return out;
+  }
+
+  // Those that the first of the ranks that share them has.
+  std::vector<std::string> local_experts() const {
+    std::vector<std::string> out;
+    for (const MoeLayer& layer : layers_) {
+      const int64_t local = layer.experts / std::max<int64_t>(1, catalog_.mesh.ep);
+      for (int64_t e = 0; e < local; ++e)
+        for (const std::string& part : layer.parts) out.push_back(layer.name(e, part));
+    }
+    return out;
+  }
+
+  std::vector<std::optional<Shape>> slots_of(const Value& group, size_t number, int64_t stage) const {
+    const Value params = entry(group, "params"), states = entry(source_.plain_optimizer(stage), "state");
+    const Value all = entry(entry(source_.model(stage, 0).root, "optimizer"), "fp32_groups");
+    const Value masters = all && all.is_sequence() && number < all.size() ? all.at(number) : Value();
+    std::vector<std::optional<Shape>> out;
     for (size_t i = 0; params && params.is_sequence() && i < params.size(); ++i) {
-      const bool has_masters = masters && masters.is_sequence() && g < masters.size() &&
-                               masters.at(g).is_sequence() && i < masters.at(g).size();
-      const auto number = params.at(i).integer();
-      slots[g].push_back(has_masters        ? torch::shape_of_call(masters.at(g).at(i))
-                         : number && states ? shape_by_states(states.get_int(*number))
-                                            : std::nullopt);
+      const bool has_master = masters && masters.is_sequence() && i < masters.size();
+      const auto id = params.at(i).integer();
+      out.push_back(has_master     ? torch::shape_of_call(masters.at(i))
+                    : id && states ? shape_by_states(states.get_int(*id))
+                                   : std::nullopt);
     }
+    return out;
   }
-  std::vector<std::vector<size_t>> found;
-  if (match_in_order(shapes, slots, found) != Match::kUnique) return std::nullopt;
-  std::vector<ParamGroup> out(groups.size());
+
+  std::optional<std::vector<ParamGroup>> groups_of(int64_t stage,
+                                                   const std::vector<std::string>& dense) const {
+    const Value groups = groups_of_stage(static_cast<size_t>(stage));
+    if (!groups || !groups.is_sequence()) return std::nullopt;
+    std::vector<ParamGroup> out(groups.size());
+    for (size_t g = 0; g < groups.size(); ++g) out[g].options = groups.at(g);
+    if (!name(out, stage, dense, false) || !name(out, stage, local_experts(), true)) return std::nullopt;
+    LocalExperts local;
+    for (const ParamGroup& group : out)
+      for (const std::string& name : group.names) count_expert(local, name);
+    for (ParamGroup& group : out) add_other_experts(catalog_, group, local, layers_);
+    return out;
+  }
+
+  // Names the numbers of the groups with or without experts. False where nothing tells them.
+  bool name(std::vector<ParamGroup>& groups, int64_t stage, const std::vector<std::string>& names,
+            bool experts) const {
+    std::vector<size_t> mine;
+    std::vector<std::vector<std::optional<Shape>>> slots;
+    for (size_t g = 0; g < groups.size(); ++g) {
+      const Value moe = entry(groups[g].options, "moe");
+      if ((moe && moe.boolean().value_or(false)) != experts) continue;
+      mine.push_back(g);
+      slots.push_back(slots_of(groups[g].options, g, stage));
+    }
+    if (mine.empty()) return true;
+    std::vector<Shape> shapes;
+    for (const std::string& name : names) {
+      const auto shape = shape_of_.find(name);
+      if (shape == shape_of_.end()) return false;
+      shapes.push_back(shape->second);
+    }
+    std::vector<std::vector<size_t>> found;
+    if (match_in_order(shapes, slots, found) != Match::kUnique) return false;
+    for (size_t k = 0; k < mine.size(); ++k) {
+      for (const size_t at : found[k]) {
+        if (at == kNoMatch)
+          throw refused("deepspeed.groups", cat("the optimizer's group ", mine[k],
+                                                " has a parameter without states, and nothing tells which "
+                                                "of the model's it is"))
+              .in_file(catalog_.path);
+        groups[mine[k]].names.push_back(names[at]);
+      }
+    }
+    return true;
+  }
+
+  const Catalog& catalog_;
+  const SourceObjects& source_;
+  const std::vector<PipelineLayer>& pipeline_;
+  const std::vector<MoeLayer>& layers_;
+  std::map<std::string, Shape, std::less<>> shape_of_;  // of parameters, by name
+};
+
+std::optional<std::vector<ParamGroup>> group_by_numbers(const Catalog& catalog, const NumberReader& reader,
+                                                        const std::vector<std::string>& trained) {
+  const auto stages = reader.stages();
+  if (stages.empty()) return std::nullopt;
+  std::vector<ParamGroup> out = stages.size() == 1 ? stages[0] : join_stages(catalog, stages);
   std::set<std::string, std::less<>> left(trained.begin(), trained.end());
-  for (size_t g = 0; g < groups.size(); ++g) {
-    out[g].options = groups.at(g);
-    for (const size_t at : found[g])
-      if (at != kNoMatch && left.erase(names[at]) > 0) out[g].names.push_back(names[at]);
-  }
+  for (ParamGroup& group : out)
+    std::erase_if(group.names, [&](const std::string& name) { return left.erase(name) == 0; });
   return left.empty() ? std::optional(std::move(out)) : std::nullopt;
 }
 
@@ -290,10 +398,9 @@ std::vector<ParamGroup> group_plainly(const Catalog& catalog, const SourceObject
   if (options.size() != out.size())
     for (size_t g = 1; g < options.size(); ++g)
       if (options_text(options.at(g), kOfParameters) != options_text(options.at(0), kOfParameters))
-        throw refused(
-            "deepspeed.groups",
-            cat("its optimizer has ", options.size(), " groups of parameters with other options each, ",
-                "and the numbers in them do not tell which parameters these are"))
+        throw refused("deepspeed.groups", cat("its optimizer has ", options.size(),
+                                              " groups of parameters with other options each, ",
+                                              "and nothing tells which parameters the numbers in them are"))
             .in_file(catalog.path)
             .hint(
                 "its weights alone, first written to safetensors, begin with a new optimizer: --missing "
@@ -307,11 +414,12 @@ std::vector<ParamGroup> group_plainly(const Catalog& catalog, const SourceObject
 std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects& source,
                                     const std::vector<std::string>& trained,
                                     const std::vector<std::string>& untrained,
+                                    const std::vector<PipelineLayer>& pipeline,
                                     const std::vector<MoeLayer>& layers) {
   const auto stages = GroupReader(catalog, source, layers).stages();
   const bool has_names = source.groups_have_names();
   if (stages.empty() && !has_names) {
-    auto groups = layers.empty() ? group_by_numbers(catalog, source, trained) : std::nullopt;
+    auto groups = group_by_numbers(catalog, NumberReader(catalog, source, pipeline, layers), trained);
     if (!groups) groups = group_by_memory(source, trained);
     return groups ? std::move(*groups) : group_plainly(catalog, source, trained);
   }
@@ -335,9 +443,12 @@ std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects&
   return groups;
 }
 
-std::vector<std::set<std::string>> stages_of_source(const Catalog& catalog, const SourceObjects& source) {
+std::vector<std::set<std::string>> stages_of_source(const Catalog& catalog, const SourceObjects& source,
+                                                    const std::vector<PipelineLayer>& pipeline) {
   std::vector<std::set<std::string>> out;
-  for (const auto& groups : GroupReader(catalog, source, {}).stages()) {
+  auto stages = GroupReader(catalog, source, {}).stages();
+  if (stages.empty()) stages = NumberReader(catalog, source, pipeline, {}).stages();
+  for (const auto& groups : stages) {
     auto& names = out.emplace_back();
     for (const ParamGroup& g : groups) names.insert(g.names.begin(), g.names.end());
   }

@@ -23,10 +23,12 @@ struct ParamGroup {
 std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects& source,
                                     const std::vector<std::string>& trained,
                                     const std::vector<std::string>& untrained,
+                                    const std::vector<PipelineLayer>& pipeline,
                                     const std::vector<MoeLayer>& layers);
 
 // How the source has its stages: of each its names in groups. Empty where it does not say it.
-std::vector<std::set<std::string>> stages_of_source(const Catalog& catalog, const SourceObjects& source);
+std::vector<std::set<std::string>> stages_of_source(const Catalog& catalog, const SourceObjects& source,
+                                                    const std::vector<PipelineLayer>& pipeline);
 
 // Splits and joins the groups of experts as DeepSpeed does where `ep` ranks share them (0.19.8:
 // moe/utils.py, split_params_into_different_moe_groups_for_optimizer): layers with fewer experts have fewer

@@ -15,7 +15,8 @@ namespace {
 
 using pickle::Value;
 
-bool is_one_number(const Tensor& t) { return numel_of(t.shape) == 1; }
+// The rows or columns that a factored optimizer keeps of a matrix may be one, too.
+bool is_one_number(const Tensor& t) { return t.shape.size() <= 1 && numel_of(t.shape) == 1; }
 
 }  // namespace
 
@@ -75,7 +76,22 @@ void Parameters::collect(const WriteRequest& request) {
         it = is_state ? n.numbers.erase(it) : std::next(it);
       }
     }
+    check_states(n);
   }
+}
+
+// Flat buffers of a state are cut as those of the masters.
+void Parameters::check_states(const Named& n) const {
+  if (!n.master) return;
+  const Shape& shape = catalog_.tensors[*n.master].shape;
+  for (const auto& [state, tensor] : n.states)
+    if (catalog_.tensors[tensor].shape != shape)
+      throw refused("deepspeed.state",
+                    cat("a DeepSpeed checkpoint has states of their parameter's shape and numbers: expected ",
+                        shape_text(shape), ", found ", shape_text(catalog_.tensors[tensor].shape)))
+          .in_file(catalog_.path)
+          .in_tensor(cat(state, "/", n.name))
+          .hint(cat("--drop '", escape(state, 40), "/*' leaves it out"));
 }
 
 void Parameters::find_parts(const SourceObjects& source) {
@@ -149,7 +165,7 @@ void Parameters::group(const SourceObjects& source) {
     throw refused("deepspeed.no_masters",
                   "it has no fp32 master weights, which a DeepSpeed checkpoint is made of")
         .in_file(catalog_.path);
-  groups_ = read_groups(catalog_, source, trained, untrained, moe_);
+  groups_ = read_groups(catalog_, source, trained, untrained, pipeline_, moe_);
 }
 
 void Parameters::read_state_names(const SourceObjects& source) {

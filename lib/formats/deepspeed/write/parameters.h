@@ -31,8 +31,9 @@ struct Named {
 
 class Parameters {
  public:
-  // Throws refused `deepspeed.groups` where the source speaks of other parameters than there are, and
-  // `deepspeed.no_masters` where there is nothing to train.
+  // Throws refused `deepspeed.groups` where the source speaks of other parameters than there are,
+  // `deepspeed.no_masters` where there is nothing to train, and `deepspeed.state` for states of a shape of
+  // their own.
   Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source);
 
   const Catalog& catalog() const { return catalog_; }
@@ -64,6 +65,7 @@ class Parameters {
 
  private:
   void collect(const WriteRequest& request);
+  void check_states(const Named& n) const;
   void set_module_dtypes(const WriteRequest& request, const SourceObjects& source);
   void find_parts(const SourceObjects& source);
   void order(const SourceObjects& source, const Shards* shards);

@@ -1,6 +1,8 @@
 // Parts that several of a target's pickles have.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <functional>
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/write/target.h"
@@ -66,26 +68,70 @@ void write_expert_options(OutputPickle& file, const TargetCheckpoint& target, co
   }
 }
 
-// The learning rate that a source without options still knows.
-double known_rate(const SourceObjects& source, size_t group) {
-  const Value model = source.model(0, 0).root;
-  const Value scheduler = model && model.is_dict() ? model.get("lr_scheduler") : Value();
-  const Value rates = scheduler && scheduler.is_dict() ? scheduler.get("_last_lr") : Value();
-  if (rates && rates.is_sequence() && group < rates.size()) return rates.at(group).number().value_or(1e-3);
-  return 1e-3;
+bool is_fp16(const TargetCheckpoint& target) {
+  for (const Named& n : target.parameters.all())
+    if (n.is_trained() && n.module_dtype == DType::kF16) return true;
+  return false;
 }
 
 // An engine keeps its own scaler where the file has none, but for stage 3, which wants one. A constant scale
 // is right where nothing is scaled.
-bool leaves_out_scaler(const TargetCheckpoint& target, const Value& state) {
-  if (state && state.is_dict() && state.get("loss_scaler")) return false;
-  bool is_fp16 = false;
-  for (const Named& n : target.parameters.all()) is_fp16 |= n.is_trained() && n.module_dtype == DType::kF16;
-  if (is_fp16 && target.stage == 3)
+bool leaves_out_scaler(const TargetCheckpoint& target) {
+  if (entry(target.source.zero_state(), "loss_scaler") || !is_fp16(target) ||
+      entry(target.source.wrapper(), "cur_scale"))
+    return false;
+  if (target.stage == 3)
     throw refused("deepspeed.scaler", "it keeps no loss scale, which a checkpoint of stage 3 in fp16 has")
         .in_file(target.parameters.catalog().path)
         .hint("--dtype bf16 or fp32 needs none, nor do stages 1 and 2");
-  return is_fp16;
+  return true;
+}
+
+void write_scaler_object(OutputPickle& file, std::string_view cls, const std::function<void()>& fields) {
+  pickle::Pickler& out = file.out();
+  out.begin_object();
+  out.global("deepspeed.runtime.fp16.loss_scaler", cls);
+  out.begin_tuple(0);
+  out.end_tuple();
+  out.state();
+  out.begin_dict();
+  fields();
+  out.end_dict();
+  out.end_object();
+}
+
+// The wrapper of fp16 weights counts as the scaler objects of ZeRO do, from the same options. It knows no
+// hysteresis: that begins anew.
+void write_scaler_of_wrapper(OutputPickle& file, const TargetCheckpoint& target, const Value& wrapper) {
+  const bool is_dynamic = entry(wrapper, "dynamic_loss_scale").boolean().value_or(false);
+  const auto kept = [&](std::string_view key) {
+    file.key(key);
+    copy_kept(file, target, wrapper.get(key));
+  };
+  const auto configured = [&](std::string_view key, int64_t otherwise) {
+    const auto value = target.source.config_number("fp16", key);
+    return value && std::abs(*value) < 1e15 ? static_cast<int64_t>(*value) : otherwise;
+  };
+  write_scaler_object(file, is_dynamic ? "DynamicLossScaler" : "LossScaler", [&] {
+    pickle::Pickler& out = file.out();
+    kept("cur_scale");
+    file.key("dynamic"), out.boolean(is_dynamic);
+    if (!is_dynamic) return;
+    for (const std::string_view key : {"cur_iter", "last_overflow_iter", "scale_factor", "scale_window"}) {
+      if (!wrapper.get(key))
+        throw refused("deepspeed.scaler", cat("its dynamic loss scale has no ", key))
+            .in_file(target.parameters.catalog().path);
+      kept(key);
+    }
+    const int64_t shift = configured("hysteresis", 2);
+    file.entry("min_scale", configured("min_loss_scale", 1));
+    file.entry("delayed_shift", shift);
+    file.entry("cur_hysteresis", shift);
+    file.key("consecutive_hysteresis"),
+        out.boolean(target.source.config_flag("fp16", "consecutive_hysteresis"));
+    file.key("raise_error_at_min_scale"), out.boolean(true);
+    file.key("dtype"), out.global("torch", "float16");
+  });
 }
 
 }  // namespace
@@ -145,7 +191,7 @@ void write_group_options(OutputPickle& file, const TargetCheckpoint& target, siz
   } else if (options) {
     out.copy_entries(options, {"params", "param_names"}, kept_tensors(file, target));
   } else {
-    write_default_options(out, known_rate(target.source, group));
+    write_default_options(out, target.source.scheduled_rate(group).value_or(1e-3));
     if (ep > 0) {
       out.text("name"), out.text(cat("ep_size_", ep));
       out.text("moe"), out.boolean(true);
@@ -159,37 +205,31 @@ void write_group_options(OutputPickle& file, const TargetCheckpoint& target, siz
 }
 
 void write_scaler(OutputPickle& file, const TargetCheckpoint& target) {
+  if (leaves_out_scaler(target)) return;
   pickle::Pickler& out = file.out();
-  const Value state = target.source.zero_state();
-  if (leaves_out_scaler(target, state)) return;
-  const auto known = [&](std::string_view key) {
-    return state && state.is_dict() ? state.get(key) : Value();
-  };
+  const Value state = target.source.zero_state(), scaler = entry(state, "loss_scaler");
+  const Value wrapper = !scaler && is_fp16(target) ? target.source.wrapper() : Value();
   out.text("loss_scaler");
-  if (const Value scaler = known("loss_scaler")) {
+  if (scaler) {
     copy_kept(file, target, scaler);
+  } else if (entry(wrapper, "cur_scale")) {
+    write_scaler_of_wrapper(file, target, wrapper);
   } else {
-    out.begin_object();
-    out.global("deepspeed.runtime.fp16.loss_scaler", "LossScaler");
-    out.begin_tuple(0);
-    out.end_tuple();
-    out.state();
-    out.begin_dict();
-    out.text("cur_scale"), out.real(1.0);
-    out.text("dynamic"), out.boolean(false);
-    out.end_dict();
-    out.end_object();
+    write_scaler_object(file, "LossScaler", [&] {
+      out.text("cur_scale"), out.real(1.0);
+      out.text("dynamic"), out.boolean(false);
+    });
   }
   for (const std::string_view key : {"dynamic_loss_scale", "overflow"}) {
     out.text(key);
-    const Value value = known(key);
+    const Value known = entry(state, key), value = known ? known : entry(wrapper, key);
     value ? copy_kept(file, target, value) : out.boolean(false);
   }
 }
 
 bool write_kept_clip_grad(OutputPickle& file, const TargetCheckpoint& target) {
-  const Value state = target.source.zero_state();
-  const Value clip = state && state.is_dict() ? state.get("clip_grad") : Value();
+  const Value own = entry(target.source.zero_state(), "clip_grad"),
+              clip = own ? own : entry(target.source.wrapper(), "clip_grad");
   if (!clip) return false;
   file.key("clip_grad");
   copy_kept(file, target, clip);

@@ -124,6 +124,11 @@ Value SourceObjects::param_groups(int64_t model_rank) const {
   return named_groups_;
 }
 
+std::optional<double> SourceObjects::scheduled_rate(size_t group) const {
+  const Value rates = entry(entry(model(0, 0).root, "lr_scheduler"), "_last_lr");
+  return rates && rates.is_sequence() && group < rates.size() ? rates.at(group).number() : std::nullopt;
+}
+
 std::optional<SourceObjects::TensorPlace> SourceObjects::tensor_place(const Value& value) const {
   if (!torch::is_tensor_call(value)) return std::nullopt;
   const auto held =
@@ -149,6 +154,11 @@ Value SourceObjects::plain_optimizer(int64_t model_rank) const {
   return wrapped && wrapped.is_dict() ? wrapped : optimizer;
 }
 
+Value SourceObjects::wrapper() const {
+  const Value optimizer = entry(model(0, 0).root, "optimizer");
+  return entry(optimizer, "optimizer_state_dict") ? optimizer : Value();
+}
+
 bool SourceObjects::groups_have_names() const {
   for (size_t g = 0; named_groups_ && g < named_groups_.size(); ++g) {
     const Value names = entry(named_groups_.at(g), "params");
@@ -167,6 +177,25 @@ Value SourceObjects::group_state() const {
                                entry(plain_optimizer(0), "state")})
     if (entries && entries.is_dict() && entries.size() > 0) return entries.entry(0).second;
   return {};
+}
+
+std::set<std::string> SourceObjects::state_names() const {
+  std::set<std::string> out;
+  const auto add = [&](const Value& state) {
+    for (size_t i = 0; state && state.is_dict() && i < state.size(); ++i) {
+      const auto [key, value] = state.entry(i);
+      if (key.text() && value.kind() != pickle::Kind::kNone) out.emplace(*key.text());
+    }
+  };
+  const Value state = zero_state();
+  const Value base = entry(state, "base_optimizer_state");
+  if (base && base.kind() == pickle::Kind::kList)
+    for (size_t i = 0; i < base.size(); ++i) add(base.at(i));
+  for (const Value& entries : {entry(base, "state"), entry(entry(state, "optimizer_state_dict"), "state"),
+                               entry(plain_optimizer(0), "state")})
+    if (entries && entries.is_dict())
+      for (size_t i = 0; i < entries.size(); ++i) add(entries.entry(i).second);
+  return out;
 }
 
 Value SourceObjects::ds_config() const { return entry(model(0, 0).root, "ds_config"); }

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -46,9 +47,14 @@ class SourceObjects {
   pickle::Value zero_state(int64_t model_rank = 0) const;
   // The optimizer's options, one dict a group: a list, or an empty value.
   pickle::Value param_groups(int64_t model_rank = 0) const;
+  // The learning rate of a group as the scheduler's state has it, for a source that keeps no options.
+  std::optional<double> scheduled_rate(size_t group) const;
   // Without ZeRO: the optimizer's own state_dict in a model file, which numbers its parameters; out of a
   // wrapper for 16-bit types where there is one.
   pickle::Value plain_optimizer(int64_t model_rank) const;
+  // Without ZeRO: what the wrapper for 16-bit types has beside that, its loss scale and clipping norm; empty
+  // where there is none.
+  pickle::Value wrapper() const;
   // Where the reader found a tensor among what param_groups() and zero_state() hold; nothing for other
   // values.
   struct TensorPlace {
@@ -60,6 +66,8 @@ class SourceObjects {
   bool groups_have_order() const { return groups_are_ordered_ && groups_have_names(); }
   // The entries that one group keeps for its parameters: {name: value}; empty where nothing says.
   pickle::Value group_state() const;
+  // All states that any of those entries has a value of, by name.
+  std::set<std::string> state_names() const;
   // One list entry a group (stages 1, 2) or sub-group (stage 3) of the rank: names and shapes in storage
   // order.
   pickle::Value param_shapes(int64_t model_rank) const {

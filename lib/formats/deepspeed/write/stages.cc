@@ -226,7 +226,7 @@ Stages Stages::make(const Catalog& catalog, const SourceObjects& source,
                     const std::function<int64_t(const std::string&)>& numel_of,
                     std::vector<std::string>& notes) {
   Stages out;
-  const auto own = stages_of_source(catalog, source);
+  const auto own = stages_of_source(catalog, source, layers);
   if (sizes.empty() && static_cast<int64_t>(own.size()) == count) {
     out.names_ = own;
     out.tied_.resize(own.size());  // the only stage has the order of the groups
