@@ -140,7 +140,8 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   p.layout = p.writer->lay_out(catalog, p.request);
   p.layout.notes.insert(p.layout.notes.begin(), notes.begin(), notes.end());
   enter_phase("plan");
-  p.plan = plan::make_plan(catalog, p.layout, {options.check_crc, !options.trust_copies});
+  p.plan = plan::make_plan(catalog, p.layout,
+                           {.check_crc = options.check_crc, .compare_copies = !options.trust_copies});
   exec::Budget budget = exec::budget_for(catalog, p.layout, p.plan);
   budget.threads = options.threads;
   budget.max_mem = options.max_mem;

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from common import DATA, convert, tool, uckpt
+from common import DATA, convert, refused, tool, uckpt
 from crc64 import crc64
 
 
@@ -121,3 +121,27 @@ def test_replicas_that_differ_are_told(tmp_path):
     good = bad.with_name(bad.name.replace("rank_1", "rank_0"))
     bad.write_bytes(good.read_bytes())
     assert uckpt("verify", str(source)).code == 1
+
+
+@pytest.mark.parametrize("kind", ["h5", "safetensors"])
+def test_a_digest_of_the_input_is_checked(kind, tmp_path):
+    """A flipped bit in what another program could not know to be damaged; nothing is written over it."""
+    weight = torch.arange(30000.).reshape(100, 300)
+    torch.save({"a": weight, "b": torch.arange(7.)}, tmp_path / "in.pt")
+    bad = convert(str(tmp_path / "in.pt"), str(tmp_path / f"in.{kind}"))
+    data = bytearray(open(bad, "rb").read())
+    data[data.find(weight.numpy().tobytes()[400:800]) + 5] ^= 8
+    with open(bad, "wb") as file:
+        file.write(data)
+    for name, *flags in [("o.pt",), ("o.h5",), ("o.safetensors",), ("o", "--to", "dcp"), ("o", "--to", "dcp-hf"),
+                         ("o.safetensors", "--dtype", "bf16"), ("o.pt", "--select", "a"), ("o.h5", "-j", "1"),
+                         ("o", "--to", "dcp", "--layout", "dp=3"), ("o.npy", "--trust-copies", "--to", "torch")]:
+        message = refused(bad, str(tmp_path / name), *flags)
+        assert "expected digest crc64:" in message and "/a" in message, message
+        os.makedirs(tmp_path / "kept", exist_ok=True)
+        uckpt("convert", "-q", "-f", "--no-crc", bad, str(tmp_path / "kept" / name), *flags)
+    assert convert(bad, str(tmp_path / "b.pt"), "--select", "b")
+    for verb in ("sum", "verify", "stats"):
+        result = uckpt(verb, bad)
+        assert result.code == 1 and "digest" in result.error + result.text, verb
+    assert uckpt("extract", bad, "a", "-o", str(tmp_path / "a.npy")).code == 1

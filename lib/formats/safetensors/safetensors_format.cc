@@ -61,7 +61,7 @@ class Reader {
   Catalog finish(std::string path);
 
  private:
-  void add_tensor(FileId file, const Header& header, Entry&& entry);
+  void add_tensor(FileId file, const Header& header, Entry&& entry, std::optional<uint64_t> digest);
   void add_metadata(const Header& header, const std::string& origin);
   void sort_by_name();
 
@@ -103,13 +103,12 @@ void Reader::add_file(std::shared_ptr<ByteSource> file, const std::string& origi
           .in_file(catalog_.files[id]->name())
           .in_tensor(entry.name);
     }
-    add_tensor(id, header, std::move(entry));
-    if (!digests.empty()) catalog_.tensors.back().digest = digests[i];
+    add_tensor(id, header, std::move(entry), digests.empty() ? std::nullopt : std::optional(digests[i]));
   }
   add_metadata(header, origin);
 }
 
-void Reader::add_tensor(FileId file, const Header& header, Entry&& entry) {
+void Reader::add_tensor(FileId file, const Header& header, Entry&& entry, std::optional<uint64_t> digest) {
   Tensor tensor;
   tensor.name = std::move(entry.name);
   tensor.state = state::kParam;
@@ -117,7 +116,13 @@ void Reader::add_tensor(FileId file, const Header& header, Entry&& entry) {
   tensor.shape = std::move(entry.shape);
   const int64_t numel = numel_of(tensor.shape);
   const uint32_t mark = catalog_.piece_mark();
-  if (numel > 0) catalog_.add_flat(file, kNoRecord, header.data_at + entry.begin, numel, 0, numel);
+  if (numel > 0) {
+    const int64_t at = header.data_at + entry.begin;
+    const uint32_t record =
+        digest ? catalog_.add_digest(file, at, bytes_of(tensor), *digest, tensor.path()) : kNoRecord;
+    catalog_.add_flat(file, record, at, numel, 0, numel);
+  }
+  tensor.digest = digest;
   tensor.pieces = catalog_.pieces_since(mark);
   tensor.layout = "whole";
   catalog_.tensors.push_back(std::move(tensor));
