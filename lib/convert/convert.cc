@@ -293,8 +293,10 @@ bool Conversion::settle_differences(const exec::Outcome& outcome) {
 void Conversion::commit(Output& output, const exec::Outcome& outcome) {
   enter_phase("commit");
   if (!options_.manifest.empty())
-    write_text_file(options_.manifest, manifest_text(written_sums(catalog_, prepared_, outcome)), true,
-                    options_.sync);
+    write_text_file(options_.manifest,
+                    manifest_text(written_sums(catalog_, prepared_, outcome, staged_.temporary,
+                                               options_.rules, progress_, stop_)),
+                    true, options_.sync);
   journal_->append_commit(exec::identity_of(staged_.temporary));
   output.commit(options_.sync);
   claim_->keep(false);

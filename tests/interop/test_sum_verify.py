@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from common import DATA, convert, refused, tool, uckpt
@@ -72,6 +73,44 @@ def test_a_manifest_says_what_is_written(to, flags, tmp_path):
     assert result.code == 0, result.error
     assert uckpt("sum", out).text == open(manifest).read()
     assert uckpt("verify", "-q", out, "--against", manifest).code == 0
+
+
+TARGETS = [("m.h5", []), ("m.pt", []), ("m.safetensors", []), ("m.safetensors", ["--dtype", "bf16"]), ("m", ["--to", "dcp"]),
+           ("m", ["--to", "dcp-hf"]), ("m", ["--to", "deepspeed", "--layout", "dp=3,zero=3"]), ("m", ["--to", "deepspeed-universal"])]
+
+
+def trained(path):
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
+
+
+def with_empty(path):
+    torch.save({"a": torch.empty(0, 3), "b": torch.ones(2)}, path)
+
+
+def tied(path):
+    both = torch.randn(4)
+    torch.save({"a": both, "b": both, "c": torch.ones(3)}, path)
+
+
+@pytest.mark.parametrize("name,flags", TARGETS)
+@pytest.mark.parametrize("source", ["deepspeed/zero2-dp3/ckpt", "deepspeed/bf16-zero2-dp2/ckpt", "torch/hf_llama_tied/model",
+                                    "torch/dcp_fsdp2_adamw/ckpt", trained, with_empty, tied])
+def test_every_output_fits_its_own_manifest(source, name, flags, tmp_path):
+    path = os.path.join(DATA, source) if isinstance(source, str) else str(tmp_path / "in.pt")
+    if callable(source):
+        source(path)
+    out, manifest = str(tmp_path / name), str(tmp_path / "manifest")
+    result = uckpt("convert", "-q", path, out, "--manifest", manifest, *flags)
+    if result.code != 0:  # this kind of output cannot hold it
+        assert not os.path.exists(manifest)
+        pytest.skip(result.error.splitlines()[0])
+    result = uckpt("verify", "-q", out, "--against", manifest)
+    assert result.code == 0, result.error
+    assert uckpt("sum", out).text == open(manifest).read()
 
 
 def test_a_cast_is_digested_as_written(weights, tmp_path):
