@@ -1,9 +1,13 @@
 """Models saved by transformers now: whole, sharded, and what safetensors' own writer makes of odd tensors."""
+import os
+import warnings
+
 import pytest
 import torch
-from safetensors.torch import save_file
+import torch.distributed.checkpoint as dcp
+from safetensors.torch import load_file, save_file
 
-from common import Consolidated, convert, differences
+from common import Consolidated, convert, differences, refused, uckpt
 
 
 @pytest.mark.parametrize("shard", ["5GB", "20KB"])
@@ -28,3 +32,23 @@ def test_safetensors_file(tmp_path, out):
     convert(path, out)
     with Consolidated(out) as file:
         assert not differences((name, file.plain(name), value, {}) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_storage_writer_of_whole_tensors(files, tmp_path):
+    """Without save_distributed the metadata also says where boxes begin: each tensor's at its own beginning."""
+    state = {"w": torch.randn(3, 4), "b": torch.randn(3).bfloat16(), "s": torch.tensor(2.), "e": torch.empty(0, 3)}
+    folder = str(tmp_path / "model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        writer = dcp.HuggingFaceStorageWriter(folder, fqn_to_index_mapping={n: 1 + i % files for i, n in enumerate(state)})
+        dcp.save(state, storage_writer=writer, no_dist=True)
+    loaded = load_file(convert(folder, str(tmp_path / "o.safetensors")))
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+    for name in os.listdir(folder):
+        if name.endswith(".json"):
+            os.remove(os.path.join(folder, name))
+    [whole] = [n for n in os.listdir(folder)][:1]
+    shard = str(tmp_path / "shard-00001-model-00001-of-00001.safetensors")
+    os.rename(os.path.join(folder, whole), shard)
+    assert "one rank's shard" in refused(shard, str(tmp_path / "o.pt"))
