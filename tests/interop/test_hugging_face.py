@@ -52,3 +52,20 @@ def test_storage_writer_of_whole_tensors(files, tmp_path):
     shard = str(tmp_path / "shard-00001-model-00001-of-00001.safetensors")
     os.rename(os.path.join(folder, whole), shard)
     assert "one rank's shard" in refused(shard, str(tmp_path / "o.pt"))
+
+
+def test_each_snapshot_of_a_cache(tmp_path):
+    cache = tmp_path / "models--x"
+    for name in ("blobs", "refs", "snapshots/aaa", "snapshots/bbb"):
+        os.makedirs(cache / name)
+    for blob, snapshot, value in (("1", "aaa", 0.), ("2", "bbb", 1.)):
+        save_file({"w": torch.full((3,), value)}, str(cache / "blobs" / blob))
+        os.symlink(f"../../blobs/{blob}", cache / "snapshots" / snapshot / "model.safetensors")
+    (cache / "refs" / "main").write_text("aaa")
+    for path, value in ((cache, 0.), (cache / "snapshots" / "aaa", 0.), (cache / "snapshots" / "bbb", 1.)):
+        out = convert(str(path), str(tmp_path / f"{path.name}.safetensors"))
+        assert load_file(out)["w"].tolist() == [value] * 3
+    os.remove(cache / "snapshots" / "aaa" / "model.safetensors")
+    save_file({"w": torch.ones(3)}, str(tmp_path / "outside"))
+    os.symlink(tmp_path / "outside", cache / "snapshots" / "aaa" / "model.safetensors")
+    assert "outside" in refused(str(cache / "snapshots" / "aaa"), str(tmp_path / "o.pt"))

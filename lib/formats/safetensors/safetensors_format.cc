@@ -300,13 +300,19 @@ bool recognises(const Target& target) {
 
 Catalog read(const Target& target, const OpenOptions& options) {
   if (target.folder) {
+    if (const auto place = place_in_cache(target.path)) {
+      const InputFolder root(place->root);
+      return read_folder(ModelFolder(root, place->inside), options);
+    }
     const bool cached = is_model_cache(target.entries);
     return read_folder(cached ? ModelFolder::in_cache(*target.folder) : ModelFolder(*target.folder), options);
   }
   const std::string name(base_of(target.path));
   if (name.ends_with(kIndexSuffix)) {
-    const InputFolder folder(parent_of(target.path));
-    return read_indexed(ModelFolder(folder), name, options);
+    const std::string parent = parent_of(target.path);
+    const auto place = place_in_cache(parent);
+    const InputFolder root(place ? place->root : parent);
+    return read_indexed(place ? ModelFolder(root, place->inside) : ModelFolder(root), name, options);
   }
   Reader reader(options);
   reader.add_file(target.file, name);
