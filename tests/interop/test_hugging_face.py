@@ -69,3 +69,9 @@ def test_each_snapshot_of_a_cache(tmp_path):
     save_file({"w": torch.ones(3)}, str(tmp_path / "outside"))
     os.symlink(tmp_path / "outside", cache / "snapshots" / "aaa" / "model.safetensors")
     assert "outside" in refused(str(cache / "snapshots" / "aaa"), str(tmp_path / "o.pt"))
+
+
+def test_the_bin_file_of_a_model_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({"w": torch.ones(3)}, tmp_path / "pytorch_model.bin")
+    assert "pytorch_model.bin" in uckpt("ls", str(tmp_path)).error
