@@ -12,6 +12,7 @@
 #include "lib/convert/manifest.h"
 #include "lib/convert/plan_document.h"
 #include "lib/convert/prepare.h"
+#include "lib/convert/replaced.h"
 #include "lib/convert/resume.h"
 #include "lib/convert/written_sums.h"
 #include "lib/exec/executor.h"
@@ -169,6 +170,7 @@ void Conversion::open() {
 // and said why.
 void Conversion::claim_output() {
   refuse_output_among_inputs(catalog_, out_);
+  if (options_.force) refuse_to_take_strangers(out_);
   refuse_foreign_manifest(options_);
   claim_.emplace(out_);
   journal_.emplace(*claim_);
