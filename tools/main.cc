@@ -2,6 +2,7 @@
 // code.
 #include <csignal>
 #include <new>
+#include <system_error>
 #include <vector>
 
 #include "lib/base/error.h"
@@ -61,6 +62,10 @@ Error out_of_memory() {
       .hint("--max-mem allows more; without it a run has a quarter of the machine's");
 }
 
+Error internal(const std::exception& e) {
+  return trouble("internal", cat("internal error, please report it: ", e.what()));
+}
+
 int run(int argc, const char* const* argv) {
   const bool json = wants_json(argc, argv);
   const auto failed = [&](const Error& error) {
@@ -75,8 +80,11 @@ int run(int argc, const char* const* argv) {
     return failed(e);
   } catch (const std::bad_alloc&) {
     return failed(out_of_memory());
+  } catch (const std::system_error& e) {  // a thread whose stack found no room
+    if (e.code() != std::errc::resource_unavailable_try_again) return failed(internal(e));
+    return failed(out_of_memory());
   } catch (const std::exception& e) {
-    return failed(trouble("internal", cat("internal error, please report it: ", e.what())));
+    return failed(internal(e));
   }
 }
 

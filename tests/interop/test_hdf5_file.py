@@ -156,3 +156,11 @@ def test_what_needs_a_newer_library_is_listed(tmp_path):
     convert(path, out, "--drop", "a")
     with Consolidated(out) as file:
         assert file.plain("b")[()].tolist() == [2, 2, 2]
+
+
+def test_too_little_memory_for_the_library_is_said(tmp_path):
+    path, out = str(tmp_path / "x.h5"), str(tmp_path / "o.pt")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("t", data=np.zeros((1000, 1000), "f4"), chunks=(3, 5), compression="gzip", compression_opts=1)
+    result = uckpt("convert", "-q", "--max-mem", "64M", path, out)
+    assert result.code == 0 or "--max-mem" in result.error, result.error
