@@ -93,6 +93,7 @@ int run(int argc, const char* const* argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), and a normal end
+  std::signal(SIGXFSZ, SIG_IGN);  // so is a file that may not grow
   uckpt::raise_file_limit();
   uckpt::enter_phase("start");
   return uckpt::cli::run(argc, argv);
