@@ -1,8 +1,10 @@
 // The command line: one list of verbs, and the one place where errors are caught, printed and given an exit
 // code.
+#include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <new>
-#include <system_error>
+#include <string_view>
 #include <vector>
 
 #include "lib/base/error.h"
@@ -62,7 +64,10 @@ Error out_of_memory() {
       .hint("--max-mem allows more; without it a run has a quarter of the machine's");
 }
 
+// A thread whose stack finds no room; oneTBB tells it as text alone.
 Error internal(const std::exception& e) {
+  if (std::string_view(e.what()).find(std::strerror(EAGAIN)) != std::string_view::npos)
+    return out_of_memory();
   return trouble("internal", cat("internal error, please report it: ", e.what()));
 }
 
@@ -79,9 +84,6 @@ int run(int argc, const char* const* argv) {
   } catch (const Error& e) {
     return failed(e);
   } catch (const std::bad_alloc&) {
-    return failed(out_of_memory());
-  } catch (const std::system_error& e) {  // a thread whose stack found no room
-    if (e.code() != std::errc::resource_unavailable_try_again) return failed(internal(e));
     return failed(out_of_memory());
   } catch (const std::exception& e) {
     return failed(internal(e));

@@ -164,3 +164,9 @@ def test_too_little_memory_for_the_library_is_said(tmp_path):
         file.create_dataset("t", data=np.zeros((1000, 1000), "f4"), chunks=(3, 5), compression="gzip", compression_opts=1)
     result = uckpt("convert", "-q", "--max-mem", "64M", path, out)
     assert result.code == 0 or "--max-mem" in result.error, result.error
+
+
+def test_too_little_memory_for_threads_is_said(tmp_path):
+    torch.save({f"layers.{i}.w": torch.tensor(float(i)) for i in range(60000)}, tmp_path / "in.pt")
+    result = uckpt("convert", "-q", "--max-mem", "64M", str(tmp_path / "in.pt"), str(tmp_path / "o.h5"))
+    assert result.code == 0 or "--max-mem" in result.error and "internal" not in result.error, result.error
