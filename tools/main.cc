@@ -1,7 +1,10 @@
 // The command line: one list of verbs, and the one place where errors are caught, printed and given an exit
 // code.
+#include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <new>
+#include <string_view>
 #include <vector>
 
 #include "lib/base/error.h"
@@ -61,6 +64,13 @@ Error out_of_memory() {
       .hint("--max-mem allows more; without it a run has a quarter of the machine's");
 }
 
+// A thread whose stack finds no room; oneTBB tells it as text alone.
+Error internal(const std::exception& e) {
+  if (std::string_view(e.what()).find(std::strerror(EAGAIN)) != std::string_view::npos)
+    return out_of_memory();
+  return trouble("internal", cat("internal error, please report it: ", e.what()));
+}
+
 int run(int argc, const char* const* argv) {
   const bool json = wants_json(argc, argv);
   const auto failed = [&](const Error& error) {
@@ -76,7 +86,7 @@ int run(int argc, const char* const* argv) {
   } catch (const std::bad_alloc&) {
     return failed(out_of_memory());
   } catch (const std::exception& e) {
-    return failed(trouble("internal", cat("internal error, please report it: ", e.what())));
+    return failed(internal(e));
   }
 }
 
@@ -85,6 +95,7 @@ int run(int argc, const char* const* argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), and a normal end
+  std::signal(SIGXFSZ, SIG_IGN);  // so is a file that may not grow
   uckpt::raise_file_limit();
   uckpt::enter_phase("start");
   return uckpt::cli::run(argc, argv);

@@ -73,7 +73,8 @@ CLI::App* add_verb(CLI::App& app, Verb& verb, bool& profile) {
 
 // An argument that is no flag of the verb, nor one of its places.
 void refuse_extras(const CLI::App& app, const std::string& verb) {
-  const std::vector<std::string> extras = app.remaining();
+  std::vector<std::string> extras = app.remaining();
+  std::erase(extras, "--");  // what follows it are places, whatever they begin with
   if (extras.empty()) return;
   const auto flag =
       std::ranges::find_if(extras, [](const std::string& s) { return s.size() > 1 && s[0] == '-'; });

@@ -12,6 +12,7 @@
 #include "lib/convert/manifest.h"
 #include "lib/convert/plan_document.h"
 #include "lib/convert/prepare.h"
+#include "lib/convert/replaced.h"
 #include "lib/convert/resume.h"
 #include "lib/convert/written_sums.h"
 #include "lib/exec/executor.h"
@@ -169,6 +170,7 @@ void Conversion::open() {
 // and said why.
 void Conversion::claim_output() {
   refuse_output_among_inputs(catalog_, out_);
+  if (options_.force) refuse_to_take_strangers(out_);
   refuse_foreign_manifest(options_);
   claim_.emplace(out_);
   journal_.emplace(*claim_);
@@ -293,8 +295,10 @@ bool Conversion::settle_differences(const exec::Outcome& outcome) {
 void Conversion::commit(Output& output, const exec::Outcome& outcome) {
   enter_phase("commit");
   if (!options_.manifest.empty())
-    write_text_file(options_.manifest, manifest_text(written_sums(catalog_, prepared_, outcome)), true,
-                    options_.sync);
+    write_text_file(options_.manifest,
+                    manifest_text(written_sums(catalog_, prepared_, outcome, staged_.temporary,
+                                               options_.rules, progress_, stop_)),
+                    true, options_.sync);
   journal_->append_commit(exec::identity_of(staged_.temporary));
   output.commit(options_.sync);
   claim_->keep(false);

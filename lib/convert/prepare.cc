@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
+#include <unordered_map>
 
 #include "lib/base/phases.h"
 #include "lib/base/text.h"
@@ -64,10 +66,42 @@ void settle_incomparable_copies(Catalog& catalog, const ConvertOptions& options)
   }
 }
 
+// The names of each tensor that has several among the chosen ones.
+using TiedNames = std::unordered_map<uint32_t, std::vector<std::string_view>>;
+
+TiedNames tied_names(const Catalog& catalog, std::span<const uint32_t> chosen) {
+  TiedNames out;
+  for (const uint32_t t : chosen) {
+    const Tensor& tensor = catalog.tensors[t];
+    if (!tensor.alias) continue;
+    std::vector<std::string_view>& names = out[*tensor.alias];
+    if (names.empty()) names.push_back(catalog.tensors[*tensor.alias].name);
+    names.push_back(tensor.name);
+  }
+  return out;
+}
+
+// Tied names are one tensor: the first rule that takes any of them wins.
+DTypeRules rules_of_any(std::span<const std::string_view> names, const DTypeRules& rules) {
+  DTypeRules out;
+  for (const DTypeRules::Rule& rule : rules.rules) {
+    const bool takes = rule.names.empty() || std::ranges::any_of(names, [&](std::string_view name) {
+                         return std::ranges::any_of(rule.names, [&](const ucl::NamePattern& pattern) {
+                           return ucl::match(pattern, name).has_value();
+                         });
+                       });
+    if (takes) out.rules.push_back({rule.dtype, {}, {}});
+  }
+  return out;
+}
+
 // The type that is asked for, which may be the tensor's own: a module weight beside it may have another.
-std::optional<DType> wanted_dtype(const Catalog& catalog, uint32_t tensor, const DTypeRules& rules) {
+std::optional<DType> wanted_dtype(const Catalog& catalog, uint32_t tensor, const TiedNames& tied,
+                                  const DTypeRules& rules) {
   const Tensor& t = catalog.tensors[tensor];
-  const std::optional<DType> wanted = rules.wanted(t);
+  const auto names = tied.find(t.alias.value_or(tensor));
+  const std::optional<DType> wanted =
+      names == tied.end() ? rules.wanted(t) : rules_of_any(names->second, rules).wanted(t);
   if (!wanted || *wanted == t.dtype) return wanted;
   if (!kernels::can_cast(t.dtype, *wanted))
     throw refused("dtype.cast", cat("it cannot be cast from ", name_of(t.dtype), " to ", name_of(*wanted)))
@@ -133,8 +167,9 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
     throw trouble("usage.shard_size",
                   cat("--shard-size: ", p.writer->name, " output is not cut into files by size"));
   p.request.states_chosen = !options.selection.states.empty();
+  const TiedNames tied = tied_names(catalog, p.request.tensors);
   for (const uint32_t t : p.request.tensors)
-    p.request.dtypes.push_back(wanted_dtype(catalog, t, options.dtypes));
+    p.request.dtypes.push_back(wanted_dtype(catalog, t, tied, options.dtypes));
   if (p.writer->takes_mesh) {
     p.request.shards = cut_for_target(catalog, p.request.tensors, *p.writer, options);
   } else if (!options.layout.empty() || !options.stage_sizes.empty()) {
@@ -144,7 +179,8 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
   p.layout = p.writer->lay_out(catalog, p.request);
   p.layout.notes.insert(p.layout.notes.begin(), notes.begin(), notes.end());
   enter_phase("plan");
-  p.plan = plan::make_plan(catalog, p.layout, {options.check_crc, !options.trust_copies});
+  p.plan = plan::make_plan(catalog, p.layout,
+                           {.check_crc = options.check_crc, .compare_copies = !options.trust_copies});
   exec::Budget budget = exec::budget_for(catalog, p.layout, p.plan);
   budget.threads = options.threads;
   budget.max_mem = options.max_mem;

@@ -66,7 +66,9 @@ class Verifier {
     take_sample(opened_, options_.sample, options_.seed);
     report_.tensors = static_cast<int64_t>(opened_.tensors.size());
     add_objects();
-    const exec::WholeTensors whole = exec::whole_tensors(opened_.catalog, opened_.stored, {});
+    // Digests of tensors are judged by what is read of them anyway.
+    const exec::WholeTensors whole =
+        exec::whole_tensors(opened_.catalog, opened_.stored, {.check_digests = false});
     report_.bytes = whole.plan.bytes_out;
     const exec::Scanned found = exec::scan(whole, buffers_, {"verifying", true}, {}, progress_, stop_);
     report_.checksums = static_cast<int64_t>(whole.plan.checks.size());

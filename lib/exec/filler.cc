@@ -48,8 +48,13 @@ void Filler::gather(const Hole& hole, int64_t begin, int64_t count, At out, DTyp
 void Filler::add_sums(uint32_t h, int64_t begin, int64_t count, const Range& written) {
   const Hole& hole = target_.holes[h];
   const int64_t after = (hole.count - begin - count) * unit_size(hole.dtype);
-  if (wanted_.hole_digests)
-    lane_.await_crc(FindingOf::kHoleDigest, h, lane_->crc64_raw(written.at, written.bytes), after);
+  if (wanted_.hole_digests) {
+    if (const auto known = gatherer_.crc64_of(written)) {
+      findings_.add(FindingOf::kHoleDigest, h, kernels::Crc64::shift(*known, static_cast<uint64_t>(after)));
+    } else {
+      lane_.await_crc(FindingOf::kHoleDigest, h, lane_->crc64_raw(written.at, written.bytes), after);
+    }
+  }
   if (wanted_.hole_checksums) {
     if (const auto known = gatherer_.crc32_of(written)) {
       findings_.add(FindingOf::kHoleChecksum, h, kernels::Crc32::shift(*known, static_cast<uint64_t>(after)));

@@ -23,6 +23,8 @@ uint64_t join(FindingOf of, uint64_t a, uint64_t b) {
 
 uint64_t nothing_of(FindingOf of) { return of == FindingOf::kFirstDifferent ? UINT64_MAX : 0; }
 
+bool has_digests(const Catalog& catalog) { return std::ranges::any_of(catalog.records, &Record::is_digest); }
+
 }  // namespace
 
 void Findings::add(FindingOf of, uint32_t index, uint64_t value) {
@@ -51,6 +53,7 @@ Totals::Totals(const Catalog& catalog, const TargetLayout& target, const plan::P
   make(FindingOf::kRecordChecksum, plan.checks.size());
   make(FindingOf::kDifferent, plan.compared.size());
   make(FindingOf::kFirstDifferent, plan.compared.size());
+  make(FindingOf::kRecordDigest, has_digests(catalog) ? plan.checks.size() : 0);
 }
 
 bool Totals::add(std::span<const Finding> findings) {
@@ -95,10 +98,25 @@ Difference Totals::difference(uint32_t compared) const {
   return {static_cast<int64_t>(count), static_cast<int64_t>(raw(FindingOf::kFirstDifferent, compared))};
 }
 
+std::optional<Error> Totals::damage_of_digest(uint32_t check, const Record& record) const {
+  const uint64_t expected = catalog_.digest_of(record);
+  const uint64_t found =
+      kernels::Crc64::finish(raw(FindingOf::kRecordDigest, check), static_cast<uint64_t>(record.size));
+  if (found == expected) return std::nullopt;
+  return refused("digest.differs", cat("expected digest crc64:", hex(expected, 16), ", found crc64:",
+                                       hex(found, 16), ": its bytes were changed after they were written"))
+      .in_file(catalog_.files[record.file]->name())
+      .in_tensor(catalog_.name_of(record));
+}
+
 std::vector<Error> Totals::damaged_records() const {
   std::vector<Error> out;
   for (uint32_t i = 0; i < plan_.checks.size(); ++i) {
     const Record& record = catalog_.records[plan_.checks[i].record];
+    if (record.is_digest) {
+      if (auto damage = damage_of_digest(i, record)) out.push_back(std::move(*damage));
+      continue;
+    }
     const auto sum = static_cast<uint32_t>(raw(FindingOf::kRecordChecksum, i));
     const uint32_t found = kernels::Crc32::finish(sum, static_cast<uint64_t>(record.size));
     if (found == record.crc) continue;

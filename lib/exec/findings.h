@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,7 @@ enum class FindingOf : uint8_t {
   kRecordChecksum = 3,  // raw CRC-32 of a record of the input; by Plan::checks
   kDifferent = 4,       // elements of a copy that differ from the tensor; by Plan::compared
   kFirstDifferent = 5,  // the first of them, an element of the shard
+  kRecordDigest = 6,    // raw CRC-64 of a record that has a digest; by Plan::checks
 };
 
 struct Finding {
@@ -67,15 +69,17 @@ class Totals {
   // The CRC-32 of a range of the target's file from those of its holes.
   uint32_t checksum(const LateChecksum& late) const;
   Difference difference(uint32_t compared) const;
-  // `zip.crc` of every record of the input whose bytes differ from its checksum.
+  // `zip.crc` or `digest.differs` of every record of the input whose bytes differ from its checksum.
   std::vector<Error> damaged_records() const;
   void throw_if_damaged() const;  // the first of them
 
  private:
+  std::optional<Error> damage_of_digest(uint32_t check, const Record& record) const;
+
   const Catalog& catalog_;
   const TargetLayout& target_;
   const plan::Plan& plan_;
-  std::vector<std::atomic<uint64_t>> sums_[6];  // by FindingOf
+  std::vector<std::atomic<uint64_t>> sums_[7];  // by FindingOf
 };
 
 }  // namespace uckpt::exec

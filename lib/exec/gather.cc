@@ -11,6 +11,7 @@ namespace uckpt::exec {
 
 using kernels::At;
 using kernels::Crc32;
+using kernels::Crc64;
 using kernels::Region;
 using plan::Loop;
 using plan::Move;
@@ -18,52 +19,81 @@ using plan::Move;
 Gatherer::Gatherer(const Catalog& catalog, const plan::Plan& plan, LaneUse& lane, Findings& findings)
     : catalog_(catalog), plan_(plan), lane_(lane), findings_(findings) {}
 
-uint32_t Gatherer::add_to_record(uint32_t check, int64_t offset, ByteSpan bytes) {
-  const Record& record = catalog_.records[plan_.checks[check].record];
-  const int64_t after = record.offset + record.size - offset - static_cast<int64_t>(bytes.size());
+uint64_t Gatherer::add_to_record(uint32_t check, int64_t offset, ByteSpan bytes) {
+  const Record& record = record_of(check);
+  const auto after =
+      static_cast<uint64_t>(record.offset + record.size - offset - static_cast<int64_t>(bytes.size()));
+  if (record.is_digest) {
+    const uint64_t raw = kernels::crc64_raw(bytes);
+    findings_.add(FindingOf::kRecordDigest, check, Crc64::shift(raw, after));
+    return raw;
+  }
   const uint32_t raw = kernels::crc32_raw(bytes);
-  findings_.add(FindingOf::kRecordChecksum, check, Crc32::shift(raw, static_cast<uint64_t>(after)));
+  findings_.add(FindingOf::kRecordChecksum, check, Crc32::shift(raw, after));
   return raw;
 }
 
+void Gatherer::go_on_summing(const Record& record, uint64_t raw, int64_t bytes) {
+  if (summed_.bytes == 0) is_crc64_ = record.is_digest;
+  if (is_crc64_ != record.is_digest) return;
+  const auto more = static_cast<uint64_t>(bytes);
+  crc_ = raw ^ (is_crc64_ ? Crc64::shift(crc_, more) : Crc32::shift(static_cast<uint32_t>(crc_), more));
+  summed_.bytes += bytes;
+}
+
+bool Gatherer::is_summed(const Range& filled) const {
+  return filled.at.region == summed_.at.region && filled.at.offset == summed_.at.offset &&
+         filled.bytes == summed_.bytes;
+}
+
 std::optional<uint32_t> Gatherer::crc32_of(const Range& filled) const {
-  const bool is_known = filled.at.region == summed_.at.region && filled.at.offset == summed_.at.offset &&
-                        filled.bytes == summed_.bytes;
-  return is_known ? std::optional(crc32_) : std::nullopt;
+  return !is_crc64_ && is_summed(filled) ? std::optional(static_cast<uint32_t>(crc_)) : std::nullopt;
+}
+
+std::optional<uint64_t> Gatherer::crc64_of(const Range& filled) const {
+  return is_crc64_ && is_summed(filled) ? std::optional(crc_) : std::nullopt;
 }
 
 // Which checksum the bytes of a move count for; kNoRecord: none.
 uint32_t Gatherer::check_of(const Move& move) const {
   if (!checked_ || move.is_copy || move.record == kNoRecord || plan_.checks.empty()) return kNoRecord;
   const uint32_t check = plan_.check_of_record[move.record];
-  return plan_.checks[check].own_pass ? kNoRecord : check;
+  return check == kNoRecord || plan_.checks[check].own_pass ? kNoRecord : check;
 }
 
-const kernels::Crc32Shift* Gatherer::shift_by(int64_t bytes) {
-  auto& shift = shifts_[bytes];
-  if (!shift) shift = std::make_unique<kernels::Crc32Shift>(static_cast<uint64_t>(bytes));
-  return shift.get();
+template <class Shift>
+typename Shift::Raw Gatherer::crc_of_staged(std::span<const Loop> loops, const uint8_t* staged, int64_t run) {
+  auto& [shifts, runs] = std::get<CrcRuns<Shift>>(runs_);
+  if (shifts.size() + loops.size() > kMostShifts) shifts.clear();
+  runs.clear();
+  for (size_t l = 0; l < loops.size(); ++l) {
+    auto& shift = shifts[loops[l].src_stride];
+    if (!shift) shift = std::make_unique<Shift>(static_cast<uint64_t>(loops[l].src_stride));
+    runs.push_back({nest_[l].count, nest_[l].src_stride, shift.get()});
+  }
+  return kernels::crc_of_runs(staged, std::span<const kernels::CrcLoop<Shift>>(runs),
+                              static_cast<size_t>(run));
 }
 
 void Gatherer::add_staged_to_record(const Move& move, std::span<const Loop> loops, int64_t from,
                                     const uint8_t* staged) {
   const uint32_t check = check_of(move);
   if (check == kNoRecord) return;
-  const Record& record = catalog_.records[plan_.checks[check].record];
+  const Record& record = record_of(check);
   int64_t run = move.src_item, end = from + run;
   for (size_t l = 0; l < loops.size(); ++l) end += (nest_[l].count - 1) * loops[l].src_stride;
   while (!loops.empty() && loops.back().src_stride == run && nest_[loops.size() - 1].src_stride == run) {
     run *= nest_[loops.size() - 1].count;
     loops = loops.first(loops.size() - 1);
   }
-  if (shifts_.size() + loops.size() > kMostShifts) shifts_.clear();
-  runs_.clear();
-  for (size_t l = 0; l < loops.size(); ++l)
-    runs_.push_back({nest_[l].count, nest_[l].src_stride, shift_by(loops[l].src_stride)});
-  findings_.add(
-      FindingOf::kRecordChecksum, check,
-      Crc32::shift(kernels::crc_of_runs(staged, std::span<const CrcLoop>(runs_), static_cast<size_t>(run)),
-                   static_cast<uint64_t>(record.offset + record.size - end)));
+  const auto after = static_cast<uint64_t>(record.offset + record.size - end);
+  if (record.is_digest) {
+    findings_.add(FindingOf::kRecordDigest, check,
+                  Crc64::shift(crc_of_staged<kernels::Crc64Shift>(loops, staged, run), after));
+  } else {
+    findings_.add(FindingOf::kRecordChecksum, check,
+                  Crc32::shift(crc_of_staged<kernels::Crc32Shift>(loops, staged, run), after));
+  }
 }
 
 // A check of parts with gaps between them is the host's.
@@ -75,8 +105,10 @@ std::optional<int64_t> Gatherer::read_direct(const Move& move, std::span<const L
     if (nest_[l].count != 1 && nest_[l].src_stride != run) return std::nullopt;
   const auto at = lane_.read_direct(catalog_, move.file, from, bytes);
   if (!at || check == kNoRecord) return at;
-  const Record& record = catalog_.records[plan_.checks[check].record];
-  lane_.await_crc(FindingOf::kRecordChecksum, check, lane_->crc32_raw({Region::kInput, *at}, bytes),
+  const Record& record = record_of(check);
+  const At data{Region::kInput, *at};
+  lane_.await_crc(record.is_digest ? FindingOf::kRecordDigest : FindingOf::kRecordChecksum, check,
+                  record.is_digest ? lane_->crc64_raw(data, bytes) : lane_->crc32_raw(data, bytes),
                   record.offset + record.size - from - bytes);
   return at;
 }
@@ -120,7 +152,8 @@ void Gatherer::set_box(Box& box, const Move& move, int64_t src, int64_t dst,
 void Gatherer::fill(uint32_t shard, int64_t begin, int64_t bytes, At out, DType dtype, bool checked) {
   checked_ = checked;
   summed_ = {out, 0};
-  crc32_ = 0;
+  crc_ = 0;
+  is_crc64_ = false;
   const int64_t end = begin + bytes;
   for (const Move& move : moves_from(plan_.moves, plan_.first_move, plan_.sequential[shard], shard, begin)) {
     if (move.dst_offset >= end) break;  // sorted by target offset
@@ -142,11 +175,9 @@ void Gatherer::gather(const Move& move, Box& box, At out, DType dtype) {
       read(move.file, box.src, range);
       const uint32_t check = check_of(move);
       if (check == kNoRecord) return;
-      const uint32_t raw = add_to_record(check, box.src, range);
-      if (out.region == summed_.at.region && out.offset + box.dst == summed_.at.offset + summed_.bytes) {
-        crc32_ = Crc32::shift(crc32_, range.size()) ^ raw;
-        summed_.bytes += static_cast<int64_t>(range.size());
-      }
+      const uint64_t raw = add_to_record(check, box.src, range);
+      if (out.region == summed_.at.region && out.offset + box.dst == summed_.at.offset + summed_.bytes)
+        go_on_summing(record_of(check), raw, static_cast<int64_t>(range.size()));
       return;
     }
   }
@@ -285,7 +316,7 @@ void Gatherer::compare_box(const Move& move, const Box& box, const Range& filled
 }
 
 void Gatherer::check(const plan::CheckRead& read_range) {
-  const Record& record = catalog_.records[plan_.checks[read_range.check].record];
+  const Record& record = record_of(read_range.check);
   for (int64_t done = 0; done < read_range.size;) {
     const int64_t n = std::min(lane_.room(), read_range.size - done);
     const std::span<uint8_t> range = lane_.staged(lane_.stage(n), n);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -38,14 +39,19 @@ class Gatherer {
               const Tensor& tensor, bool checked);
   // Is there nothing else to do to elements of this shard?
   bool is_only_filled(const TargetShard& target, uint32_t shard, const Tensor& tensor) const;
-  // The raw CRC-32 of a range just filled, where it came of the records' checks by the way.
+  // The raw CRC-32 or CRC-64 of a range just filled, where it came of the records' checks by the way.
   std::optional<uint32_t> crc32_of(const Range& filled) const;
+  std::optional<uint64_t> crc64_of(const Range& filled) const;
   // A range for a record's checksum.
   void check(const plan::CheckRead& read);
 
  private:
   using Loops = std::vector<plan::Loop>;  // the innermost last
-  using CrcLoop = kernels::CrcLoop<kernels::Crc32Shift>;
+  template <class Shift>
+  struct CrcRuns {  // used again for every move, so that none is allocated
+    std::unordered_map<int64_t, std::unique_ptr<Shift>> shifts;
+    std::vector<kernels::CrcLoop<Shift>> loops;
+  };
   struct Box {  // part of a move, with target offsets relative to the buffer
     int64_t src = 0, dst = 0;
     Loops loops;
@@ -62,25 +68,31 @@ class Gatherer {
   // cannot.
   std::optional<int64_t> read_direct(const plan::Move& move, std::span<const plan::Loop> loops, int64_t from,
                                      int64_t bytes);
-  uint32_t add_to_record(uint32_t check, int64_t offset, ByteSpan bytes);  // their raw CRC-32
+  const Record& record_of(uint32_t check) const { return catalog_.records[plan_.checks[check].record]; }
+  uint64_t add_to_record(uint32_t check, int64_t offset, ByteSpan bytes);  // their raw CRC
+  // Takes the raw CRC of so many bytes that go on where those before them end.
+  void go_on_summing(const Record& record, uint64_t raw, int64_t bytes);
+  bool is_summed(const Range& filled) const;
   // What `nest_` takes of the bytes staged, which in the file begin at `from` and have these loops.
   void add_staged_to_record(const plan::Move& move, std::span<const plan::Loop> loops, int64_t from,
                             const uint8_t* staged);
-  const kernels::Crc32Shift* shift_by(int64_t bytes);
+  // Of what the runs of `loops` in the staged bytes add to a record's checksum, seen from the last one's end.
+  template <class Shift>
+  typename Shift::Raw crc_of_staged(std::span<const plan::Loop> loops, const uint8_t* staged, int64_t run);
 
   const Catalog& catalog_;
   const plan::Plan& plan_;
   LaneUse& lane_;
   Findings& findings_;
   bool checked_ = false;  // what is read now counts
-  Range summed_{};        // what `fill` has filled from its first byte on and knows the raw CRC-32 of
-  uint32_t crc32_ = 0;    // this one
+  Range summed_{};        // what `fill` has filled from its first byte on and knows the raw CRC of
+  uint64_t crc_ = 0;      // this one
+  bool is_crc64_ = false;
   // Used again for every move, so that none is allocated.
   Box box_, dense_;
   std::vector<kernels::CopyLoop> nest_, widen_;
   static constexpr size_t kMostShifts = 64;
-  std::unordered_map<int64_t, std::unique_ptr<kernels::Crc32Shift>> shifts_;
-  std::vector<CrcLoop> runs_;
+  std::tuple<CrcRuns<kernels::Crc32Shift>, CrcRuns<kernels::Crc64Shift>> runs_;
 };
 
 }  // namespace uckpt::exec

@@ -75,7 +75,7 @@ void LaneUse::settle(const Owed& owed) {
     const int64_t first = owed.place + (owed.in_a_row ? found.first : 0);
     findings_.add(FindingOf::kDifferent, owed.index, static_cast<uint64_t>(found.count));
     findings_.add(FindingOf::kFirstDifferent, owed.index, static_cast<uint64_t>(first));
-  } else if (owed.of != FindingOf::kHoleDigest) {
+  } else if (owed.of != FindingOf::kHoleDigest && owed.of != FindingOf::kRecordDigest) {
     const auto raw = static_cast<uint32_t>(lane_.crc(owed.result));
     findings_.add(owed.of, owed.index, Crc32::shift(raw, after));
   } else {

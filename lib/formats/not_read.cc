@@ -82,6 +82,10 @@ std::optional<Error> unsupported_folder(const Target& target) {
     return unsupported("a Hugging Face model in sharded .bin files")
         .hint("its .bin files can be read one by one");
   }
+  for (const std::string& name : target.entries)
+    if (name.starts_with("pytorch_model") && name.ends_with(".bin"))
+      return unsupported("a Hugging Face model in a .bin file")
+          .hint(cat("name that file: ", escape(target.folder->join(name))));
   if (has(target, "checkpoint") && any_entry(target, "", ".index"))
     return unsupported("a TensorFlow checkpoint");
   return std::nullopt;

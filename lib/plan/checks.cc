@@ -39,8 +39,8 @@ Extent extent_of(const Plan& plan, const Move& m) {
 
 class Checks {
  public:
-  Checks(const Catalog& catalog, const TargetLayout& target, Plan& plan)
-      : catalog_(catalog), target_(target), plan_(plan) {}
+  Checks(const Catalog& catalog, const TargetLayout& target, bool check_digests, Plan& plan)
+      : catalog_(catalog), target_(target), check_digests_(check_digests), plan_(plan) {}
 
   void run() {
     plan_.check_of_record.assign(catalog_.records.size(), kNoRecord);
@@ -69,6 +69,7 @@ class Checks {
 
   void add_move(const Move& m) {
     if (m.record == kNoRecord || m.is_copy) return;
+    if (!check_digests_ && catalog_.records[m.record].is_digest) return;
     uint32_t& check = plan_.check_of_record[m.record];
     if (check == kNoRecord) {
       check = static_cast<uint32_t>(plan_.checks.size());
@@ -160,6 +161,7 @@ class Checks {
 
   const Catalog& catalog_;
   const TargetLayout& target_;
+  const bool check_digests_;
   Plan& plan_;
   std::vector<int64_t> moved_;  // of each check: the bytes that moves bring of its record
   std::vector<Read> reads_;
@@ -169,8 +171,8 @@ class Checks {
 
 }  // namespace
 
-void plan_checks(const Catalog& catalog, const TargetLayout& target, Plan& plan) {
-  Checks(catalog, target, plan).run();
+void plan_checks(const Catalog& catalog, const TargetLayout& target, bool check_digests, Plan& plan) {
+  Checks(catalog, target, check_digests, plan).run();
 }
 
 }  // namespace uckpt::plan

@@ -80,7 +80,7 @@ class Builder {
     index_moves(plan_.moves, plan_.first_move, true);
     index_moves(plan_.compares, plan_.first_compare, false);
     index_moves(plan_.addends, plan_.first_addend, false);
-    if (options_.check_crc) plan_checks(catalog_, target_, plan_);
+    if (options_.check_crc) plan_checks(catalog_, target_, options_.check_digests, plan_);
     return std::move(plan_);
   }
 

@@ -68,6 +68,7 @@ struct CheckRead {
 
 struct PlanOptions {
   bool check_crc = true;
+  bool check_digests = true;  // too, where checksums are checked: those of tensors that the input keeps
   bool compare_copies = true;
 };
 

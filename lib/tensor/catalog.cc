@@ -40,8 +40,22 @@ FileId Catalog::add_file(std::shared_ptr<ByteSource> file) {
 
 uint32_t Catalog::add_record(FileId file, int64_t offset, int64_t size, uint32_t crc, std::string_view name) {
   if (record_names.empty() || record_names.back() != name) record_names.emplace_back(name);
-  records.push_back({offset, size, file, crc, static_cast<uint32_t>(record_names.size() - 1)});
+  records.push_back({offset, size, file, crc, static_cast<uint32_t>(record_names.size() - 1), false});
   return static_cast<uint32_t>(records.size() - 1);
+}
+
+uint32_t Catalog::add_digest(FileId file, int64_t offset, int64_t size, uint64_t crc64,
+                             std::string_view name) {
+  const size_t at = literals.size();
+  literals.resize(at + sizeof crc64);
+  store_le(literals.data() + at, crc64);
+  const uint32_t record = add_record(file, offset, size, static_cast<uint32_t>(at), name);
+  records.back().is_digest = true;
+  return record;
+}
+
+uint64_t Catalog::digest_of(const Record& record) const {
+  return load_le<uint64_t>(literals.data() + record.crc);
 }
 
 uint32_t Catalog::add_object_tensors() {

@@ -55,12 +55,13 @@ struct PieceRange {
   uint32_t first = 0, count = 0;
 };
 
-// A checksummed range of an input file (a zip member): checked while it is copied.
+// A checksummed range of an input file: checked while it is copied.
 struct Record {
   int64_t offset, size;
   FileId file;
-  uint32_t crc;
-  uint32_t name;  // index into Catalog::record_names
+  uint32_t crc;            // of a zip member; of a digest where its 8 bytes begin in Catalog::literals
+  uint32_t name;           // index into Catalog::record_names: the member's, or the tensor's path
+  bool is_digest = false;  // the CRC-64 of a tensor's or object's bytes
 };
 
 // The state names of the consolidated file: "fp32", "exp_avg", "exp_avg_sq", "step", other optimizer states
@@ -167,10 +168,10 @@ struct Catalog {
 
   std::vector<std::shared_ptr<ByteSource>> files;
   std::vector<Record> records;
-  std::vector<std::string> record_names;  // of members, for messages; equal ones in a row are one
+  std::vector<std::string> record_names;  // for messages; equal ones in a row are one
   std::vector<Axis> axes;
   std::vector<Piece> pieces;
-  Bytes literals;  // values read or made at open: steps, scalars
+  Bytes literals;  // values read or made at open: steps, scalars, digests
   std::vector<Tensor> tensors;
   std::vector<Object> objects;
 
@@ -207,6 +208,9 @@ struct Catalog {
   void add_literal(ByteSpan bytes, int64_t numel);
   FileId add_file(std::shared_ptr<ByteSource> file);
   uint32_t add_record(FileId file, int64_t offset, int64_t size, uint32_t crc, std::string_view name);
+  // Of a tensor whose bytes lie row-major in one range, with the digest that the input keeps of them.
+  uint32_t add_digest(FileId file, int64_t offset, int64_t size, uint64_t crc64, std::string_view name);
+  uint64_t digest_of(const Record& record) const;
   // Appends the pickle bytes of every object as a tensor of bytes (state "objects", name = origin), so that
   // they are planned, copied and digested like any other; returns the first one's index.
   uint32_t add_object_tensors();

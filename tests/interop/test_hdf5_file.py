@@ -133,3 +133,40 @@ def test_foreign_hdf5_is_read(tmp_path, out):
     npy = str(tmp_path / "x.npy")
     if uckpt("extract", path, "a", "-o", npy).code == 0:
         assert np.array_equal(np.load(npy), values["a"])
+
+
+def test_a_further_link_to_a_group_is_said(tmp_path):
+    path = str(tmp_path / "x.h5")
+    with h5py.File(path, "w") as file:
+        file["x/a"] = np.ones(3, "f4")
+        file["y"] = file["x"]
+    result = uckpt("convert", path, str(tmp_path / "o.pt"))
+    assert result.code == 0 and "`y` is a further link to a group" in result.error
+
+
+def test_what_needs_a_newer_library_is_listed(tmp_path):
+    path, out = str(tmp_path / "x.h5"), str(tmp_path / "o.h5")
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("a", data=np.ones((3, 3), "f4"), chunks=(1, 3), compression="gzip")
+        file["b"] = np.full(3, 2, "f4")
+    result = uckpt("convert", "-q", path, out)
+    if result.code == 0:
+        pytest.skip("the library is new enough")
+    assert "needs a newer one" in result.error and "damaged" not in result.error, result.error
+    convert(path, out, "--drop", "a")
+    with Consolidated(out) as file:
+        assert file.plain("b")[()].tolist() == [2, 2, 2]
+
+
+def test_too_little_memory_for_the_library_is_said(tmp_path):
+    path, out = str(tmp_path / "x.h5"), str(tmp_path / "o.pt")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("t", data=np.zeros((1000, 1000), "f4"), chunks=(3, 5), compression="gzip", compression_opts=1)
+    result = uckpt("convert", "-q", "--max-mem", "64M", path, out)
+    assert result.code == 0 or "--max-mem" in result.error, result.error
+
+
+def test_too_little_memory_for_threads_is_said(tmp_path):
+    torch.save({f"layers.{i}.w": torch.tensor(float(i)) for i in range(60000)}, tmp_path / "in.pt")
+    result = uckpt("convert", "-q", "--max-mem", "64M", str(tmp_path / "in.pt"), str(tmp_path / "o.h5"))
+    assert result.code == 0 or "--max-mem" in result.error and "internal" not in result.error, result.error

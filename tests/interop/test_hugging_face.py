@@ -1,9 +1,13 @@
 """Models saved by transformers now: whole, sharded, and what safetensors' own writer makes of odd tensors."""
+import os
+import warnings
+
 import pytest
 import torch
-from safetensors.torch import save_file
+import torch.distributed.checkpoint as dcp
+from safetensors.torch import load_file, save_file
 
-from common import Consolidated, convert, differences
+from common import Consolidated, convert, differences, refused, uckpt
 
 
 @pytest.mark.parametrize("shard", ["5GB", "20KB"])
@@ -28,3 +32,46 @@ def test_safetensors_file(tmp_path, out):
     convert(path, out)
     with Consolidated(out) as file:
         assert not differences((name, file.plain(name), value, {}) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_storage_writer_of_whole_tensors(files, tmp_path):
+    """Without save_distributed the metadata also says where boxes begin: each tensor's at its own beginning."""
+    state = {"w": torch.randn(3, 4), "b": torch.randn(3).bfloat16(), "s": torch.tensor(2.), "e": torch.empty(0, 3)}
+    folder = str(tmp_path / "model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        writer = dcp.HuggingFaceStorageWriter(folder, fqn_to_index_mapping={n: 1 + i % files for i, n in enumerate(state)})
+        dcp.save(state, storage_writer=writer, no_dist=True)
+    loaded = load_file(convert(folder, str(tmp_path / "o.safetensors")))
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+    for name in os.listdir(folder):
+        if name.endswith(".json"):
+            os.remove(os.path.join(folder, name))
+    [whole] = [n for n in os.listdir(folder)][:1]
+    shard = str(tmp_path / "shard-00001-model-00001-of-00001.safetensors")
+    os.rename(os.path.join(folder, whole), shard)
+    assert "one rank's shard" in refused(shard, str(tmp_path / "o.pt"))
+
+
+def test_each_snapshot_of_a_cache(tmp_path):
+    cache = tmp_path / "models--x"
+    for name in ("blobs", "refs", "snapshots/aaa", "snapshots/bbb"):
+        os.makedirs(cache / name)
+    for blob, snapshot, value in (("1", "aaa", 0.), ("2", "bbb", 1.)):
+        save_file({"w": torch.full((3,), value)}, str(cache / "blobs" / blob))
+        os.symlink(f"../../blobs/{blob}", cache / "snapshots" / snapshot / "model.safetensors")
+    (cache / "refs" / "main").write_text("aaa")
+    for path, value in ((cache, 0.), (cache / "snapshots" / "aaa", 0.), (cache / "snapshots" / "bbb", 1.)):
+        out = convert(str(path), str(tmp_path / f"{path.name}.safetensors"))
+        assert load_file(out)["w"].tolist() == [value] * 3
+    os.remove(cache / "snapshots" / "aaa" / "model.safetensors")
+    save_file({"w": torch.ones(3)}, str(tmp_path / "outside"))
+    os.symlink(tmp_path / "outside", cache / "snapshots" / "aaa" / "model.safetensors")
+    assert "outside" in refused(str(cache / "snapshots" / "aaa"), str(tmp_path / "o.pt"))
+
+
+def test_the_bin_file_of_a_model_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({"w": torch.ones(3)}, tmp_path / "pytorch_model.bin")
+    assert "pytorch_model.bin" in uckpt("ls", str(tmp_path)).error

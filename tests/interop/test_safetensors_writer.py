@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from common import convert, expected_tensors
+from common import convert, expected_tensors, refused
 from crc64 import crc64
 
 DATA = os.path.join(os.path.dirname(__file__), "..", "data")
@@ -78,3 +78,10 @@ def test_tied_names_and_alignment(tmp_path):
     for tensor in header.values():
         if "dtype" in tensor:
             assert (8 + size + tensor["data_offsets"][0]) % items[tensor["dtype"]] == 0
+
+
+@pytest.mark.parametrize("flags", [["--to", "safetensors"], ["--to", "dcp-hf"]])
+def test_the_name_of_the_metadata_is_refused(flags, tmp_path):
+    torch.save({"__metadata__": torch.ones(2), "w": torch.ones(1)}, tmp_path / "in.pt")
+    assert "__metadata__" in refused(str(tmp_path / "in.pt"), str(tmp_path / "out"), *flags)
+    assert convert(str(tmp_path / "in.pt"), str(tmp_path / "out"), "--drop", "__metadata__", *flags)

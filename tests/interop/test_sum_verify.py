@@ -6,9 +6,10 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
-from common import DATA, convert, tool, uckpt
+from common import DATA, convert, refused, tool, uckpt
 from crc64 import crc64
 
 
@@ -74,6 +75,44 @@ def test_a_manifest_says_what_is_written(to, flags, tmp_path):
     assert uckpt("verify", "-q", out, "--against", manifest).code == 0
 
 
+TARGETS = [("m.h5", []), ("m.pt", []), ("m.safetensors", []), ("m.safetensors", ["--dtype", "bf16"]), ("m", ["--to", "dcp"]),
+           ("m", ["--to", "dcp-hf"]), ("m", ["--to", "deepspeed", "--layout", "dp=3,zero=3"]), ("m", ["--to", "deepspeed-universal"])]
+
+
+def trained(path):
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
+
+
+def with_empty(path):
+    torch.save({"a": torch.empty(0, 3), "b": torch.ones(2)}, path)
+
+
+def tied(path):
+    both = torch.randn(4)
+    torch.save({"a": both, "b": both, "c": torch.ones(3)}, path)
+
+
+@pytest.mark.parametrize("name,flags", TARGETS)
+@pytest.mark.parametrize("source", ["deepspeed/zero2-dp3/ckpt", "deepspeed/bf16-zero2-dp2/ckpt", "torch/hf_llama_tied/model",
+                                    "torch/dcp_fsdp2_adamw/ckpt", trained, with_empty, tied])
+def test_every_output_fits_its_own_manifest(source, name, flags, tmp_path):
+    path = os.path.join(DATA, source) if isinstance(source, str) else str(tmp_path / "in.pt")
+    if callable(source):
+        source(path)
+    out, manifest = str(tmp_path / name), str(tmp_path / "manifest")
+    result = uckpt("convert", "-q", path, out, "--manifest", manifest, *flags)
+    if result.code != 0:  # this kind of output cannot hold it
+        assert not os.path.exists(manifest)
+        pytest.skip(result.error.splitlines()[0])
+    result = uckpt("verify", "-q", out, "--against", manifest)
+    assert result.code == 0, result.error
+    assert uckpt("sum", out).text == open(manifest).read()
+
+
 def test_a_cast_is_digested_as_written(weights, tmp_path):
     _, path = weights
     out, manifest = str(tmp_path / "out.safetensors"), str(tmp_path / "manifest")
@@ -121,3 +160,27 @@ def test_replicas_that_differ_are_told(tmp_path):
     good = bad.with_name(bad.name.replace("rank_1", "rank_0"))
     bad.write_bytes(good.read_bytes())
     assert uckpt("verify", str(source)).code == 1
+
+
+@pytest.mark.parametrize("kind", ["h5", "safetensors"])
+def test_a_digest_of_the_input_is_checked(kind, tmp_path):
+    """A flipped bit in what another program could not know to be damaged; nothing is written over it."""
+    weight = torch.arange(30000.).reshape(100, 300)
+    torch.save({"a": weight, "b": torch.arange(7.)}, tmp_path / "in.pt")
+    bad = convert(str(tmp_path / "in.pt"), str(tmp_path / f"in.{kind}"))
+    data = bytearray(open(bad, "rb").read())
+    data[data.find(weight.numpy().tobytes()[400:800]) + 5] ^= 8
+    with open(bad, "wb") as file:
+        file.write(data)
+    for name, *flags in [("o.pt",), ("o.h5",), ("o.safetensors",), ("o", "--to", "dcp"), ("o", "--to", "dcp-hf"),
+                         ("o.safetensors", "--dtype", "bf16"), ("o.pt", "--select", "a"), ("o.h5", "-j", "1"),
+                         ("o", "--to", "dcp", "--layout", "dp=3"), ("o.npy", "--trust-copies", "--to", "torch")]:
+        message = refused(bad, str(tmp_path / name), *flags)
+        assert "expected digest crc64:" in message and "/a" in message, message
+        os.makedirs(tmp_path / "kept", exist_ok=True)
+        uckpt("convert", "-q", "-f", "--no-crc", bad, str(tmp_path / "kept" / name), *flags)
+    assert convert(bad, str(tmp_path / "b.pt"), "--select", "b")
+    for verb in ("sum", "verify", "stats"):
+        result = uckpt(verb, bad)
+        assert result.code == 1 and "digest" in result.error + result.text, verb
+    assert uckpt("extract", bad, "a", "-o", str(tmp_path / "a.npy")).code == 1

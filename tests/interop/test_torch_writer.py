@@ -215,3 +215,14 @@ def test_safetensors_and_back(tmp_path):
 def test_a_name_that_no_archive_can_have(tmp_path):
     source = save({"a": torch.ones(1)}, tmp_path)
     assert "cannot be called so" in refused(source, str(tmp_path / "a:b.pt"))
+
+
+def test_a_type_for_either_name_of_a_tied_tensor(tmp_path):
+    both = torch.randn(4, 3)
+    torch.save({"a": both, "b": both, "c": torch.ones(2)}, tmp_path / "in.pt")
+    for names, dtype in ((["bf16:b"], torch.bfloat16), (["bf16:a"], torch.bfloat16), (["fp16:b", "bf16:a"], torch.float16)):
+        flags = [word for name in names for word in ("--dtype", name)]
+        convert(str(tmp_path / "in.pt"), str(tmp_path / "o.pt"), "-f", *flags)
+        found = torch.load(tmp_path / "o.pt")
+        assert found["a"].dtype == found["b"].dtype == dtype and found["c"].dtype == torch.float32
+        assert torch.equal(found["b"], both.to(dtype))

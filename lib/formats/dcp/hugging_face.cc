@@ -12,7 +12,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/dcp/tiling.h"
 #include "lib/formats/safetensors/header.h"
-#include "lib/formats/strict_json.h"
+#include "lib/formats/safetensors/sharding_info.h"
 #include "lib/formats/torch/sizes.h"
 #include "lib/formats/zero_padded.h"
 
@@ -20,7 +20,7 @@ namespace uckpt::dcp {
 
 namespace {
 
-constexpr std::string_view kSuffix = ".safetensors", kInfo = "DCP_SHARDING_INFO";
+constexpr std::string_view kSuffix = ".safetensors", kInfo = safetensors::kShardingKey;
 
 constexpr size_t kMostNames = 3;
 
@@ -51,56 +51,6 @@ std::optional<ShardName> parse_name(std::string_view name) {
   const auto files = file ? take_number(name, "-of-") : std::nullopt;
   if (!files || name != kSuffix) return std::nullopt;
   return ShardName{*rank, *file, *files};
-}
-
-// {"name": {"saved_offsets": [0, 10]}, …}
-class InfoVisitor final : public JsonVisitor {
- public:
-  std::unordered_map<std::string, Shape> offsets;
-
-  void open_object() override {
-    if (in_list_ || depth_ > 1) fail("an object");
-    ++depth_;
-  }
-  void open_array() override {
-    if (in_list_ || depth_ != 2 || field_ != "saved_offsets") fail("a list");
-    in_list_ = true;
-    offsets[name_].clear();
-  }
-  void close() override {
-    if (in_list_)
-      in_list_ = false;
-    else
-      --depth_;
-  }
-  void key(const std::string& key) override { (depth_ == 1 ? name_ : field_) = key; }
-  void text(const std::string&) override { fail("a string"); }
-  void count(uint64_t value) override {
-    if (!in_list_ || value > INT64_MAX) fail("a number");
-    offsets[name_].push_back(static_cast<int64_t>(value));
-  }
-  void other(std::string_view what) override { fail(what); }
-
- private:
-  [[noreturn]] void fail(std::string_view found) const {
-    throw refused("dcp.sharding_info",
-                  cat(kInfo, ": expected the saved offsets of each tensor, found ", found))
-        .in_tensor(name_);
-  }
-
-  std::string name_, field_;
-  int depth_ = 0;
-  bool in_list_ = false;
-};
-
-std::unordered_map<std::string, Shape> offsets_in(const safetensors::Header& header) {
-  const std::string* info = header.metadata_value(kInfo);
-  if (info == nullptr)
-    throw refused("dcp.sharding_info",
-                  cat("the file's metadata has no ", kInfo, ": nothing tells where its tensors' boxes lie"));
-  InfoVisitor visitor;
-  parse_strict_json(*info, safetensors::kMaxJsonDepth, visitor);
-  return std::move(visitor.offsets);
 }
 
 void check_complete(const InputFolder& folder, const std::vector<std::string>& names) {
@@ -214,7 +164,10 @@ HuggingFaceShards read_shards(const InputFolder& folder, const std::vector<std::
     out.files.push_back(file);
     try {
       const safetensors::Header header = safetensors::read_header(*file);
-      const auto offsets = offsets_in(header);
+      if (header.metadata_value(kInfo) == nullptr)
+        throw refused("dcp.sharding_info", cat("the file's metadata has no ", kInfo,
+                                               ": nothing tells where its tensors' boxes lie"));
+      const auto offsets = safetensors::saved_offsets(header);
       for (const safetensors::Entry& entry : header.entries) {
         const auto [at, fresh] = known.try_emplace(entry.name, out.stored.tensors.size());
         if (fresh) {

@@ -122,22 +122,42 @@ class Explorer {
       return say(std::move(*entry));
     }
     Handle object(H5Oopen(group, link.name.c_str(), H5P_DEFAULT));
-    if (object < 0) fail(cat("open `", escape(path_), "`"));
+    if (object < 0) return list_unopened(seen->second);
     const H5I_type_t type = H5Iget_type(object);
     if (type == H5I_GROUP) return enter(std::move(object));
-    if (type != H5I_DATASET) return;  // a named datatype
+    if (type != H5I_DATASET) {  // a named datatype
+      seen->second = kNoTensor;
+      return;
+    }
     Entry entry = describe_dataset(object, with_attributes_);
     plain_.learn(address, entry);
     seen->second = told_;
     say(std::move(entry));
   }
 
+  // A newer library wrote it: the others are read all the same.
+  void list_unopened(uint32_t& seen) {
+    const std::string message = last_failure();
+    if (message.find("version") == std::string::npos) fail(cat("open `", escape(path_), "`"));
+    unsigned major = 0, minor = 0, release = 0;
+    H5get_libversion(&major, &minor, &release);
+    Entry entry;
+    entry.note = cat("the HDF5 library here, ", major, ".", minor, ".", release, ", cannot open it (",
+                     message, "): it needs a newer one");
+    seen = told_;
+    say(std::move(entry));
+  }
+
   // Another link to something known: a further name of a dataset; a group is not entered twice.
   void again(uint32_t source) {
-    if (source == kNoEntry) return;
+    if (source == kNoTensor) return;
     Entry entry;
-    entry.kind = Entry::Kind::kAlias;
-    entry.source = source;
+    entry.kind = source == kNoEntry ? Entry::Kind::kLink : Entry::Kind::kAlias;
+    if (source == kNoEntry) {
+      entry.note = "a further link to a group";
+    } else {
+      entry.source = source;
+    }
     say(std::move(entry));
   }
 
@@ -147,7 +167,7 @@ class Explorer {
     ++told_;
   }
 
-  static constexpr uint32_t kNoEntry = 0xffffffff;
+  static constexpr uint32_t kNoEntry = 0xffffffff, kNoTensor = 0xfffffffe;
   hid_t file_;
   bool with_attributes_;
   const std::function<void(const Entry&)>& tell_;

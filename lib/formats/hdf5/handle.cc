@@ -35,6 +35,8 @@ std::string innermost_message() {
 
 }  // namespace
 
+std::string last_failure() { return innermost_message(); }
+
 bool given_up() { return has_given_up; }
 
 void fail(std::string_view what) {

@@ -36,6 +36,8 @@ class Handle {
   hid_t id_ = H5I_INVALID_HID;
 };
 
+// What the library says of the call that failed last.
+std::string last_failure();
 // Gives up, and throws trouble (`hdf5.library`): "cannot `what`: the innermost message of the library's error
 // stack", or what the system said if that is in it.
 [[noreturn]] void fail(std::string_view what);

@@ -13,6 +13,7 @@
 #include <new>
 
 #include "lib/base/error.h"
+#include "lib/base/memory.h"
 #include "lib/base/sanitized.h"
 #include "lib/base/text.h"
 #include "lib/formats/hdf5/confinement.h"
@@ -27,7 +28,23 @@ constexpr size_t kHeaderBytes = 5, kFrameBytes = 64 << 10;
 constexpr uint32_t kMaxErrorText = 4096;
 constexpr int kPipeBytes = 1 << 20;
 
+constexpr std::string_view kNoMemory = "not enough memory";
+
 Error damaged(std::string message) { return refused("hdf5.damaged", std::move(message)); }
+
+// The library does not survive it where memory is refused: a failure tells damage only where there was
+// enough.
+bool is_short_of_memory() {
+  const int64_t limit = memory_limit();
+  return limit > 0 && limit < SandboxLimits{}.memory_bytes;
+}
+
+Error failed(std::string_view how) {
+  if (!is_short_of_memory()) return damaged(cat(how, ": the file is damaged"));
+  return trouble("memory", cat(how, ": the ", human_bytes(static_cast<uint64_t>(memory_limit())),
+                               " that this run may have are too little for it, or the file is damaged"))
+      .hint("--max-mem allows more");
+}
 
 void silence_plugins() {
   setenv("HDF5_PLUGIN_PRELOAD", "::", 1);  // a file can ask for a filter plugin, that is, for code
@@ -46,7 +63,7 @@ void silence_plugins() {
     work(out);
     out.end("");
   } catch (const std::bad_alloc&) {
-    out.end("not enough memory");
+    out.end(kNoMemory);
   } catch (const Error& error) {
     out.end(error.message());
   } catch (...) {
@@ -147,7 +164,7 @@ void Sandbox::died() {
   if (number == SIGXCPU || number == SIGKILL)
     throw damaged(cat("reading it takes too long: expected at most ", limits_.cpu_seconds,
                       " seconds of processor time"));
-  throw damaged(cat("the HDF5 library failed on it (signal ", number, "): the file is damaged"));
+  throw failed(cat("the HDF5 library failed on it (signal ", number, ")"));
 }
 
 void Sandbox::wait_readable() {
@@ -207,7 +224,10 @@ void Inbox::next_frame() {
   } else if (header[0] == kError && length <= kMaxErrorText) {
     std::string text(length, '\0');
     read_raw({reinterpret_cast<uint8_t*>(text.data()), text.size()});
-    throw damaged(text);
+    if (text == kNoMemory) throw failed("the HDF5 library ran out of memory");
+    Error told = damaged(text);
+    if (is_short_of_memory()) told.hint("--max-mem allows more, where too little memory is the reason");
+    throw told;
   } else {
     throw damaged("the process that reads it answers nonsense: the file is damaged");
   }

@@ -266,9 +266,15 @@ void Builder::add_tensor(uint32_t index, const Role& role) {
     const Place place = place_of(entry);
     const uint32_t mark = catalog_.piece_mark();
     const int64_t numel = numel_of(tensor.shape);
-    if (place.bytes > 0)
-      catalog_.add_flat(place.file, kNoRecord, place.offset, numel, 0, numel,
+    if (place.bytes > 0) {
+      // A digest is of little-endian bytes.
+      const uint32_t record =
+          tensor.digest && !entry.big_endian
+              ? catalog_.add_digest(place.file, place.offset, place.bytes, *tensor.digest, tensor.path())
+              : kNoRecord;
+      catalog_.add_flat(place.file, record, place.offset, numel, 0, numel,
                         entry.big_endian ? kByteSwapped : kPlain);
+    }
     tensor.pieces = catalog_.pieces_since(mark);
     tensor.layout = cat(place.file == 0                    ? "contiguous"
                         : entry.stored_bytes < place.bytes ? "packed"
@@ -329,6 +335,9 @@ void Builder::add_objects() {
       object.offset = place.offset;
       object.size = place.bytes;
       object.digest = digest_of(*pickle);
+      if (object.digest && object.size > 0)
+        object.record = catalog_.add_digest(object.file, object.offset, object.size, *object.digest,
+                                            cat(state::kObjects, "/", origin));
     } else {
       catalog_.warnings.push_back(
           cat("the original bytes of the objects of `", escape(origin), "` are not in the file"));

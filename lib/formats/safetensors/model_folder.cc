@@ -1,6 +1,7 @@
 #include "lib/formats/safetensors/model_folder.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
@@ -29,6 +30,20 @@ bool is_model_cache(const std::vector<std::string>& entries) {
   return has(entries, "snapshots/") && has(entries, "blobs/");
 }
 
+// By the names above it, as they were given or else as they are.
+std::optional<CachePlace> place_in_cache(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::path path = fs::path(folder).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  if (path.parent_path().filename() != "snapshots" || path.parent_path().parent_path().empty())
+    path = fs::canonical(path, error);
+  const fs::path snapshots = path.parent_path(), root = snapshots.parent_path();
+  if (error || snapshots.filename() != "snapshots" || !fs::is_directory(root / "blobs", error))
+    return std::nullopt;
+  return CachePlace{root.string(), cat("snapshots/", path.filename().string())};
+}
+
 ModelFolder ModelFolder::in_cache(const InputFolder& root) {
   const std::vector<std::string> snapshots = root.list("snapshots");
   std::string name = snapshot_of_ref(root, snapshots);
@@ -39,7 +54,8 @@ ModelFolder ModelFolder::in_cache(const InputFolder& root) {
     throw refused("safetensors.ambiguous",
                   cat("Hugging Face cache: expected `refs/main` to name a snapshot, found ", snapshots.size(),
                       " snapshots and no such name"))
-        .in_file(root.path());
+        .in_file(root.path())
+        .hint("name one of the folders under snapshots/");
   }
   ModelFolder folder(root);
   folder.inside_ = "snapshots/" + name;
@@ -50,13 +66,6 @@ std::string ModelFolder::at(std::string_view name) const {
   return inside_.empty() ? std::string(name) : cat(inside_, "/", name);
 }
 
-std::shared_ptr<InputFile> ModelFolder::open(std::string_view name) const try {
-  return root_->open(at(name));
-} catch (Error& e) {
-  if (e.code() == "name.escapes" && path().find("/snapshots/") != std::string::npos) {
-    e.hint("in a Hugging Face cache, name the `models--…` folder above `snapshots/`");
-  }
-  throw;
-}
+std::shared_ptr<InputFile> ModelFolder::open(std::string_view name) const { return root_->open(at(name)); }
 
 }  // namespace uckpt::safetensors

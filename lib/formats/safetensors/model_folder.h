@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,9 +16,18 @@ namespace uckpt::safetensors {
 // Do these entries look like the root of such a cache?
 bool is_model_cache(const std::vector<std::string>& entries);
 
+// Where a folder lies that is one snapshot of such a cache.
+struct CachePlace {
+  std::string root;    // "…/models--org--name"
+  std::string inside;  // "snapshots/0123…"
+};
+// Nothing for a folder that is none.
+std::optional<CachePlace> place_in_cache(const std::string& folder);
+
 class ModelFolder {
  public:
   explicit ModelFolder(const InputFolder& root) : root_(&root) {}
+  ModelFolder(const InputFolder& root, std::string inside) : root_(&root), inside_(std::move(inside)) {}
   // The snapshot that `refs/main` names, or the only one. Throws refused if there is no telling.
   static ModelFolder in_cache(const InputFolder& root);
 

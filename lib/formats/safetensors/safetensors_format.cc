@@ -12,13 +12,14 @@
 #include "lib/formats/safetensors/index.h"
 #include "lib/formats/safetensors/model_config.h"
 #include "lib/formats/safetensors/model_folder.h"
+#include "lib/formats/safetensors/sharding_info.h"
 #include "lib/formats/strangers.h"
 
 namespace uckpt::safetensors {
 namespace {
 
 constexpr std::string_view kFileSuffix = ".safetensors";
-constexpr std::string_view kShardingKey = "DCP_SHARDING_INFO";
+constexpr std::string_view kDcpVersionKey = "DCP_VERSION";
 
 std::vector<std::string> with_suffix(const std::vector<std::string>& names, std::string_view suffix) {
   std::vector<std::string> out;
@@ -43,6 +44,13 @@ Error sharded_save() {
       .hint("name the folder that holds all shards");
 }
 
+// Without save_distributed, torch's HuggingFaceStorageWriter says of whole tensors, too, where their boxes
+// begin. A rank's shard has the rank in its name; the first rank's boxes also begin at zero.
+bool is_shard_of_rank(const Header& header, std::string_view name) {
+  return header.metadata_value(kShardingKey) != nullptr &&
+         (name.starts_with("shard-") || !are_boxes_at_zero(header));
+}
+
 // Gathers the files of one checkpoint into a catalog.
 class Reader {
  public:
@@ -61,7 +69,7 @@ class Reader {
   Catalog finish(std::string path);
 
  private:
-  void add_tensor(FileId file, const Header& header, Entry&& entry);
+  void add_tensor(FileId file, const Header& header, Entry&& entry, std::optional<uint64_t> digest);
   void add_metadata(const Header& header, const std::string& origin);
   void sort_by_name();
 
@@ -89,6 +97,8 @@ std::vector<uint64_t> digests_in(const Header& header) {
 void Reader::add_file(std::shared_ptr<ByteSource> file, const std::string& origin) {
   Header header = read_header(*file);
   const FileId id = catalog_.add_file(std::move(file));
+  if (is_shard_of_rank(header, origin) && !catalog_.refusal)
+    catalog_.refusal = sharded_save().in_file(catalog_.files[id]->name());
   ++file_count_;
   origins_.push_back(origin);
   origin_of_.reserve(origin_of_.size() + header.entries.size());
@@ -103,13 +113,12 @@ void Reader::add_file(std::shared_ptr<ByteSource> file, const std::string& origi
           .in_file(catalog_.files[id]->name())
           .in_tensor(entry.name);
     }
-    add_tensor(id, header, std::move(entry));
-    if (!digests.empty()) catalog_.tensors.back().digest = digests[i];
+    add_tensor(id, header, std::move(entry), digests.empty() ? std::nullopt : std::optional(digests[i]));
   }
   add_metadata(header, origin);
 }
 
-void Reader::add_tensor(FileId file, const Header& header, Entry&& entry) {
+void Reader::add_tensor(FileId file, const Header& header, Entry&& entry, std::optional<uint64_t> digest) {
   Tensor tensor;
   tensor.name = std::move(entry.name);
   tensor.state = state::kParam;
@@ -117,26 +126,34 @@ void Reader::add_tensor(FileId file, const Header& header, Entry&& entry) {
   tensor.shape = std::move(entry.shape);
   const int64_t numel = numel_of(tensor.shape);
   const uint32_t mark = catalog_.piece_mark();
-  if (numel > 0) catalog_.add_flat(file, kNoRecord, header.data_at + entry.begin, numel, 0, numel);
+  if (numel > 0) {
+    const int64_t at = header.data_at + entry.begin;
+    const uint32_t record =
+        digest ? catalog_.add_digest(file, at, bytes_of(tensor), *digest, tensor.path()) : kNoRecord;
+    catalog_.add_flat(file, record, at, numel, 0, numel);
+  }
+  tensor.digest = digest;
   tensor.pieces = catalog_.pieces_since(mark);
   tensor.layout = "whole";
   catalog_.tensors.push_back(std::move(tensor));
 }
 
 void Reader::add_metadata(const Header& header, const std::string& origin) {
-  if (header.metadata_value(kShardingKey) != nullptr && !catalog_.refusal) {
-    catalog_.refusal = sharded_save().in_file(catalog_.files.back()->name());
-  }
   const std::string* format = header.metadata_value("format");
   if (format != nullptr && file_count_ == 1) catalog_.facts.emplace_back("written for", *format);
   // Every file by transformers says {"format": "pt"} and no more: that alone is no state worth keeping.
-  // Nor are digests.
-  const bool has_digests = header.metadata_value(kDigestKey) != nullptr;
-  if (header.metadata.size() == (format != nullptr ? 1u : 0u) + (has_digests ? 1u : 0u)) return;
+  // Nor are digests, and where boxes begin.
+  const auto is_of_the_file = [](const std::string& key) {
+    return key == kDigestKey || key == kShardingKey || key == kDcpVersionKey;
+  };
+  if (std::ranges::all_of(header.metadata, [&](const auto& item) {
+        return item.first == "format" || is_of_the_file(item.first);
+      }))
+    return;
   nlohmann::ordered_json json;
   if (options_.want_objects) {
     for (const auto& [key, value] : header.metadata)
-      if (key != kDigestKey) json["__metadata__"][key] = value;
+      if (!is_of_the_file(key)) json["__metadata__"][key] = value;
   }
   catalog_.objects.push_back({.origin = origin, .json = options_.want_objects ? json.dump() : ""});
 }
@@ -283,13 +300,19 @@ bool recognises(const Target& target) {
 
 Catalog read(const Target& target, const OpenOptions& options) {
   if (target.folder) {
+    if (const auto place = place_in_cache(target.path)) {
+      const InputFolder root(place->root);
+      return read_folder(ModelFolder(root, place->inside), options);
+    }
     const bool cached = is_model_cache(target.entries);
     return read_folder(cached ? ModelFolder::in_cache(*target.folder) : ModelFolder(*target.folder), options);
   }
   const std::string name(base_of(target.path));
   if (name.ends_with(kIndexSuffix)) {
-    const InputFolder folder(parent_of(target.path));
-    return read_indexed(ModelFolder(folder), name, options);
+    const std::string parent = parent_of(target.path);
+    const auto place = place_in_cache(parent);
+    const InputFolder root(place ? place->root : parent);
+    return read_indexed(place ? ModelFolder(root, place->inside) : ModelFolder(root), name, options);
   }
   Reader reader(options);
   reader.add_file(target.file, name);

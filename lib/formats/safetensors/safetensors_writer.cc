@@ -55,6 +55,7 @@ Content content_of(const Catalog& catalog, const WriteRequest& request, TargetLa
       continue;
     }
     const DType dtype = request.dtype_of(catalog, p.index);
+    refuse_metadata_name(catalog, t, p.name);
     if (info(dtype).safetensors.empty())
       throw refused("safetensors.dtype", cat("safetensors files have no type for ", name_of(dtype)))
           .in_file(catalog.path)
@@ -241,6 +242,15 @@ void add_config(const Catalog& catalog, const WriteRequest& request, const Conte
 }
 
 }  // namespace
+
+void refuse_metadata_name(const Catalog& catalog, const Tensor& t, std::string_view name) {
+  if (name != "__metadata__") return;
+  throw refused("safetensors.name",
+                "safetensors files have no tensor named __metadata__: their header has that name itself")
+      .in_file(catalog.path)
+      .in_tensor(t.path())
+      .hint("--drop leaves it out; hdf5, torch and dcp output can hold it");
+}
 
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   TargetLayout layout;

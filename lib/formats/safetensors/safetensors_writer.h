@@ -14,4 +14,7 @@ namespace uckpt::safetensors {
 // format has no name for, and headers above its limit of 100 MB (`safetensors.header`).
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request);
 
+// Throws `safetensors.name` for the one name that no tensor of a safetensors file can have.
+void refuse_metadata_name(const Catalog& catalog, const Tensor& tensor, std::string_view name);
+
 }  // namespace uckpt::safetensors

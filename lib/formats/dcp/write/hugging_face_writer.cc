@@ -10,6 +10,7 @@
 #include "lib/formats/dcp/write/chunks.h"
 #include "lib/formats/dcp/write/item.h"
 #include "lib/formats/plain_names.h"
+#include "lib/formats/safetensors/safetensors_writer.h"
 
 namespace uckpt::dcp {
 
@@ -73,6 +74,7 @@ class HuggingFaceOutput {
   void add(const PlainTensor& plain, uint32_t tensor, bool is_copy) {
     const Tensor& t = catalog_.tensors[tensor];
     const DType dtype = request_.dtype_of(catalog_, plain.index);
+    safetensors::refuse_metadata_name(catalog_, t, plain.name);
     if (info(dtype).safetensors.empty())
       throw refused("safetensors.dtype", cat("safetensors files have no type for ", name_of(dtype)))
           .in_file(catalog_.path)
