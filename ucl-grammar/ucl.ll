@@ -72,6 +72,7 @@ UTF8    [\xc2-\xf4][\x80-\xbf]+
 "config"            return T::CONFIG;
 "true"              return T::TRUE;
 "false"             return T::FALSE;
+"off"               return T::OFF;
 
 "<->"               return T::ARROW;
 "..."               return T::DOTS;

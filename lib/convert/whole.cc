@@ -81,6 +81,8 @@ layout::Settings settings_of(const Catalog& catalog, const RuleOptions& rules) {
   layout::Settings out;
   out.set = rules.set;
   out.arguments = catalog.arguments;
+  for (const auto& [key, value] : catalog.settings)
+    if (const auto* text = std::get_if<std::string>(&value)) out.texts.emplace(key, *text);
   return out;
 }
 

@@ -3,10 +3,12 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/formats/strict_json.h"
+#include "lib/tensor/setting_lists.h"
 
 namespace uckpt {
 namespace {
@@ -22,25 +24,31 @@ bool is_list_of_texts(const Json& value) {
   return value.is_array();
 }
 
+std::optional<ModelSetting> number_or_truth(const Json& value) {
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number_unsigned() &&
+      value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+    return std::nullopt;
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (value.is_number_float()) return value.get<double>();
+  return std::nullopt;
+}
+
 // Within what the strict parser let through, so the depth is bounded.
 void flatten(const Json& object, const std::string& prefix, ModelSettings& out) {
   for (const auto& [name, value] : object.items()) {
     const std::string key = prefix + name;
     if (value.is_object()) {
       flatten(value, key + ".", out);
-    } else if (value.is_boolean()) {
-      out.insert_or_assign(key, value.get<bool>());
-    } else if (value.is_number_unsigned()) {
-      if (value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
-        out.insert_or_assign(key, value.get<int64_t>());
-    } else if (value.is_number_integer()) {
-      out.insert_or_assign(key, value.get<int64_t>());
-    } else if (value.is_number_float()) {
-      out.insert_or_assign(key, value.get<double>());
     } else if (value.is_string()) {
       out.insert_or_assign(key, value.get<std::string>());
     } else if (is_list_of_texts(value)) {
       out.insert_or_assign(key, value.get<std::vector<std::string>>());
+    } else if (value.is_array()) {
+      for (size_t i = 0; i < value.size(); ++i)
+        if (auto item = number_or_truth(value[i])) out.insert_or_assign(item_key(key, i), std::move(*item));
+    } else if (auto setting = number_or_truth(value)) {
+      out.insert_or_assign(key, std::move(*setting));
     }
   }
 }
@@ -83,9 +91,15 @@ ModelSettings settings_from_json(std::string_view text) {
 std::string config_json(const ModelSettings& settings) {
   Json root = Json::object();
   for (const auto& [key, value] : settings) {
-    if (!has_value(value)) continue;
-    const auto [object, name] = place_of(root, key);
-    (*object)[name] = json_of(value);
+    const auto list = list_of_item(key);
+    if (!has_value(value) || (list && key != item_key(*list, 0))) continue;
+    const auto [object, name] = place_of(root, std::string(list.value_or(key)));
+    if (!list) {
+      (*object)[name] = json_of(value);
+      continue;
+    }
+    Json& items = (*object)[name] = Json::array();
+    for (const ModelSetting& item : list_items(settings, *list)) items.push_back(json_of(item));
   }
   return dumped(root, 2) + "\n";
 }

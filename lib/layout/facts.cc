@@ -91,13 +91,27 @@ void Facts::declare_givens(const Settings& settings) {
   }
 }
 
+namespace {
+
+std::optional<int64_t> argument(const ucl::Key& key, const Settings& settings) {
+  if (key.equals) {
+    const auto found = settings.texts.find(key.text);
+    return found == settings.texts.end() ? std::nullopt
+                                         : std::optional<int64_t>(found->second == *key.equals);
+  }
+  const auto found = settings.arguments.find(key.text);
+  return found == settings.arguments.end() ? std::nullopt : std::optional(found->second);
+}
+
+}  // namespace
+
 void Facts::take_arguments(Unknown unknown, const ucl::File& file, const ucl::GivenVar& var,
                            const Settings& settings) {
   if (settings.set.contains(var.name.text)) return;  // said by a person, who may know better
   for (const ucl::Key& key : var.keys) {
-    const auto found = settings.arguments.find(key.text);
-    if (found == settings.arguments.end()) continue;
-    const int64_t value = key.negated ? static_cast<int64_t>(found->second == 0) : found->second;
+    const auto found = argument(key, settings);
+    if (!found) continue;
+    const int64_t value = key.negated ? static_cast<int64_t>(*found == 0) : *found;
     if (set(unknown, value, cat("the argument ", key.text))) continue;
     diagnostics_
         .error(file.source, key.span, "ucl.size_conflict",

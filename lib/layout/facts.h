@@ -42,6 +42,8 @@ struct Settings {
     std::string from;
   };
   std::map<std::string, Solved, std::less<>> solved = {};
+  // The checkpoint's own settings that are texts.
+  std::map<std::string, std::string, std::less<>> texts = {};
 };
 
 // Where an expression stands, and so what its names mean.

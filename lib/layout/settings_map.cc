@@ -5,6 +5,7 @@
 
 #include "lib/base/text.h"
 #include "lib/layout/map_book.h"
+#include "lib/tensor/setting_lists.h"
 #include "lib/ucl/text_of.h"
 #include "lib/ucl/walk.h"
 
@@ -61,6 +62,8 @@ class Hop {
   void apply(const ucl::ConfigRule& rule) {
     const ucl::ConfigSide& from = ref_.reversed ? rule.right : rule.left;
     const ucl::ConfigSide& to = ref_.reversed ? rule.left : rule.right;
+    if (from.off) return check_off(from);
+    if (to.off) return;
     if (to.drop) return check(from);
     if (from.equals) {
       if (has_one_of(from)) put(to, constant(to.values.front()), false);
@@ -95,33 +98,75 @@ class Hop {
 
   // A constant of the source's side: what the input says must agree.
   void check(const ucl::ConfigSide& side) {
-    const Value found = stored(side);
-    if (!found || has_one_of(side)) return;
+    for (const ucl::Key& key : side.keys) {
+      const auto found = entries(key);
+      for (const auto& [name, value] : found)
+        if (!agrees(side, value)) return differs(side.span, name, value, ucl::joined(side.values, " or "));
+      if (!found.empty()) return;
+    }
+  }
+
+  void check_off(const ucl::ConfigSide& side) {
+    for (const ucl::Key& key : side.keys) {
+      for (const auto& [name, value] : entries(key)) {
+        if (truth_of(value) == false) continue;
+        differs(key.span, name, value, "false, 0 or no value");
+        break;
+      }
+    }
+  }
+
+  void differs(ucl::Span at, std::string_view name, const ModelSetting& value, const std::string& expected) {
     diagnostics_
-        .error(ref_.file->source, side.span, "ucl.setting_differs",
-               cat("the input's setting `", escape(side.keys.front().text, 80), "` is ",
-                   escape(shown(*found), 80), ": expected ", ucl::joined(side.values, " or ")))
+        .error(ref_.file->source, at, "ucl.setting_differs",
+               cat("the input's setting `", escape(name, 80), "` is ", escape(shown(value), 80),
+                   ": expected ", expected))
         .hint("the map is of models that have it so: expected a spec of the model's own family");
+  }
+
+  // What the input says under the key, without the key's `not`: a value, or each item of a list.
+  std::vector<std::pair<std::string, ModelSetting>> entries(const ucl::Key& key) const {
+    std::vector<std::pair<std::string, ModelSetting>> out;
+    if (const Value found = stored(key)) out.emplace_back(key.text, *found);
+    const std::string list = cat(key.text, "[");
+    for (auto at = before_.lower_bound(list); at != before_.end() && at->first.starts_with(list); ++at)
+      if (list_of_item(at->first) == key.text) out.emplace_back(at->first, at->second);
+    return out;
+  }
+
+  // A list of texts agrees, too, where each of them does.
+  bool agrees(const ucl::ConfigSide& side, const ModelSetting& found) const {
+    if (is_one_of(side, found)) return true;
+    const auto* texts = std::get_if<std::vector<std::string>>(&found);
+    return texts && !texts->empty() &&
+           std::all_of(texts->begin(), texts->end(),
+                       [&](const std::string& text) { return is_one_of(side, ModelSetting(text)); });
   }
 
   bool has_one_of(const ucl::ConfigSide& side) const {
     const Value found = stored(side);
-    return found && std::any_of(side.values.begin(), side.values.end(), [&](const ucl::Constant& v) {
-             const Value wanted = constant(v);
-             return wanted ? same(*wanted, *found) : !side.equals;  // what is not known cannot differ
-           });
+    return found && is_one_of(side, *found);
+  }
+
+  bool is_one_of(const ucl::ConfigSide& side, const ModelSetting& found) const {
+    return std::any_of(side.values.begin(), side.values.end(), [&](const ucl::Constant& v) {
+      const Value wanted = constant(v);
+      return wanted ? same(*wanted, found) : !side.equals;  // what is not known cannot differ
+    });
   }
 
   // A value, as it is without the key's `not`.
   Value stored(const ucl::ConfigSide& side) const {
-    for (const ucl::Key& key : side.keys) {
-      const auto found = before_.find(key.text);
-      if (found == before_.end()) continue;
-      if (!key.negated) return found->second;
-      const auto truth = truth_of(found->second);
-      return truth ? Value(!*truth) : std::nullopt;
-    }
+    for (const ucl::Key& key : side.keys)
+      if (before_.contains(key.text)) return stored(key);
     return std::nullopt;
+  }
+  Value stored(const ucl::Key& key) const {
+    const auto found = before_.find(key.text);
+    if (found == before_.end()) return std::nullopt;
+    if (!key.negated) return found->second;
+    const auto truth = truth_of(found->second);
+    return truth ? Value(!*truth) : std::nullopt;
   }
 
   static bool is_size(const ucl::ConfigSide& side) {
@@ -186,8 +231,11 @@ void translate_settings(Catalog& catalog, const ucl::Spec& spec, std::string_vie
 void keep_what_was_set(Catalog& catalog, const ucl::Spec& spec, const Settings& settings) {
   for (const auto& [name, value] : settings.set) {
     const ucl::GivenRef given = spec.given(name);
-    if (!given || given.var->keys.empty()) continue;
-    const auto& keys = given.var->keys;
+    if (!given) continue;
+    std::vector<ucl::Key> keys;  // that the value itself stands under
+    for (const ucl::Key& key : given.var->keys)
+      if (!key.equals) keys.push_back(key);
+    if (keys.empty()) continue;
     const auto known = std::find_if(keys.begin(), keys.end(),
                                     [&](const ucl::Key& k) { return catalog.settings.contains(k.text); });
     const ucl::Key& key = known == keys.end() ? keys.front() : *known;

@@ -9,8 +9,8 @@
 
 namespace uckpt {
 
-// Keys without a value (None, null) are absent. Of lists only those of texts are kept; a dict's entries stand
-// under its key, a dot and theirs ("rope_parameters.rope_theta").
+// Keys without a value (None, null) are absent. Texts of a list are one value; other items have keys of their
+// own (setting_lists.h), as a dict's entries have: its key, a dot, theirs ("rope_parameters.rope_theta").
 using ModelSetting = std::variant<bool, int64_t, double, std::string, std::vector<std::string>>;
 using ModelSettings = std::map<std::string, ModelSetting, std::less<>>;
 

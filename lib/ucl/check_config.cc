@@ -47,6 +47,13 @@ void check_key(const Context& c, const ConfigRule& rule, const Key& key, KeysSai
 void check_side(const Context& c, const ConfigRule& rule, const ConfigSide& side, const ConfigSide& other,
                 KeysSaid& said) {
   if (side.drop) return;
+  if (side.off) {
+    for (const Key& key : side.keys) check_key(c, rule, key, said);
+    if (!other.drop)
+      c.error(side.span, "ucl.config_value", "settings that must be off have none that they correspond to")
+          .hint("the other side is `drop`: `off qk_l2_norm, quick_geglu <-> drop`");
+    return;
+  }
   if (side.equals && !other.equals)
     c.error(side.span, "ucl.config_value", "`==` stands on one side: a value corresponds to a value")
         .hint("as in `qk_layernorm == true <-> model_type == \"qwen3\"`");

@@ -60,7 +60,8 @@ class Dumper {
   void visit(const Version& v) { leaf(cat("ucl ", v.number)); }
   void visit(const Import& i) { leaf(cat("import ", escape(i.path))); }
   void visit(const Key& k) {
-    leaf(cat(k.negated ? "not-" : "", k.quoted ? "quoted-" : "", "key ", escape(k.text)));
+    leaf(cat(k.negated ? "not-" : "", k.quoted ? "quoted-" : "", "key ", escape(k.text),
+             k.equals ? cat(" equals ", escape(*k.equals)) : ""));
   }
   void visit(const GivenVar& v) {
     node("var " + v.name.text, [&] {
@@ -194,6 +195,7 @@ class Dumper {
   }
   void visit(const ConfigSide& s) {
     node(s.drop     ? "side drop"
+         : s.off    ? "side off"
          : s.equals ? "side equals"
                     : "side",
          [&] {

@@ -44,7 +44,7 @@ const std::vector<Phrase>& phrases() {
       {{T::NAME, T::NUMBER, T::LEFT_PAREN, T::MIN, T::TRUE, T::FALSE, T::DECIMAL, T::STRING, T::MINUS,
         T::LEFT_BRACKET},
        "a value"},
-      {{T::NAME, T::STRING, T::NOT, T::DROP}, "a key or `drop`"},
+      {{T::NAME, T::STRING, T::NOT, T::DROP, T::OFF}, "a key, `off` or `drop`"},
       {{T::NAME, T::NUMBER, T::LEFT_PAREN, T::MIN, T::NOT}, "a condition"},
       {{T::NAME, T::NUMBER, T::LEFT_PAREN, T::MIN}, "a size"},
       {{T::NAME, T::NUMBER, T::LEFT_PAREN}, "a factor"},

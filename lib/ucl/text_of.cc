@@ -184,7 +184,8 @@ std::string text_of(const MeshAxis& axis) {
 }
 
 std::string text_of(const Key& key) {
-  return cat(key.negated ? "not " : "", key.quoted ? ucl::quoted(key.text) : key.text);
+  return cat(key.negated ? "not " : "", key.quoted ? ucl::quoted(key.text) : key.text,
+             key.equals ? cat(" == ", ucl::quoted(*key.equals)) : "");
 }
 
 std::string text_of(const Setting& setting) {
@@ -221,6 +222,7 @@ std::string text_of(const Constant& constant) {
 
 std::string text_of(const ConfigSide& side) {
   if (side.drop) return "drop";
+  if (side.off) return "off " + joined(side.keys);
   return joined(side.keys, " | ") +
          (side.values.empty() ? "" : (side.equals ? " == " : " = ") + joined(side.values, " | "));
 }

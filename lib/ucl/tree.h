@@ -30,10 +30,11 @@ struct Comments {
 // ---- facts
 // -------------------------------------------------------------------------------------------------
 
-// `num_attention_heads`, `not untie_embeddings`, `"a key.with dots"`.
+// `num_attention_heads`, `not untie_embeddings`, `"a key.with dots"`, `model_type == "mistral"`.
 struct Key {
   bool negated = false, quoted = false;
-  std::string text;  // without quotes and escapes
+  std::string text;                   // without quotes and escapes
+  std::optional<std::string> equals;  // of a given: whether the setting is this text
   Span span;
 };
 
@@ -228,9 +229,10 @@ struct Constant {
 };
 
 // One side of a rule: a setting by its keys (the first one is written, any is read) and what is said of its
-// value; or `drop` (no keys).
+// value; several settings that must be off; or `drop` (no keys).
 struct ConfigSide {
   bool drop = false;
+  bool off = false;
   bool equals = false;  // `== value`: the rule is of settings that have this value
   std::vector<Key> keys;
   std::vector<Constant> values;

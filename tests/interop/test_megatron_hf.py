@@ -368,6 +368,202 @@ def test_what_no_family_has_gets_no_config_of_another(published, tmp_path):
     assert "`qk_layernorm` is true: expected false" in text
 
 
+# ---- settings that change what is computed
+
+def changed(folder, out, **settings):
+    """A copy of a published folder with other settings in its config.json; ABSENT takes one away."""
+    os.mkdir(out)
+    for file in os.listdir(folder):
+        if file != "config.json":
+            shutil.copy(os.path.join(folder, file), out)
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+        config = json.load(file) | settings
+    with open(os.path.join(out, "config.json"), "w", encoding="utf-8") as file:
+        json.dump({k: v for k, v in config.items() if v is not ABSENT}, file)
+    return str(out)
+
+
+ABSENT = object()
+
+
+def args_in(folder):
+    [file, *_] = sorted(os.path.join(root, f) for root, _, files in os.walk(folder) for f in files if f == "model_optim_rng.pt")
+    return file, torch.load(file, weights_only=False)
+
+
+def over_megatron(name, folder, tmp_path):
+    middle = convert(folder, str(tmp_path / "megatron"), "--to", "megatron", "--layout", "tp=1", "--as", MODELS[name][2])
+    return vars(args_in(middle)[1]["args"]), convert(middle, str(tmp_path / "back"), "--to", "safetensors", "--as", MODELS[name][3])
+
+
+def small(kind, **settings):
+    import transformers
+    config = getattr(transformers, f"{kind}Config")(**settings)
+    torch.manual_seed(13)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) / 4)
+    return model
+
+
+SIZES = {"vocab_size": VOCAB, "hidden_size": HIDDEN, "intermediate_size": FFN, "num_hidden_layers": 2,
+         "num_attention_heads": HEADS, "num_key_value_heads": GROUPS, "max_position_embeddings": POSITIONS}
+GPT2_SIZES = {"vocab_size": VOCAB, "n_positions": POSITIONS, "n_embd": HIDDEN, "n_layer": 2, "n_head": HEADS}
+QWEN_WINDOW = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}
+TRANSLATED = {
+    "mistral": ("llama", "Mistral", SIZES | {"sliding_window": 4}, {"window_size": (3, 0)}),
+    "mistral-narrow": ("llama", "Mistral", SIZES | {"sliding_window": 2}, {"window_size": (1, 0)}),
+    "qwen2": ("llama", "Qwen2", SIZES | QWEN_WINDOW, {"window_size": (3, 0), "add_qkv_bias": True}),
+    "qwen3": ("llama", "Qwen3", SIZES | QWEN_WINDOW | {"head_dim": HEAD}, {"window_size": (3, 0), "qk_layernorm": True}),
+    "mixtral": ("mixtral", "Mixtral", SIZES | {"sliding_window": 4, "num_local_experts": EXPERTS}, {"window_size": (3, 0)}),
+    "gpt2-gelu": ("gpt2", "GPT2", GPT2_SIZES | {"activation_function": "gelu"}, {"bias_gelu_fusion": False}),
+    "gpt2-gelu-new": ("gpt2", "GPT2", GPT2_SIZES, {"bias_gelu_fusion": True}),
+    "gpt2-unscaled": ("gpt2", "GPT2", GPT2_SIZES | {"scale_attn_weights": False}, {"softmax_scale": 1.0}),
+}
+
+
+@pytest.mark.parametrize("case", TRANSLATED)
+def test_what_both_can_say_is_translated(case, tmp_path):
+    name, kind, settings, expected = TRANSLATED[case]
+    model = small(kind, **settings)
+    model.save_pretrained(str(tmp_path / "hf"))
+    args, back = over_megatron(name, str(tmp_path / "hf"), tmp_path)
+    assert {k: args.get(k) for k in expected} == expected and type(args.get("window_size")) in (tuple, type(None))
+    assert_loads_and_computes_as(back, model)
+
+
+def assert_loads_and_computes_as(folder, model):
+    from transformers import AutoModelForCausalLM
+    loaded = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    assert type(loaded) is type(model)
+    ids = torch.arange(24).reshape(2, 12) * 7 % VOCAB
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, model(ids).logits)
+
+
+@pytest.mark.parametrize("window", [1, 2, 4, 12])
+def test_a_window_is_the_same_mask(window, monkeypatch):
+    """Megatron-core's own mask (True is masked) of (window - 1, 0) is that of transformers (True is seen)."""
+    from megatron.core.transformer import utils
+    from transformers.masking_utils import sliding_window_causal_mask_function
+    monkeypatch.setattr(torch, "ones", lambda *sizes, ones=torch.ones, **k: ones(*sizes, dtype=k.get("dtype")))  # no GPU here
+    ours = ~utils.get_sliding_window_causal_mask(12, 12, (window - 1, 0))
+    sees = sliding_window_causal_mask_function(window)
+    assert all(bool(ours[q, k]) == bool(sees(0, 0, torch.tensor(q), torch.tensor(k))) for q in range(12) for k in range(12))
+
+
+def test_gelu_that_is_fused_is_that_by_tanh():
+    from megatron.core.fusions.fused_bias_gelu import bias_gelu
+    from transformers.activations import ACT2FN
+    x = torch.linspace(-4, 4, 101)
+    fused = getattr(bias_gelu, "_torchdynamo_orig_callable", bias_gelu)(torch.zeros(101), x)  # not compiled first
+    for name in ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"):
+        assert torch.allclose(fused, ACT2FN[name](x), atol=1e-6)
+    assert not torch.allclose(fused, ACT2FN["gelu"](x), atol=1e-4)
+
+
+# Of the config.json of published models.
+PLAIN = {
+    "mistral-0.1": ("llama", {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 4096,
+                              "rope_theta": 10000.0, "rope_parameters": ABSENT}, (4095, 0)),
+    "mistral-0.3": ("llama", {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": None}, None),
+    "qwen2.5": ("qwen2", {"use_sliding_window": False, "sliding_window": 131072, "max_window_layers": 28, "layer_types": ABSENT}, None),
+    "qwen3": ("qwen3", {"use_sliding_window": False, "sliding_window": None, "max_window_layers": 36, "rope_scaling": None,
+                        "attention_bias": False}, None),
+    "llama-3": ("llama", {"pretraining_tp": 1, "rope_scaling": None, "attention_bias": False, "mlp_bias": False}, None),
+    "llama-with-a-key-it-ignores": ("llama", {"sliding_window": 4096}, None),
+    "mixtral": ("mixtral", {"sliding_window": None, "router_jitter_noise": 0.0, "output_router_logits": False}, None),
+    "gpt2": ("gpt2", {"n_ctx": 1024, "scale_attn_weights": ABSENT, "reorder_and_upcast_attn": ABSENT, "activation_function": "gelu_new"}, None),
+}
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_plain_settings_pass(case, published, tmp_path):
+    name, settings, window = PLAIN[case]
+    folder = changed(published(name)[0], tmp_path / "hf", **settings)
+    args, back = over_megatron(name, folder, tmp_path)
+    assert args.get("window_size") == window
+    with open(os.path.join(back, "config.json"), encoding="utf-8") as file:
+        assert json.load(file).get("sliding_window") == (window and window[0] + 1)
+
+
+@pytest.mark.parametrize("name,settings,key", [
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2}, "use_sliding_window"),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": ABSENT}, "use_sliding_window"),
+    ("qwen3", QWEN_WINDOW | {"layer_types": ["full_attention"] + ["sliding_attention"] * 3}, "layer_types"),
+    ("qwen3", {"layer_types": ["full_attention"] * 3 + ["sliding_attention"]}, "layer_types"),
+    ("qwen3", {"attention_bias": True}, "attention_bias"),
+    ("llama", {"mlp_bias": True}, "mlp_bias"),
+    ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    ("llama", {"rope_parameters": ABSENT, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.type"),
+    ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 5000.0}}, "rope_parameters.rope_type"),
+    ("mixtral", {"rope_parameters": ABSENT, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_scaling.rope_type"),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+    ("gpt2", {"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn"),
+    ("gpt2", {"activation_function": "relu"}, "activation_function"),
+])
+def test_what_megatron_cannot_say_is_refused_by_name(name, settings, key, published, tmp_path, out):
+    folder = changed(published(name)[0], tmp_path / "hf", **settings)
+    message = refused(folder, out, "--to", "megatron", "--layout", "tp=1", "--as", MODELS[name][2])
+    assert f"the input's setting `{key}` is " in message
+
+
+ANY_MODEL = {"window_attn_skip_freq": 2, "window_size": (0, 0), "qk_l2_norm": True, "softmax_type": "off-by-one", "softmax_scale": 0.5,
+             "quick_geglu": True, "squared_relu": True, "glu_linear_offset": 1.0, "activation_func_clamp_value": 7.0,
+             "apply_residual_connection_post_layernorm": True, "attention_output_gate": True, "multi_latent_attention": True,
+             "apply_layernorm_1p": True, "layernorm_zero_centered_gamma": True, "experimental_attention_variant": "dsa",
+             "linear_attention_freq": [1, 0], "normalization": "L2Norm"}
+ROTARY = {"rotary_seq_len_interpolation_factor": 4, "no_rope_freq": [0, 0, 1, 0], "rotary_interleaved": True, "rotary_percent": 0.5}
+MOE = {"moe_router_topk_scaling_factor": 2.5, "moe_router_num_groups": 2, "moe_router_group_topk": 1, "moe_router_score_function": "sigmoid",
+       "moe_router_pre_softmax": True, "moe_router_load_balancing_type": "sinkhorn", "moe_apply_probs_on_input": True,
+       "moe_expert_capacity_factor": 1.0, "moe_layer_freq": [1, 0, 1, 1], "moe_input_jitter_eps": 0.1, "use_rope_scaling": True,
+       "moe_router_enable_expert_bias": True, "moe_latent_size": 16}
+OURS = [("llama", ANY_MODEL | ROTARY | {"window_size": (4, 4), "no_rope_freq": 4}), ("mixtral", ANY_MODEL | ROTARY | MOE),
+        ("gpt2", ANY_MODEL | {"qk_layernorm": True, "window_size": (4, 0)})]
+
+
+def with_args(middle, out, settings):
+    shutil.copytree(middle, out)
+    file, saved = args_in(out)
+    vars(saved["args"]).update(settings)
+    torch.save(saved, file)
+    return str(out)
+
+
+@pytest.fixture(scope="module")
+def ours(published, tmp_path_factory):
+    """name → Megatron's files of that model, on one rank; each made once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = convert(published(name)[0], str(tmp_path_factory.mktemp("ours") / name), "--to", "megatron", "--layout", "tp=1",
+                                 "--as", MODELS[name][2])
+        return made[name]
+    return get
+
+
+@pytest.mark.parametrize("name,key,value", [(name, *item) for name, settings in OURS for item in settings.items()])
+def test_what_hugging_face_cannot_say_is_refused_by_name(name, key, value, ours, tmp_path, out):
+    source = with_args(ours(name), tmp_path / "megatron", {key: value})
+    message = refused(source, out, "--to", "safetensors", "--as", MODELS[name][3])
+    assert f"the input's setting `{key}" in message
+
+
+@pytest.mark.parametrize("name", ["llama", "mixtral", "gpt2"])
+def test_defaults_of_megatron_core_pass(name, ours, tmp_path):
+    """TransformerConfig's own defaults, where they are none of the model's sizes or of its family."""
+    import dataclasses
+    from megatron.core.transformer import TransformerConfig
+    known = vars(args_in(ours(name))[1]["args"])
+    defaults = {f.name: f.default for f in dataclasses.fields(TransformerConfig)
+                if f.name not in known and isinstance(f.default, (bool, int, float, str, type(None)))}
+    assert {"window_size", "qk_l2_norm", "softmax_type", "glu_linear_offset", "moe_router_score_function"} <= set(defaults)
+    source = with_args(ours(name), tmp_path / "megatron", defaults | {"window_size": (-1, 0)})
+    convert(source, str(tmp_path / "hf"), "--to", "safetensors", "--as", MODELS[name][3])
+
+
 FIXTURE_NAMES = {"megatron_llama_tp_pp": ("megatron/llama", "hf_llama"), "megatron_gpt2_tied": ("megatron/gpt2", "hf_gpt2"),
                  "megatron_moe_ep": ("megatron/mixtral", "hf_mixtral"),
                  "megatron_llama_uneven_stages": ("megatron/llama", "hf_llama"),

@@ -4,17 +4,24 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/pickle/document.h"
+#include "lib/tensor/setting_lists.h"
 
 namespace uckpt::megatron {
 
 namespace {
 
 constexpr int64_t kMostRanks = 1 << 20;  // more is a damaged number
+constexpr size_t kMostItems = 1 << 18;   // a pickle can name one long list many times
 
-std::optional<ModelSetting> setting_of(const pickle::Value& value) {
+std::optional<ModelSetting> number_or_truth(const pickle::Value& value) {
   if (const auto b = value.boolean()) return *b;
   if (const auto n = value.integer()) return *n;
   if (const auto r = value.real()) return *r;
+  return std::nullopt;
+}
+
+std::optional<ModelSetting> setting_of(const pickle::Value& value) {
+  if (const auto number = number_or_truth(value)) return number;
   if (const auto t = value.text()) {
     return value.has_surrogates() ? std::nullopt : std::optional<ModelSetting>(std::string(*t));
   }
@@ -23,6 +30,19 @@ std::optional<ModelSetting> setting_of(const pickle::Value& value) {
     if (global && global->dtype) return std::string(name_of(*global->dtype));
   }
   return std::nullopt;
+}
+
+// Of a list: its numbers and truths, up to what is none. Texts are the run's own, such as where its data
+// lies.
+void add_items(std::string_view key, const pickle::Value& list, ModelSettings& out) {
+  for (size_t i = 0; i < list.size(); ++i) {
+    auto item = number_or_truth(list.at(i));
+    if (!item) return;
+    if (out.size() >= kMostItems)
+      throw refused("megatron.arguments",
+                    cat("args: expected at most ", kMostItems, " values, counting the items of lists"));
+    out.emplace(item_key(key, i), std::move(*item));
+  }
 }
 
 int64_t degree(const Arguments& arguments, std::string_view name, int64_t absent) {
@@ -48,6 +68,7 @@ Arguments Arguments::read(const pickle::Value& args) {
   for (size_t i = 0; dict && dict.is_dict() && i < dict.size(); ++i) {
     const auto [key, value] = dict.entry(i);
     if (!key.text() || key.has_surrogates()) continue;
+    if (value.is_sequence()) add_items(*key.text(), value, out.settings_);
     if (auto setting = setting_of(value)) out.settings_.emplace(*key.text(), std::move(*setting));
   }
   if (out.truth("group_query_attention") == false) out.settings_.erase("num_query_groups");

@@ -66,6 +66,43 @@ TEST_CASE("megatron: the arguments of a run") {
   CHECK(p.world == 4);
 }
 
+TEST_CASE("megatron: the numbers of a list stand each under its place") {
+  const auto list_of = [](pickle::Pickler& out, const std::string& key, auto... items) {
+    out.text(key);
+    out.begin_list();
+    (out.integer(items), ...);
+    out.end_list();
+  };
+  const Arguments args = arguments([&](pickle::Pickler& out) {
+    list_of(out, "window_size", 4095, 0);
+    list_of(out, "empty");
+    out.text("data_path");
+    out.begin_list();
+    out.text("0.5");
+    out.end_list();
+  });
+  CHECK(args.settings() == ModelSettings{{"window_size[0]", int64_t{4095}}, {"window_size[1]", int64_t{0}}});
+}
+
+TEST_CASE("megatron: no list is named so often that its items fill the memory") {
+  try {
+    arguments([](pickle::Pickler& out) {
+      out.text("0");
+      out.begin_list();
+      for (int i = 0; i < 1000; ++i) out.integer(i);
+      out.end_list();
+      const pickle::Pickler::Memo list = out.last();
+      for (int key = 1; key < 1000; ++key) {
+        out.text(std::to_string(key));
+        out.again(list);
+      }
+    });
+    FAIL("a million values were taken");
+  } catch (const Error& e) {
+    CHECK(e.message() == "args: expected at most 262144 values, counting the items of lists");
+  }
+}
+
 TEST_CASE("megatron: no arguments") {
   CHECK(Arguments::read({}).empty());
   CHECK(Arguments().tied());

@@ -28,7 +28,7 @@ std::string code_of(std::string_view text) {
 
 TEST_CASE("settings of a config.json") {
   const ModelSettings found = settings_from_json(
-      R"({"a": 3, "b": -1, "c": 1e-05, "d": 10000.0, "e": true, "f": null, "g": "x", "h": [1], "i": ["A", "B"],
+      R"({"a": 3, "b": -1, "c": 1e-05, "d": 10000.0, "e": true, "f": null, "g": "x", "h": [1, null, false, "x", [2]], "i": ["A", "B"],
           "j": {"k": {"l": 2}, "m": null}, "n": 99999999999999999999, "o": 18446744073709551615})");
   CHECK(found == ModelSettings{{"a", int64_t{3}},
                                {"b", int64_t{-1}},
@@ -36,6 +36,8 @@ TEST_CASE("settings of a config.json") {
                                {"d", 10000.0},
                                {"e", true},
                                {"g", std::string("x")},
+                               {"h[0]", int64_t{1}},
+                               {"h[2]", false},
                                {"i", Texts{"A", "B"}},
                                {"j.k.l", int64_t{2}},
                                {"n", 1e20}});
@@ -50,12 +52,16 @@ TEST_CASE("a config.json of settings") {
                                   {"tie", false},
                                   {"layers", int64_t{4}},
                                   {"names", Texts{"A"}},
+                                  {"o.list[0]", int64_t{2}},
+                                  {"o.list[1]", 0.5},
+                                  {"o.list[3]", int64_t{1}},
                                   {"tie.no_object", int64_t{1}},
                                   {"none", std::numeric_limits<double>::infinity()}};
   const std::string text = config_json(settings);
   CHECK(text ==
         "{\n  \"eps\": 1e-05,\n  \"layers\": 4,\n  \"model_type\": \"llama\",\n  \"names\": [\n    \"A\"\n  "
         "],\n"
+        "  \"o\": {\n    \"list\": [\n      2,\n      0.5\n    ]\n  },\n"
         "  \"rope\": {\n    \"kind\": \"x\",\n    \"theta\": 10000.0\n  },\n  \"tie\": false,\n"
         "  \"tie.no_object\": 1\n}\n");
   ModelSettings back = settings_from_json(text), expected = settings;

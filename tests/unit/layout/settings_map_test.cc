@@ -13,7 +13,10 @@ constexpr char kProgram[] = R"(ucl 1
 given heads from num_attention_heads | n_head,
       groups from num_query_groups | num_key_value_heads = heads,
       scaled from use_scaling | "rope.original" = 0,
-      tie from shared | not untied = 0
+      tie from shared | not untied = 0,
+      bounded from kind == "bounded" = 0,
+      span from size = 0,
+      reach from "window[0]" = 0
 map te <-> ours { "{x:**}" <-> "{x}" }
 map ours <-> theirs { "{x:**}" <-> "{x}" }
 config ours <-> theirs {
@@ -27,10 +30,17 @@ config ours <-> theirs {
     norm == true <-> names == ["Normed"]
     norm = false | true <-> drop
     gated = true <-> drop
-    drop <-> kind = "plain" | "normed"
+    drop <-> kind = "plain" | "normed" | "bounded"
     drop <-> names = ["Plain"] | ["Normed"]
     factor = 8.0 <-> "rope.factor" when scaled
     optional drop <-> bias = false
+    off clamp, skip, offset <-> drop
+    drop <-> off upcast
+    optional types = "all" | "some" <-> drop
+    optional often = 1 <-> drop
+    "window[0]" = span - 1 <-> drop when bounded * span > 0
+    "window[1]" = 0 <-> drop when bounded * span > 0
+    drop <-> size = reach + 1 when reach > 0
 }
 )";
 
@@ -51,6 +61,7 @@ struct Made {
     for (const auto& [key, value] : settings) {
       if (const auto* n = std::get_if<int64_t>(&value)) sizes.arguments.emplace(key, *n);
       if (const auto* b = std::get_if<bool>(&value)) sizes.arguments.emplace(key, *b);
+      if (const auto* t = std::get_if<std::string>(&value)) sizes.texts.emplace(key, *t);
     }
     out = translate(spec, from, to, settings, sizes, diagnostics);
   }
@@ -138,14 +149,68 @@ TEST_CASE("settings: an input that says otherwise is refused by name") {
   ours["gated"] = int64_t{0};
   const Made made("ours", "theirs", ours);
   CHECK(made.diagnostics.text() ==
-        "test.ucl:18:5: error: the input's setting `gated` is 0: expected true [ucl.setting_differs]\n"
-        "   18 |     gated = true <-> drop\n"
+        "test.ucl:21:5: error: the input's setting `gated` is 0: expected true [ucl.setting_differs]\n"
+        "   21 |     gated = true <-> drop\n"
         "      |     ^^^^^^^^^^^^\n"
         "  hint: the map is of models that have it so: expected a spec of the model's own family\n"
         "1 error\n");
   CHECK(Made("theirs", "ours", {{"kind", std::string("other")}}).diagnostics.errors() == 1);
   CHECK(Made("theirs", "ours", {{"bias", true}}).diagnostics.errors() == 1);
   CHECK(Made("theirs", "ours", {{"bias", false}}).diagnostics.errors() == 0);
+}
+
+ModelSettings with(ModelSettings settings, const std::string& key, ModelSetting value) {
+  settings[key] = std::move(value);
+  return settings;
+}
+
+std::string message(std::string_view from, std::string_view to, const ModelSettings& settings) {
+  const std::string text = Made(from, to, settings).diagnostics.text();
+  const size_t begin = text.find("error: ");
+  return begin == std::string::npos ? "" : text.substr(begin + 7, text.find(" [ucl.", begin) - begin - 7);
+}
+
+TEST_CASE("settings: what must be off is refused by name, and never written") {
+  const Made there("ours", "theirs", kSettings);
+  CHECK(!there.settings().contains("upcast"));
+  const Made back("theirs", "ours", there.settings());
+  for (const char* key : {"clamp", "skip", "offset"}) CHECK(!back.settings().contains(key));
+  for (const ModelSetting& plain : {ModelSetting(false), ModelSetting(int64_t{0}), ModelSetting(0.0)})
+    CHECK(message("ours", "theirs", with(kSettings, "offset", plain)) == "");
+  CHECK(message("ours", "theirs", with(kSettings, "offset", 1.5)) ==
+        "the input's setting `offset` is 1.5: expected false, 0 or no value");
+  CHECK(message("ours", "theirs", with(kSettings, "clamp", std::string("no"))) ==
+        "the input's setting `clamp` is \"no\": expected false, 0 or no value");
+  CHECK(message("theirs", "ours", {{"upcast", true}}) ==
+        "the input's setting `upcast` is true: expected false, 0 or no value");
+  CHECK(message("theirs", "ours", {{"clamp", true}}) == "");  // of the other naming
+}
+
+TEST_CASE("settings: each item of a list must be as the value") {
+  CHECK(message("ours", "theirs", with(with(kSettings, "skip[0]", int64_t{0}), "skip[1]", int64_t{0})) == "");
+  CHECK(message("ours", "theirs", with(with(kSettings, "skip[0]", int64_t{0}), "skip[1]", int64_t{1})) ==
+        "the input's setting `skip[1]` is 1: expected false, 0 or no value");
+  CHECK(message("ours", "theirs", with(with(kSettings, "often[0]", int64_t{1}), "often[1]", int64_t{1})) ==
+        "");
+  CHECK(message("ours", "theirs", with(with(kSettings, "often[0]", int64_t{1}), "often[1]", int64_t{0})) ==
+        "the input's setting `often[1]` is 0: expected 1");
+  CHECK(message("ours", "theirs", with(kSettings, "types", Texts{"some", "all", "some"})) == "");
+  CHECK(message("ours", "theirs", with(kSettings, "types", Texts{"all", "none"})) ==
+        "the input's setting `types` is [\"all\", \"none\"]: expected \"all\" or \"some\"");
+}
+
+TEST_CASE("settings: a text decides which rules there are, and a list's item is a size") {
+  const Made bounded("theirs", "ours", {{"kind", std::string("bounded")}, {"size", int64_t{4}}});
+  CHECK(bounded.diagnostics.text() == "");
+  CHECK(bounded.settings().at("window[0]") == ModelSetting(int64_t{3}));
+  CHECK(bounded.settings().at("window[1]") == ModelSetting(int64_t{0}));
+  CHECK(Made("ours", "theirs", bounded.settings()).settings().at("size") == ModelSetting(int64_t{4}));
+  for (const char* kind : {"plain", "normed"})
+    CHECK(!Made("theirs", "ours", {{"kind", std::string(kind)}, {"size", int64_t{4}}})
+               .settings()
+               .contains("window[0]"));
+  CHECK(!Made("theirs", "ours", {{"size", int64_t{4}}}).settings().contains("window[0]"));
+  CHECK(!Made("theirs", "ours", {{"kind", std::string("bounded")}}).settings().contains("window[0]"));
 }
 
 TEST_CASE("settings: what a person sets is a setting from there on") {

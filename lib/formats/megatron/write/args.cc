@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "lib/formats/megatron/write/target.h"
+#include "lib/tensor/setting_lists.h"
 
 namespace uckpt::megatron {
 
@@ -161,18 +162,37 @@ class ArgsWriter {
     flag("fp16", params == DType::kF16, true);
     for (const auto& [name, setting] : target_.catalog.settings) {
       if (set_.contains(name) || std::holds_alternative<std::vector<std::string>>(setting)) continue;
+      if (const auto list = list_of_item(name)) {
+        if (name == item_key(*list, 0) && !set_.contains(*list)) list_setting(std::string(*list));
+        continue;
+      }
       written_.insert(name);
       out_.text(name);
-      std::visit(
-          [&](const auto& value) {
-            using T = std::decay_t<decltype(value)>;
-            if constexpr (std::is_same_v<T, bool>) out_.boolean(value);
-            if constexpr (std::is_same_v<T, int64_t>) out_.integer(value);
-            if constexpr (std::is_same_v<T, double>) out_.real(value);
-            if constexpr (std::is_same_v<T, std::string>) out_.text(value);
-          },
-          setting);
+      value(setting);
     }
+  }
+
+  void list_setting(const std::string& name) {
+    const std::vector<ModelSetting> items = list_items(target_.catalog.settings, name);
+    written_.insert(name);
+    out_.text(name);
+    const bool is_tuple =
+        name == "window_size";  // Megatron compares it with tuples, and asks for lists elsewhere
+    is_tuple ? out_.begin_tuple(items.size()) : out_.begin_list();
+    for (const ModelSetting& item : items) value(item);
+    is_tuple ? out_.end_tuple() : out_.end_list();
+  }
+
+  void value(const ModelSetting& setting) {
+    std::visit(
+        [&](const auto& v) {
+          using T = std::decay_t<decltype(v)>;
+          if constexpr (std::is_same_v<T, bool>) out_.boolean(v);
+          if constexpr (std::is_same_v<T, int64_t>) out_.integer(v);
+          if constexpr (std::is_same_v<T, double>) out_.real(v);
+          if constexpr (std::is_same_v<T, std::string>) out_.text(v);
+        },
+        setting);
   }
 
   OutputFile& file_;
