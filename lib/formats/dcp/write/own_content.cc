@@ -92,7 +92,7 @@ class OwnContent {
     return known->second = content_.documents.back().get();
   }
 
-  std::optional<std::vector<std::string>> list_at(const std::string& key) {
+  std::optional<TextList> list_at(const std::string& key) {
     const pickle::Document* document = document_at(key);
     return document ? texts_in(document->root()) : std::nullopt;
   }

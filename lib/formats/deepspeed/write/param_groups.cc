@@ -253,7 +253,8 @@ std::optional<std::vector<ParamGroup>> group_by_numbers(const Catalog& catalog, 
     }
   }
   std::vector<std::vector<size_t>> found;
-  if (match_in_order(shapes, slots, found) != Match::kUnique) return std::nullopt;
+  bool is_proven = false;  // reading has said it
+  if (match_numbers(shapes, slots, found, is_proven) != Match::kUnique) return std::nullopt;
   std::vector<ParamGroup> out(groups.size());
   std::set<std::string, std::less<>> left(trained.begin(), trained.end());
   for (size_t g = 0; g < groups.size(); ++g) {
