@@ -101,6 +101,7 @@ class OwnContent {
     const auto at = wanted_.find(cat(name.state, "/", name.name));
     if (at == wanted_.end()) {
       if (dropped_++ == 0) first_dropped_ = stored.key;
+      content_.dropped.push_back(path_of(stored.key));
       return;
     }
     taken_[at->second] = true;
