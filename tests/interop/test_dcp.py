@@ -1,5 +1,6 @@
 """Distributed checkpoints: what torch itself reads of the fixtures, and what it saves now in one process."""
 import os
+import pickle
 import socket
 import warnings
 
@@ -174,6 +175,19 @@ def test_a_changed_byte_in_a_weight_is_found(out, tmp_path):
         file.seek(at)
         file.write(b"\x01")
     assert "expected checksum" in refused(folder, out)
+
+
+def test_items_that_an_extension_compressed_are_refused_by_its_name(out, tmp_path):
+    folder = save({"a": torch.ones(3), "n": 5}, tmp_path / "ckpt")
+    path = os.path.join(folder, ".metadata")
+    with open(path, "rb") as file:
+        metadata = pickle.load(file)
+    for info in metadata.storage_data.values():
+        info.transform_descriptors = ["stream.zstd/1"]
+    with open(path, "wb") as file:
+        pickle.dump(metadata, file)
+    message = refused(folder, out)
+    assert "went through stream.zstd/1, which is not read" in message and "saved again without extensions" in message
 
 
 def test_a_missing_file_is_named_with_what_it_takes_along(out, tmp_path):
