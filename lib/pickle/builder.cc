@@ -514,6 +514,7 @@ void Builder::move_survivors(const OpenFold& at) {
 
 std::unique_ptr<Document> Builder::finish(uint32_t root, size_t end) {
   join_chunks();
+  settle_getattr(root);
   doc_->root_ = root;
   doc_->end_ = end;
   if (changed_late_) walk_whole_graph();

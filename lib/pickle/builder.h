@@ -48,7 +48,8 @@ class Builder {
   void add_items(uint32_t target, std::span<const uint32_t> items);           // ADDITEMS
   void set_items(uint32_t target, std::span<const uint32_t> pairs);           // keys and values in turn
 
-  uint32_t global(std::string_view module, std::string_view name);
+  void set_protocol(int protocol) { protocol_ = protocol; }
+  uint32_t global(std::string_view module, std::string_view name) { return named(module, name, protocol_); }
   uint32_t stack_global(uint32_t module, uint32_t name);
   uint32_t reduce(uint32_t callable, uint32_t args);
   uint32_t new_object(uint32_t cls, uint32_t args, uint32_t keywords = kNoNode);
@@ -105,7 +106,10 @@ class Builder {
   uint32_t class_of_module(uint32_t id) const;  // kNoNode: it is no module's persistent id
   Key key_of(uint32_t id, int depth = 0);
   Key composite_key(uint32_t id, int depth);
+  uint32_t named(std::string_view module, std::string_view name, int protocol);
+  uint32_t nested_class(uint32_t callable, uint32_t args);  // kNoNode: it is another call
   void meet_danger(const Global& global, bool is_call);
+  void settle_getattr(uint32_t root);
 
   // REDUCE and NEWOBJ of what we know; kNoNode: no container, keep it as a call.
   uint32_t make_known(Known known, uint32_t args);
@@ -126,6 +130,13 @@ class Builder {
   std::unordered_map<uint32_t, Key> composite_keys_;                                          // by node
   std::unordered_multimap<uint64_t, std::pair<uint32_t, std::vector<uint32_t>>> composites_;  // by hash
   std::vector<std::pair<uint32_t, uint32_t>> factories_;  // of defaultdicts
+  struct Getattr {
+    uint32_t node;
+    size_t at;  // where it was first named
+  };
+  std::vector<Getattr> getattrs_;
+  bool has_nested_ = false;
+  int protocol_ = 2;
   size_t copied_ = 0;
   bool changed_late_ = false;
 

@@ -1,10 +1,12 @@
 #include "lib/pickle/globals.h"
 
+#include <algorithm>
 #include <array>
 #include <unordered_map>
 #include <utility>
 
 #include "lib/base/text.h"
+#include "lib/pickle/python2_names.h"
 
 namespace uckpt::pickle {
 
@@ -228,30 +230,27 @@ constexpr std::string_view kOtherDtypes[] = {
     "bits8", "bits16", "int1",   "int2",     "int3",     "int4",    "int5",    "int6",
     "int7",  "uint1",  "uint2",  "uint3",    "uint4",    "uint5",   "uint6",   "uint7"};
 
-constexpr std::pair<std::string_view, std::string_view> kModuleMap[] = {
-    {"__builtin__", "builtins"}, {"exceptions", "builtins"},
-    {"copy_reg", "copyreg"},     {"commands", "subprocess"},
-    {"cPickle", "pickle"},       {"UserDict", "collections"},
-    {"UserList", "collections"}, {"UserString", "collections"},
-    {"StringIO", "io"},          {"cStringIO", "io"},
-    {"Queue", "queue"},          {"thread", "_thread"}};
-
-constexpr std::pair<std::string_view, std::string_view> kNameMap[] = {{"builtins.xrange", "range"},
-                                                                      {"builtins.unicode", "str"},
-                                                                      {"builtins.long", "int"},
-                                                                      {"builtins.unichr", "chr"},
-                                                                      {"builtins.basestring", "str"}};
-
 bool module_is_or_below(std::string_view module, std::string_view top) {
   return module.starts_with(top) && (module.size() == top.size() || module[top.size()] == '.');
 }
 
-bool is_dangerous(const Global& global) {
-  if (global.name().find('.') != std::string_view::npos) return true;
+// As Python's style guide has the names of classes: no module is called so, and few functions.
+bool is_class_name(std::string_view text) {
+  const size_t at = text.find_first_not_of('_');
+  if (at > 1 || text[at] < 'A' || text[at] > 'Z') return false;
+  return std::ranges::all_of(text, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  });
+}
+
+bool is_dangerous(std::string_view module, std::string_view name, int protocol) {
+  const bool is_dotted = name.find('.') != std::string_view::npos;
+  if (is_dotted && (protocol < 4 || !is_nested_class(module, name))) return true;
   for (std::string_view top : kDangerousModules)
-    if (module_is_or_below(global.module(), top)) return true;
-  for (std::string_view name : kDangerousNames)
-    if (global.full == name) return true;
+    if (module_is_or_below(module, top)) return true;
+  const std::string full = cat(module, '.', name);
+  for (std::string_view listed : kDangerousNames)
+    if (is_dotted ? full.starts_with(cat(listed, '.')) : full == listed) return true;
   return false;
 }
 
@@ -284,16 +283,28 @@ void classify_torch_type(Global& global) {
 
 }  // namespace
 
-Global make_global(std::string_view module, std::string_view name) {
-  for (const auto& [old_name, new_name] : kModuleMap)
-    if (module == old_name) module = new_name;
-  Global global{cat(module, '.', name), module.size(), GlobalClass::kUnknown, Known::kNone, {}};
-  for (const auto& [old_name, new_name] : kNameMap)
-    if (global.full == old_name) global.full = cat(module, '.', new_name);
-  if (is_dangerous(global)) {
+bool is_nested_class(std::string_view module, std::string_view name) {
+  if (module == "zoneinfo" && name == "ZoneInfo._unpickle") return true;
+  size_t parts = 0;
+  for (size_t dot = 0; dot != std::string_view::npos; ++parts) {
+    dot = name.find('.');
+    if (!is_class_name(name.substr(0, dot))) return false;
+    if (dot != std::string_view::npos) name.remove_prefix(dot + 1);
+  }
+  return parts > 1 && parts <= kMostNested;
+}
+
+Global make_global(std::string_view module, std::string_view name, int protocol) {
+  const PlaceOfName mapped = from_python2({module, name});
+  const PlaceOfName place = protocol < 3 ? mapped : PlaceOfName{module, name};
+  Global global{
+      cat(place.module, '.', place.name), place.module.size(), GlobalClass::kUnknown, Known::kNone, {}};
+  if (is_dangerous(place.module, place.name, protocol) ||
+      is_dangerous(mapped.module, mapped.name, protocol)) {
     global.trust = GlobalClass::kDangerous;
     return global;
   }
+  if (place.name.find('.') != std::string_view::npos) return global;
   if (const auto row = known_rows().find(global.full); row != known_rows().end()) {
     global.known = row->second.known;
     global.trust = row->second.trust;

@@ -68,7 +68,7 @@ enum class Known : uint8_t {
 };
 
 struct Global {
-  std::string full;    // "module.name", Python 2 module names mapped
+  std::string full;    // "module.name", as Python 3 has them
   size_t module_size;  // full.substr(0, module_size) is the module
   GlobalClass trust = GlobalClass::kUnknown;
   Known known = Known::kNone;
@@ -77,8 +77,15 @@ struct Global {
   std::string_view name() const { return std::string_view(full).substr(module_size + 1); }
 };
 
-// Names compare whole, byte for byte; a dot in `name` makes the global dangerous.
-Global make_global(std::string_view module, std::string_view name);
+// Names compare whole, byte for byte. Before protocol 3 they are Python 2's. A dot in `name` makes the global
+// dangerous, unless it is a nested class; before protocol 4 there are no dots, `getattr` is called for them.
+Global make_global(std::string_view module, std::string_view name, int protocol = 2);
+
+// A class in a class, "Outer.Mode". By the names alone, and strictly: with a small letter or `__` at the
+// beginning a part might be a module, or a method that does what it likes (`os.system`, `Path.write_text`).
+// One method is as harmless: it is how Python pickles time zones.
+bool is_nested_class(std::string_view module, std::string_view name);
+inline constexpr size_t kMostNested = 8;
 
 // The class in module torch whose storages hold such elements ("FloatStorage"); empty if there is none.
 std::string_view storage_class(DType dtype);

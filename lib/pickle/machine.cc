@@ -501,6 +501,7 @@ std::unique_ptr<Document> Machine::run() {
   const auto protocol = number<uint8_t>();
   if (protocol < 2 || protocol > 5)
     throw error("pickle.protocol", cat("expected protocol 2 to 5, found ", static_cast<int>(protocol)));
+  build_.set_protocol(protocol);
   Op op;
   do {
     if (pos_ == end_ && in_frame_) leave_frame();

@@ -2,7 +2,8 @@
 // weights-only reader knows, where they can say it.
 //
 // What is not said as Python's pickler says it:
-//   names       Python 3's (`builtins`), which every reader takes; Python 2's were mapped on reading
+//   names       Python 3's (`builtins`), which every reader takes, but for the few that Python 2 has for
+//   something else; nested classes by `getattr`, as Python's pickler names them
 //   b""         as any bytes, by `_codecs.encode`; Python calls `bytes`, which the weights-only reader
 //   refuses Counter     filled like an OrderedDict, not given a dict NEWOBJ_EX   a call of
 //   `copyreg.__newobj_ex__`: plain opcodes, and nothing bound to a class
@@ -145,6 +146,8 @@ class Pickler {
   void close();
   void drop_and_get(Memo memo);
 
+  void global_line(std::string_view module, std::string_view name);
+  void nested_class(std::string_view module, std::string_view name);
   void empty_tuple();
   void plain_text(std::string_view wtf8);  // without a look whether it was written before
   void latin1(ByteSpan bytes);

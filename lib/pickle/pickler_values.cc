@@ -8,6 +8,7 @@
 #include "lib/base/text.h"
 #include "lib/pickle/globals.h"
 #include "lib/pickle/pickler.h"
+#include "lib/pickle/python2_names.h"
 
 namespace uckpt::pickle {
 
@@ -147,27 +148,64 @@ void Pickler::byte_array(ByteSpan value) {
 }
 
 void Pickler::global(std::string_view module, std::string_view name) {
-  start();
   std::string line = cat(module, '\n', name);
-  if (const auto found = globals_.find(line); found != globals_.end()) {
-    get(found->second);
-    push(found->second);
-    return done();
-  }
-  const Global global = make_global(module, name);
+  if (const auto found = globals_.find(line); found != globals_.end()) return again(found->second);
+  const Global global = make_global(module, name, 4);
   if (module.find('\n') != module.npos || name.find('\n') != name.npos)
     throw refused("pickle.global", cat(escape(global.full), ": a name with a line break cannot be written"));
   if (global.trust == GlobalClass::kDangerous)
     throw refused("pickle.dangerous",
                   cat(escape(global.full), ": it runs what it likes, and is not written"));
+  if (is_nested_class(module, name)) {
+    nested_class(module, name);
+  } else {
+    const auto place = for_protocol_2({module, name});
+    if (!place)
+      throw refused(
+          "pickle.global",
+          cat(escape(global.full), ": in pickle protocol 2 that is the name of something of Python 2's"));
+    start();
+    global_line(place->module, place->name);
+    push(put());
+    done();
+  }
+  globals_.emplace(std::move(line), last_);
+}
+
+void Pickler::global_line(std::string_view module, std::string_view name) {
   op(Op::kGlobal);
-  for (std::string_view part : {global.module(), global.name()}) {
+  for (std::string_view part : {module, name}) {
     out_.insert(out_.end(), part.begin(), part.end());
     out_.push_back('\n');
   }
-  globals_.emplace(std::move(line), next_memo_);
-  push(put());
-  done();
+}
+
+// getattr(getattr(Outer, "Inner"), "Mode"): protocol 2 has no other words for it.
+void Pickler::nested_class(std::string_view module, std::string_view name) {
+  std::vector<size_t> dots;
+  for (size_t dot = name.rfind('.'); dot != name.npos; dot = dot > 0 ? name.rfind('.', dot - 1) : name.npos)
+    dots.push_back(dot);
+  for (size_t i = 0; i < dots.size(); ++i) {
+    begin_call();
+    const std::string getattr = "builtins\ngetattr";
+    if (const auto found = globals_.find(getattr); found != globals_.end()) {
+      again(found->second);
+    } else {
+      start();
+      global_line("builtins", "getattr");
+      push(put());
+      done();
+      globals_.emplace(getattr, last_);
+    }
+    begin_tuple(2);
+  }
+  global(module, name.substr(0, dots.back()));
+  for (size_t i = dots.size(); i-- > 0;) {
+    const size_t begin = dots[i] + 1, end = i > 0 ? dots[i - 1] : name.size();
+    text(name.substr(begin, end - begin));
+    end_tuple();
+    end_call();
+  }
 }
 
 void Pickler::integers(std::span<const int64_t> values) {

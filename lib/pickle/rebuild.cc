@@ -12,6 +12,7 @@ namespace uckpt::pickle {
 namespace {
 
 constexpr std::string_view kComputed = "<computed>";
+constexpr std::string_view kGetattr = "builtins.getattr";
 
 bool is_latin1(std::string_view codec) {
   return codec == "latin1" || codec == "latin-1" || codec == "iso-8859-1";
@@ -25,7 +26,7 @@ void Builder::meet_danger(const Global& global, bool is_call) {
   if (!danger || (is_call && !danger->is_call)) danger = Danger{global.full, place_.at, is_call};
 }
 
-uint32_t Builder::global(std::string_view module, std::string_view name) {
+uint32_t Builder::named(std::string_view module, std::string_view name, int protocol) {
   for (std::string_view part : {module, name}) {
     if (static_cast<int64_t>(part.size()) > limits_.global_name)
       throw place_.error("limit.global_name", cat("expected a name of at most ", limits_.global_name,
@@ -34,16 +35,47 @@ uint32_t Builder::global(std::string_view module, std::string_view name) {
     if (check_utf8(bytes) != Utf8Check::kGood)
       throw place_.error("pickle.utf8", "expected a name in UTF-8, found other bytes");
   }
-  const auto [found, is_new] = global_nodes_.try_emplace(cat(module, '\n', name), kNoNode);
+  const auto [found, is_new] = global_nodes_.try_emplace(cat(protocol, '\n', module, '\n', name), kNoNode);
   if (is_new) {
     Node made;
     made.kind = Kind::kGlobal;
     made.a = static_cast<uint32_t>(doc_->globals_.size());
-    doc_->globals_.push_back(make_global(module, name));
+    doc_->globals_.push_back(make_global(module, name, protocol));
     found->second = add(made);
+    if (doc_->globals_.back().full == kGetattr) getattrs_.push_back({found->second, place_.at});
   }
-  meet_danger(doc_->globals_[node(found->second).a], false);
+  // What becomes of getattr is seen at the end.
+  if (const Global& global = doc_->globals_[node(found->second).a]; global.full != kGetattr)
+    meet_danger(global, false);
   return found->second;
+}
+
+// getattr(class, "name"), with constants only, is how pickles before protocol 4 name a class in a class.
+uint32_t Builder::nested_class(uint32_t callable, uint32_t args) {
+  if (node(callable).kind != Kind::kGlobal || doc_->globals_[node(callable).a].full != kGetattr)
+    return kNoNode;
+  if (node(args).kind != Kind::kTuple || node(args).c != 2) return kNoNode;
+  const auto parts = doc_->links(node(args));
+  if (node(parts[0]).kind != Kind::kGlobal || node(parts[1]).kind != Kind::kText) return kNoNode;
+  const Global& outer = doc_->globals_[node(parts[0]).a];
+  if (outer.trust != GlobalClass::kUnknown || outer.known != Known::kNone) return kNoNode;
+  const std::string_view inner = doc_->text_of(node(parts[1]));
+  const std::string module(outer.module()), name = cat(outer.name(), '.', inner);
+  if (inner.find('.') != inner.npos || !is_nested_class(module, name)) return kNoNode;
+  has_nested_ = true;
+  return named(module, name, std::max(protocol_, 4));
+}
+
+// Where getattr did nothing but name classes it is no danger; anything else is one.
+void Builder::settle_getattr(uint32_t root) {
+  for (const Getattr& met : getattrs_) {
+    Global& global = doc_->globals_[node(met.node).a];
+    const bool is_used = (node(met.node).flags & kHasParent) != 0 || met.node == root;
+    if (has_nested_ && !is_used)
+      global.trust = GlobalClass::kKnown;
+    else if (!doc_->danger_)
+      doc_->danger_ = Danger{global.full, met.at, false};
+  }
 }
 
 uint32_t Builder::stack_global(uint32_t module, uint32_t name) {
@@ -89,6 +121,7 @@ void Builder::check_callable(uint32_t callable, uint32_t args, bool is_call_of) 
 }
 
 uint32_t Builder::reduce(uint32_t callable, uint32_t args) {
+  if (const uint32_t cls = nested_class(callable, args); cls != kNoNode) return cls;
   check_callable(callable, args, true);
   const Node& target = node(callable);
   if (target.kind == Kind::kGlobal) {

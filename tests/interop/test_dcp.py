@@ -1,5 +1,6 @@
 """Distributed checkpoints: what torch itself reads of the fixtures, and what it saves now in one process."""
 import os
+import pickle
 import socket
 import warnings
 
@@ -117,6 +118,29 @@ def test_states_with_numbers_are_tied_by_the_order_of_the_parameters(out, tmp_pa
         assert not differences(pairs)
 
 
+def states_of(model, optim, tmp_path, name):
+    """Whether convert, ls and inspect say that an order is assumed, and whether exp_avg came under the right names."""
+    sum(p.square().sum() * (i + 1) for i, p in enumerate(model.parameters())).backward()
+    optim.step()
+    folder = save({"model": model.state_dict(), "optim": optim.state_dict()}, tmp_path / name)
+    out = str(tmp_path / f"{name}.h5")
+    ran = [uckpt("convert", folder, out), uckpt("ls", folder), uckpt("inspect", folder)]
+    said = {"order of the model's" in r.error + r.text for r in ran}
+    assert len(said) == 1 and not any(r.code for r in ran)
+    with Consolidated(out) as file:
+        pairs = [(n, file.dataset("exp_avg", n), optim.state[p]["exp_avg"], {}) for n, p in model.named_parameters()]
+        return said.pop(), not differences(pairs)
+
+
+def test_an_order_that_shapes_do_not_prove_is_said_to_be_assumed(tmp_path):
+    model = torch.nn.ModuleDict({"body": torch.nn.Linear(4, 4), "head": torch.nn.Linear(4, 4)})
+    turned = [*model["head"].parameters(), *model["body"].parameters()]
+    assert states_of(model, torch.optim.AdamW(turned), tmp_path, "alike") == (True, False)
+    model = torch.nn.ModuleDict({"body": torch.nn.Linear(4, 5), "head": torch.nn.Linear(5, 6)})
+    turned = [*model["head"].parameters(), *model["body"].parameters()]
+    assert states_of(model, torch.optim.AdamW(turned), tmp_path, "unlike") == (False, True)
+
+
 def test_states_of_named_parameters_are_tied_by_their_names(out, tmp_path):
     model = torch.nn.ModuleList([torch.nn.Linear(3, 3, bias=False) for _ in range(3)])
     # Shapes and order tell nothing here: one is left out, and the others are turned round.
@@ -151,6 +175,19 @@ def test_a_changed_byte_in_a_weight_is_found(out, tmp_path):
         file.seek(at)
         file.write(b"\x01")
     assert "expected checksum" in refused(folder, out)
+
+
+def test_items_that_an_extension_compressed_are_refused_by_its_name(out, tmp_path):
+    folder = save({"a": torch.ones(3), "n": 5}, tmp_path / "ckpt")
+    path = os.path.join(folder, ".metadata")
+    with open(path, "rb") as file:
+        metadata = pickle.load(file)
+    for info in metadata.storage_data.values():
+        info.transform_descriptors = ["stream.zstd/1"]
+    with open(path, "wb") as file:
+        pickle.dump(metadata, file)
+    message = refused(folder, out)
+    assert "went through stream.zstd/1, which is not read" in message and "saved again without extensions" in message
 
 
 def test_a_missing_file_is_named_with_what_it_takes_along(out, tmp_path):

@@ -267,6 +267,30 @@ def test_what_was_dropped_is_not_there(tmp_path):
     assert "state" not in state["optim"]
 
 
+@pytest.mark.parametrize("tree, dropped, left", [
+    ({"l": [torch.ones(2), torch.zeros(1), torch.ones(3)]}, "l.1", {"l": [torch.ones(2), None, torch.ones(3)]}),
+    ({"l": [torch.ones(2), torch.zeros(1), torch.ones(3)]}, "l.0 l.1", {"l": [None, None, torch.ones(3)]}),
+    ({"l": [torch.ones(2), torch.zeros(1)]}, "l.1", {"l": [torch.ones(2)]}),
+    ({"l": [torch.ones(2), 3, torch.ones(1)]}, "l.0", {"l": [None, 3, torch.ones(1)]}),
+    ({"l": [torch.ones(2), 3]}, "l.0", None),
+    ({"l": [{"a": torch.ones(2)}, {"a": torch.ones(2)}]}, "l.0.a", {"l": [None, {"a": torch.ones(2)}]}),
+    ({"l": [{"a": torch.ones(2)}, {"a": torch.ones(2)}]}, "l.*", {}),
+    ({"l": [[torch.ones(2), torch.ones(1)], torch.ones(3)]}, "l.0.0", {"l": [[None, torch.ones(1)], torch.ones(3)]}),
+])
+def test_a_list_that_a_tensor_is_dropped_out_of_keeps_its_places(tree, dropped, left, tmp_path):
+    tree = {**tree, "w": torch.ones(1)}
+    torch.save(tree, tmp_path / "tree.pt")
+    for source in (str(tmp_path / "tree.pt"), save(tree, tmp_path / "tree")):
+        out = str(tmp_path / f"out{len(source)}")
+        flags = [flag for name in dropped.split() for flag in ("--drop", name)]
+        if left is None:   # no list of tensors any more, and torch looks for it as one value
+            assert "::l: what is left of this list" in refused(source, out, "--to", "dcp", *flags)
+            continue
+        to_dcp(source, out, *flags)
+        assert not differences(merged(out, tmp_path), {**left, "w": torch.ones(1)})
+        assert uckpt("verify", out).code == 0
+
+
 def test_values_with_tensors_inside(tmp_path):
     state = {"model": {"w": torch.randn(4, 3)}, "loader": ({"at": torch.arange(5), "rng": [1, 2]}, torch.tensor(7)), "step": 5}
     source = save(state, tmp_path / "ckpt")

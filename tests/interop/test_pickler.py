@@ -2,16 +2,20 @@
 import argparse
 import collections
 import datetime
+import enum
 import functools
 import glob
 import io
+import itertools
 import math
 import os
 import pickle
 import random
 import subprocess
 import types
+import urllib.error
 import zipfile
+import zoneinfo
 
 import numpy as np
 import pytest
@@ -207,6 +211,32 @@ def test_python_reads_what_was_written(protocol, tmp_path):
         assert difference(pickle.loads(before), pickle.loads(after)) is None
         if protocol == 2:   # and it costs no more than Python's
             assert len(after) <= len(before) * 1.2 + 100
+
+
+class Outer:
+    class Mode(enum.Enum):
+        A = 1
+
+    class Deep:
+        class In:
+            def __init__(self):
+                self.x = 1
+
+            def __eq__(self, other):
+                return type(other) is type(self) and other.x == self.x
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_names_that_python_spells_otherwise_before(protocol, tmp_path):
+    values = [Outer.Mode.A, [Outer.Mode, Outer.Mode.A, Outer.Mode], Outer.Deep.In(), [Outer.Deep, Outer.Deep.In()],
+              zoneinfo.ZoneInfo("UTC"), collections.UserDict(a=1), collections.UserList([1]), collections.UserString("x"),
+              itertools.zip_longest, itertools.filterfalse, zip, KeyboardInterrupt, urllib.error.URLError("x"), chr]
+    pickles = [pickle.dumps(value, protocol) for value in values]
+    for value, before, after in zip(values, pickles, repickled(pickles, tmp_path)):
+        found = pickle.loads(after)
+        assert type(found) is type(value) and (found == value or repr(found) == repr(value))
+        if protocol == 2 and b"__builtin__\ngetattr" in before:   # nested classes stand there as Python has them
+            assert b"getattr" in after and len(after) <= len(before) + 20
 
 
 PLAIN = [None, True, 0, 255, 256, 65535, 65536, -1, 2**31, -2**31 - 1, 2**63, -2**63 - 1, 2**3000, 1.5, math.nan, "é\ud800",

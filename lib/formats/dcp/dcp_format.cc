@@ -71,7 +71,7 @@ void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder
     catalog.facts.emplace_back("metadata", cat("of each of ", saved.views.size(), " ranks"));
   std::map<std::string_view, const StoredBytes*> object_of;
   for (const StoredBytes& b : stored.bytes) object_of.emplace(b.key, &b);
-  const auto read_list = [&](const std::string& key) -> std::optional<std::vector<std::string>> {
+  const auto read_list = [&](const std::string& key) -> std::optional<TextList> {
     const auto at = object_of.find(key);
     if (at == object_of.end()) return std::nullopt;
     const ItemObject item = open_object(files, *at->second, options);

@@ -184,10 +184,17 @@ class Namer {
     return std::nullopt;
   }
 
+  static std::string head_of_group(const std::string& prefix, size_t group) {
+    return cat(prefix, prefix.empty() ? "" : ".", "param_groups.", group, ".");
+  }
+
   // The container whose weights an optimizer's states speak of: the one that has most of them.
   void choose_container(const std::string& prefix, const std::vector<Candidate>& list) {
     constexpr size_t kTried = 64;
     size_t best = 0;
+    // Numbers are no names, though something may have them for names: the items of a ParameterList.
+    const auto params = read_list_(head_of_group(prefix, 0) + "params");
+    if (params && params->of_numbers) return;
     const auto preference = [](const std::string& name) {
       const auto at = std::ranges::find(kModelWords, name);
       return at - std::begin(kModelWords);
@@ -263,27 +270,29 @@ class Namer {
     }
   }
 
-  // Names for states that are called 0, 1, 2: by the parameter list where it has names, else by the order of
-  // shapes, where that is the only one which fits.
+  // Names for states that are called 0, 1, 2: by the parameter list where it has names, else by shapes that
+  // one weight only has, else by the order of shapes, where that is the only one which fits: a guess, and
+  // said.
   std::unordered_map<std::string, std::string> resolve_numbers(const std::string& prefix,
                                                                const std::vector<Candidate>& list) {
     std::unordered_map<std::string, std::string> out;
-    std::map<std::string, Shape> shapes;  // of each number's state that is no count
+    std::map<std::string, std::vector<std::pair<std::string_view, Shape>>> states;  // of each number
     for (const Candidate& c : list) {
       if (!c.split || !is_number(c.split->first)) return out;
-      const Shape& shape = stored_.tensors[c.tensor].shape;
-      if (c.split->second != state::kStep && !shape.empty()) shapes.emplace(c.split->first, shape);
+      auto& of_number = states[c.split->first];
+      if (c.split->second != state::kStep)
+        of_number.emplace_back(c.split->second, stored_.tensors[c.tensor].shape);
     }
     const std::string* container = weights_container();
     std::vector<std::vector<std::string>> groups;
     for (size_t g = 0;; ++g) {
-      const std::string head = cat(prefix, prefix.empty() ? "" : ".", "param_groups.", g, ".");
+      const std::string head = head_of_group(prefix, g);
       const auto numbers = read_list_(cat(head, "params"));
       if (!numbers) break;
-      groups.push_back(*numbers);
+      groups.push_back(numbers->texts);
       const auto names = read_list_(cat(head, "param_names"));
-      for (size_t i = 0; names && names->size() == numbers->size() && i < names->size(); ++i)
-        out.emplace((*numbers)[i], (*names)[i]);
+      if (!names || names->texts.size() != numbers->texts.size()) continue;
+      for (size_t i = 0; i < names->texts.size(); ++i) out.emplace(numbers->texts[i], names->texts[i]);
     }
     if (!out.empty() || container == nullptr) return out;
     const Container& in = containers_.at(*container);
@@ -295,19 +304,29 @@ class Namer {
       tensors.push_back(t);
     }
     std::vector<std::vector<std::optional<Shape>>> slots;
+    bool all_have_shapes = true;
     for (const auto& group : groups) {
       auto& slot = slots.emplace_back();
       for (const std::string& number : group) {
-        const auto at = shapes.find(number);
-        slot.push_back(at == shapes.end() ? std::nullopt : std::optional(at->second));
+        const auto at = states.find(number);
+        slot.push_back(at == states.end() ? std::nullopt : deepspeed::shape_of_states(at->second));
+        all_have_shapes &= at == states.end() || slot.back().has_value();
       }
     }
     std::vector<std::vector<size_t>> match;
-    if (slots.empty() || deepspeed::match_in_order(weights, slots, match) != deepspeed::Match::kUnique) {
+    bool is_proven = false;
+    const auto found = slots.empty()     ? deepspeed::Match::kNone
+                       : all_have_shapes ? deepspeed::match_numbers(weights, slots, match, is_proven)
+                                         : deepspeed::match_in_order(weights, slots, match);
+    constexpr std::string_view kWayOut =
+        "; get_optimizer_state_dict of torch.distributed.checkpoint.state_dict saves names";
+    if (found != deepspeed::Match::kUnique) {
       warnings_.push_back(cat("the states of the optimizer `", escape(prefix),
-                              "` have numbers, and nothing tells whose they are: kept under their keys"));
+                              "` have numbers, and nothing tells whose they are: kept under their keys",
+                              kWayOut));
       return out;
     }
+    if (!is_proven) warnings_.push_back(cat(deepspeed::order_assumed(prefix), kWayOut));
     for (size_t g = 0; g < groups.size(); ++g)
       for (size_t i = 0; i < groups[g].size(); ++i)
         if (match[g][i] != deepspeed::kNoMatch) out.emplace(groups[g][i], out_[tensors[match[g][i]]].name);
@@ -343,15 +362,17 @@ class Namer {
 
 }  // namespace
 
-std::optional<std::vector<std::string>> texts_in(const pickle::Value& list) {
+std::optional<TextList> texts_in(const pickle::Value& list) {
   if (!list.is_sequence()) return std::nullopt;
-  std::vector<std::string> out;
+  TextList out;
   for (size_t i = 0; i < list.size(); ++i) {
     const pickle::Value value = list.at(i);
+    const auto number = value.integer();
+    out.of_numbers |= number.has_value();
     if (const auto text = value.text())
-      out.emplace_back(*text);
-    else if (const auto number = value.integer())
-      out.push_back(cat(*number));
+      out.texts.emplace_back(*text);
+    else if (number)
+      out.texts.push_back(cat(*number));
     else
       return std::nullopt;
   }

@@ -18,9 +18,12 @@ struct TensorName {
 
 // A list that was saved as an object (an optimizer's parameter numbers, or their names), each item as text;
 // nothing if there is no such object or it is no such list.
-// A list of numbers or texts that was saved as an object, as texts; nothing if it is no such list.
-std::optional<std::vector<std::string>> texts_in(const pickle::Value& list);
-using ReadList = std::function<std::optional<std::vector<std::string>>(const std::string& key)>;
+struct TextList {
+  std::vector<std::string> texts;
+  bool of_numbers = false;
+};
+std::optional<TextList> texts_in(const pickle::Value& list);
+using ReadList = std::function<std::optional<TextList>(const std::string& key)>;
 
 // Parallel to `stored.tensors`. Weights of a model under `model` (or whatever container it is that an
 // optimizer's states speak of) lose that prefix and are of state "param"; `….state.NAME.STATE` is of state

@@ -100,7 +100,8 @@ void CatalogBuilder::add_object(const StoredBytes& stored, const ItemObject& ite
       refuse(
           refused("dcp.transforms", cat("its bytes went through ", stored.transforms, ", which is not read"))
               .in_file(item.source->name())
-              .in_tensor(stored.key));
+              .in_tensor(stored.key)
+              .hint("torch.distributed.checkpoint loads it; saved again without extensions it can be read"));
     }
     if (options_.want_objects) object.json = cat("{\"__raw_bytes__\": ", stored.item.length, "}");
     catalog_.objects.push_back(std::move(object));

@@ -5,6 +5,7 @@
 // Megatron-core 0.15 and 0.16.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -114,6 +115,7 @@ struct StoredBytes {
 struct KeyPart {
   std::string text;
   bool is_index = false;
+  auto operator<=>(const KeyPart&) const = default;
 };
 using KeyPath = std::vector<KeyPart>;
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "lib/base/text.h"
+
 namespace uckpt::deepspeed {
 
 namespace {
@@ -103,11 +105,55 @@ class Matcher {
   std::vector<Layer> layers_;
 };
 
+// True if every shape wanted is that of one parameter only; those without a shape get none.
+bool match_by_shape(const std::vector<Shape>& shapes, const Groups& groups,
+                    std::vector<std::vector<size_t>>& out) {
+  std::map<Shape, size_t> only;
+  for (size_t k = 0; k < shapes.size(); ++k) {
+    const auto [at, is_new] = only.emplace(shapes[k], k);
+    if (!is_new) at->second = kNoMatch;
+  }
+  out.clear();
+  size_t wanted = 0;
+  for (const auto& group : groups) {
+    auto& taken = out.emplace_back(group.size(), kNoMatch);
+    wanted += group.size();
+    for (size_t i = 0; i < group.size(); ++i) {
+      if (!group[i]) continue;
+      const auto at = only.find(*group[i]);
+      if (at == only.end() || at->second == kNoMatch) return false;
+      taken[i] = at->second;
+      at->second = kNoMatch;  // a second number of this shape fits none
+    }
+  }
+  return wanted <= shapes.size();
+}
+
 }  // namespace
 
 Match match_in_order(const std::vector<Shape>& shapes, const Groups& groups,
                      std::vector<std::vector<size_t>>& out) {
   return Matcher(shapes, groups).run(out);
+}
+
+Match match_numbers(const std::vector<Shape>& shapes, const Groups& groups,
+                    std::vector<std::vector<size_t>>& out, bool& is_proven) {
+  is_proven = match_by_shape(shapes, groups, out);
+  const auto has_shape = [](const std::optional<Shape>& shape) { return shape.has_value(); };
+  const bool is_whole =
+      std::ranges::all_of(groups, [&](const auto& group) { return std::ranges::all_of(group, has_shape); });
+  if (is_proven && is_whole) return Match::kUnique;
+  // The order may tell more: which entries without a state are which.
+  std::vector<std::vector<size_t>> in_order;
+  const Match match = match_in_order(shapes, groups, in_order);
+  if (match == Match::kUnique) out = std::move(in_order);
+  return is_proven ? Match::kUnique : match;
+}
+
+std::string order_assumed(std::string_view optimizer) {
+  return cat("the states of the optimizer", optimizer.empty() ? "" : cat(" `", escape(optimizer, 60), "`"),
+             " have numbers, not names, and shapes do not tell them apart: taken to be in the order of the "
+             "model's parameters");
 }
 
 std::optional<Shape> shape_of_states(const std::vector<std::pair<std::string_view, Shape>>& states) {

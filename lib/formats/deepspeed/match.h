@@ -1,5 +1,6 @@
-// Without ZeRO an optimizer's state has numbers, not names. Within a group the numbers follow the order of
-// the parameters in the model: where all assignments that fit the shapes agree, they give the names.
+// Without ZeRO an optimizer's state has numbers, not names: the order in which the program gave it the
+// parameters, which is most often, and not always, the model's. Shapes prove names where no two parameters
+// are alike; else the order of the model is assumed, which must be said.
 #pragma once
 
 #include <optional>
@@ -23,6 +24,15 @@ inline constexpr size_t kNoMatch = ~size_t{0};
 Match match_in_order(const std::vector<Shape>& shapes,
                      const std::vector<std::vector<std::optional<Shape>>>& groups,
                      std::vector<std::vector<size_t>>& out);
+
+// The same by shapes alone, whatever the order, where every shape wanted is that of one of `shapes` only
+// (`is_proven`); else in the order of the model.
+Match match_numbers(const std::vector<Shape>& shapes,
+                    const std::vector<std::vector<std::optional<Shape>>>& groups,
+                    std::vector<std::vector<size_t>>& out, bool& is_proven);
+
+// What to warn of where the order of the model was assumed.
+std::string order_assumed(std::string_view optimizer);
 
 // The shape of the parameter that an optimizer keeps these states for: moments have it, and the rows and
 // columns of torch's and transformers' Adafactor make it; where others have several, none is sure. Numbers

@@ -116,13 +116,15 @@ class PlainNames {
     std::vector<Shape> shapes;
     for (const Candidate& c : candidates) shapes.push_back(c.weight->info->shape);
     std::vector<std::vector<size_t>> found;
-    const Match match = match_in_order(shapes, slots, found);
+    bool is_proven = false;
+    const Match match = match_numbers(shapes, slots, found, is_proven);
     if (match == Match::kNone)
       throw unnamed(source_, "their count or shapes do not fit the model's parameters");
     if (match == Match::kSeveral) {
       if (optimizer_.state.empty() && optimizer_.masters.empty()) return;  // nothing needs a name
       throw unnamed(source_, "more than one assignment fits the model's parameters");
     }
+    if (!is_proven && !optimizer_.state.empty()) warn_once(order_assumed(""));
     for (size_t k = 0; k < mine.size(); ++k) {
       const auto& params = optimizer_.groups[mine[k]].params;
       for (size_t i = 0; i < params.size(); ++i) {
@@ -149,6 +151,12 @@ class PlainNames {
   }
 
  private:
+  // Every rank's optimizer may say it.
+  void warn_once(std::string text) {
+    auto& warnings = builder_.catalog.warnings;
+    if (std::ranges::find(warnings, text) == warnings.end()) warnings.push_back(std::move(text));
+  }
+
   std::optional<Shape> shape_of(size_t group, size_t i) const {
     if (group < optimizer_.masters.size() && i < optimizer_.masters[group].size())
       return optimizer_.masters[group][i].shape;

@@ -148,9 +148,11 @@ std::vector<std::string> named(const std::vector<std::pair<KeyPath, Shape>>& lis
   }
   for (const auto& [key, values] : lists) stored.bytes.push_back({key, {}, "", {}});
   std::vector<std::string> warnings, out;
-  const auto read_list = [&](const std::string& key) -> std::optional<std::vector<std::string>> {
+  const auto read_list = [&](const std::string& key) -> std::optional<TextList> {
     const auto at = lists.find(key);
-    return at == lists.end() ? std::nullopt : std::optional(at->second);
+    if (at == lists.end()) return std::nullopt;
+    const bool of_numbers = at->second.at(0).find_first_not_of("0123456789") == std::string::npos;
+    return TextList{at->second, of_numbers};
   };
   for (const TensorName& n : name_tensors(stored, read_list, warnings)) out.push_back(n.state + "/" + n.name);
   for (const std::string& w : warnings) out.push_back("warning: " + w);
@@ -281,7 +283,31 @@ TEST_CASE("dcp: states that have numbers") {
         Names{"param/a", "param/b", "other/optim.state.0.exp_avg", "other/optim.state.1.exp_avg",
               "other/optim.state.1.step", "param/frozen",
               "warning: the states of the optimizer `optim` have numbers, and nothing tells whose they are: "
-              "kept under their keys"});
+              "kept under their keys; get_optimizer_state_dict of torch.distributed.checkpoint.state_dict "
+              "saves names"});
+  // Shapes that one weight only has tell, whatever the order was.
+  CHECK(named(list, {{"optim.param_groups.0.params", {"1", "0"}}}) == tied);
+  // The order of the model, which may not be the optimizer's, is said to be a guess.
+  alike.pop_back();
+  CHECK(named(alike, {{"optim.param_groups.0.params", {"0", "1"}}}) ==
+        Names{"param/a", "param/b", "exp_avg/a", "exp_avg/b", "step/b",
+              "warning: the states of the optimizer `optim` have numbers, not names, and shapes do not tell "
+              "them apart: taken to be in the order of the model's parameters; get_optimizer_state_dict of "
+              "torch.distributed.checkpoint.state_dict saves names"});
+  // Numbers are no names, though something has them for names.
+  auto beside = list;
+  beside.push_back({{{"ema", false}, {"0", true}}, {2}});
+  beside.push_back({path({"rng", "1"}), {3}});
+  Names tied_beside = tied;
+  tied_beside.insert(tied_beside.end(), {"other/ema.0", "other/rng.1"});
+  CHECK(named(beside, {{"optim.param_groups.0.params", {"0", "1"}}}) == tied_beside);
+  // Factored states have not their parameter's shape.
+  CHECK(named({{path({"model", "a"}), {2}},
+               {path({"model", "b"}), {2, 3}},
+               {path({"optim", "state", "0", "exp_avg_sq_col"}), {3}},
+               {path({"optim", "state", "0", "exp_avg_sq_row"}), {2}},
+               {path({"optim", "state", "1", "exp_avg"}), {2, 3}}},
+              {{"optim.param_groups.0.params", {"0", "1"}}})[2] == "exp_avg_sq_col/a");
 }
 
 TEST_CASE("dcp: placement as far as chunks tell it") {

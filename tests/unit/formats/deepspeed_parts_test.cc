@@ -146,3 +146,20 @@ TEST_CASE("deepspeed: states tell the shape of their parameter") {
   CHECK(shape_of_states({{"first", {5}}, {"second", {7}}}) == std::nullopt);
   CHECK(shape_of_states({{"step", number}}) == std::nullopt);
 }
+
+TEST_CASE("deepspeed: shapes that one parameter only has prove names, whatever the order") {
+  const Shape a{2, 3}, b{3}, c{7, 2};
+  Taken taken;
+  bool is_proven = false;
+  CHECK(match_numbers({a, b, c}, {{c, a}, {b}}, taken, is_proven) == Match::kUnique);
+  CHECK((taken == Taken{{2, 0}, {1}} && is_proven));
+  CHECK(match_numbers({a, c, c, b}, {{b, std::nullopt, a}}, taken, is_proven) == Match::kUnique);
+  CHECK((taken == Taken{{3, kNoMatch, 0}} && is_proven));
+  // The order of the model fits, and so would others.
+  CHECK(match_numbers({a, b, a, b}, {{a, b, a, b}}, taken, is_proven) == Match::kUnique);
+  CHECK((taken == Taken{{0, 1, 2, 3}} && !is_proven));
+  CHECK(match_numbers({a, b, c}, {{a, a}}, taken, is_proven) == Match::kNone);
+  CHECK(match_numbers({a, a, c}, {{c, a}}, taken, is_proven) == Match::kNone);
+  CHECK(match_numbers({a, a, c}, {{a, c}}, taken, is_proven) == Match::kSeveral);
+  CHECK(match_numbers({a}, {{a, std::nullopt}}, taken, is_proven) == Match::kNone);
+}

@@ -8,6 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/pickle/json.h"
+#include "lib/pickle/python2_names.h"
 #include "tests/unit/pickle/raw.h"
 
 using namespace uckpt;
@@ -315,12 +316,71 @@ TEST_CASE("dangerous globals are reported, whatever became of them") {
   CHECK(danger("(N" + std::string("ios\nsystem\n")) == "os.system called at 4");
   CHECK(danger("(cos\nsystem\nNo") == "os.system called at 15");
   CHECK(danger("csubprocess\nPopen\n)\x81") == "subprocess.Popen called at 21");
-  CHECK(danger("c__builtin__\neval\n)R") == "builtins.eval called at 21");
+  CHECK(danger("c__builtin__\neval\n)R") == "__builtin__.eval called at 21");
+  CHECK(danger("cm\nOuter.mode\n") == "m.Outer.mode named at 2");
+  CHECK(danger("cm\nOuter.Mode\n)R") == "none");
   CHECK(danger("ctorch.serialization\nos.system\n") == "torch.serialization.os.system named at 2");
   CHECK(danger("cm\nf\n)R" + text("x") + "\x93") == "<computed>.x named at 15");
   CHECK(danger("ccopyreg\n_reconstructor\ncos\nsystem\ncbuiltins\nobject\nN\x87R") ==
         "os.system called at 56");
   CHECK(danger("cm\nf\n)R") == "none");
+}
+
+TEST_CASE("getattr of a class and a constant names a nested class; any other is dangerous") {
+  const auto found = [](const std::string& body, char protocol = 2) {
+    const auto document = load(std::string("\x80") + protocol + body + ".");
+    const auto& danger = document->danger();
+    return danger ? cat("danger: ", danger->global, danger->is_call ? " called" : " named")
+                  : to_json(document->root(), {});
+  };
+  const auto call = [](const std::string& of, const std::string& name) {
+    return "c__builtin__\ngetattr\n" + of + text(name) + raw("\x86R");
+  };
+  const std::string outer = "cm\nOuter\n", flagged = "danger: builtins.getattr called";
+  CHECK(found(call(outer, "Mode")) == R"({"__global__":"m.Outer.Mode"})");
+  CHECK(found(call(outer, "Mode"), 3) == "danger: __builtin__.getattr called");  // no such module there
+  CHECK(found(call(call(outer, "Deep"), "In") + raw(")\x81")) == R"({"__class__":"m.Outer.Deep.In"})");
+  CHECK(found(call("czoneinfo\nZoneInfo\n", "_unpickle")) ==
+        R"({"__global__":"zoneinfo.ZoneInfo._unpickle"})");
+  for (const char* name : {"mode", "__new__", "__Mode", "_Mode.X", "Mode x", "", "_", "M\nX", "\xc3\x84"})
+    CHECK_MESSAGE(found(call(outer, name)) == flagged, name);
+  for (const char* of : {"cm\nouter\n", "ctorch.serialization\nos\n", "cos\nOuter\n", "ctorch\nSize\n",
+                         "cpathlib\nPosixPath\n", "ccollections\nOrderedDict\n", "cm\nf\n)R", "N"})
+    CHECK_MESSAGE(found(call(of, "Mode")).starts_with("danger: "), of);
+  CHECK(found(call(call("cm\nf\n)R", "Mode"), "X")) == flagged);
+  // Nine classes in one another.
+  std::string deep = outer;
+  for (int i = 0; i < 8; ++i) deep = call(deep, "C");
+  CHECK(found(deep) == flagged);
+  // A part that is computed, another number of parts, and getattr as a value or under another opcode.
+  CHECK(found("c__builtin__\ngetattr\n" + outer + "cm\nf\n)R" + raw("\x86R")) == flagged);
+  CHECK(found("c__builtin__\ngetattr\n(" + outer + text("Mode") + "NtR") == flagged);
+  CHECK(found("c__builtin__\ngetattr\n" + outer + text("Mode") + raw("\x86\x81")) == flagged);
+  const std::string named = "danger: builtins.getattr named";
+  CHECK(found("c__builtin__\ngetattr\n") == named);
+  CHECK(found("c__builtin__\ngetattr\n0N") == named);
+  CHECK(found("(" + call(outer, "Mode") + "c__builtin__\ngetattr\nt") == named);
+  CHECK(found("(" + call(outer, "Mode") + "cos\nsystem\nt") == "danger: os.system named");
+}
+
+TEST_CASE("names of Python 2 are mapped before protocol 3, as pairs, as Python does") {
+  const auto full = [](const char* module, const char* name, int protocol = 2) {
+    return make_global(module, name, protocol).full;
+  };
+  CHECK(full("UserDict", "IterableUserDict") == "collections.UserDict");
+  CHECK(full("UserDict", "UserDict") == "collections.UserDict");
+  CHECK(full("UserDict", "DictMixin") == "collections.DictMixin");
+  CHECK(full("itertools", "izip_longest") == "itertools.zip_longest");
+  CHECK(full("__builtin__", "intern") == "sys.intern");
+  CHECK(full("exceptions", "StandardError") == "builtins.Exception");
+  CHECK(full("exceptions", "Mine") == "exceptions.Mine");
+  CHECK(full("urllib2", "URLError") == "urllib.error.URLError");
+  CHECK(full("UserDict", "UserDict", 3) == "UserDict.UserDict");
+  CHECK(make_global("commands", "getoutput", 3).trust == GlobalClass::kDangerous);
+  CHECK(for_protocol_2({"dbm.ndbm", "library"}) == PlaceOfName{"dbm.ndbm", "library"});
+  CHECK(for_protocol_2({"dbm", "whichdb"}) == PlaceOfName{"whichdb", "whichdb"});
+  CHECK(for_protocol_2({"dbm", "error"}) == PlaceOfName{"anydbm", "error"});
+  CHECK(!for_protocol_2({"Queue", "Mine"}));
 }
 
 TEST_CASE("every prefix of a pickle is an error, and partial input asks for more") {

@@ -184,7 +184,7 @@ TEST_CASE("what is written twice is referred to") {
         }) == text("k") + raw("q\x00h\x00") + text(std::string(300, 'a')) + "q\x01\x87q\x02");
   CHECK(body([](Pickler& out) {
           out.begin_tuple(2);
-          out.global("__builtin__", "set"), out.global("__builtin__", "set");
+          out.global("builtins", "set"), out.global("builtins", "set");
           out.end_tuple();
         }) == raw("cbuiltins\nset\nq\x00h\x00\x86q\x01"));
   const auto document = load(written([](Pickler& out) {
@@ -285,7 +285,7 @@ TEST_CASE("every kind of node is copied as it was") {
        {raw("\x96\x02\x00\x00\x00\x00\x00\x00\x00\x07\xff"),
         raw("C\x00"),
         raw("B\x01\x00\x00\x00\x80"),
-        raw("c__builtin__\nbytes\n)R"),
+        raw("cbuiltins\nbytes\n)R"),
         raw("cbuiltins\nbytearray\n)R"),
         raw("\x8f"),
         raw("(\x91"),
@@ -306,7 +306,7 @@ TEST_CASE("every kind of node is copied as it was") {
         raw("cm\nL\n)\x81K\x01"
             "a"),
         raw("cm\nD\n)RK\x01K\x02s}b"),
-        raw("ccopy_reg\n_reconstructor\ncm\nC\nc__builtin__\nobject\nN\x87R}X\x01\x00\x00\x00"
+        raw("ccopyreg\n_reconstructor\ncm\nC\ncbuiltins\nobject\nN\x87R}X\x01\x00\x00\x00"
             "aNsb"),
         raw("(K\x01im\nC\n"),
         raw("(im\nC\n"),
@@ -339,7 +339,7 @@ TEST_CASE("every kind of node is copied as it was") {
   CHECK(again(raw("(K\x01im\nC\n")) == raw("cm\nC\nq\x00K\x01\x85q\x01Rq\x02"));  // called, not made
   const auto factory =
       load(raw("\x80\x02"
-               "ccollections\ndefaultdict\nc__builtin__\nlist\n\x85R."));
+               "ccollections\ndefaultdict\ncbuiltins\nlist\n\x85R."));
   CHECK(factory->root().factory().global_name() == "builtins.list");
   CHECK(!load(raw("\x80\x02}."))->root().factory());
 }
@@ -367,12 +367,31 @@ TEST_CASE("cycles, also through what is made of its parts") {
   again(wide + raw("h\xff"));
 }
 
+TEST_CASE("names that protocol 2 spells otherwise") {
+  const auto body_of = [](const std::string& module, const std::string& name) {
+    return body([&](Pickler& out) { out.global(module, name); });
+  };
+  CHECK(body_of("m", "Outer.Mode") == raw("cbuiltins\ngetattr\nq\x00") + raw("cm\nOuter\nq\x01") +
+                                          text("Mode") + raw("q\x02\x86q\x03Rq\x04"));
+  CHECK(body_of("dbm", "whichdb") == raw("cwhichdb\nwhichdb\nq\x00"));
+  CHECK(body_of("collections", "UserDict") == raw("ccollections\nUserDict\nq\x00"));
+  const auto document = load(written([](Pickler& out) {
+    out.begin_tuple(3);
+    out.global("m", "A.B.C"), out.global("m", "A.B.C"), out.global("m", "A.B");
+    out.end_tuple();
+  }));
+  CHECK(to_json(document->root(), {}) ==
+        R"([{"__global__":"m.A.B.C"},{"__global__":"m.A.B.C"},{"__global__":"m.A.B"}])");
+  CHECK(!document->danger());
+}
+
 TEST_CASE("what protocol 2 cannot say is refused") {
   CHECK(code_of(text("m\ni") + text("f") + "\x93") == "pickle.global");
   CHECK(code_of(text("m") + text("f\ng") + "\x93") == "pickle.global");
   CHECK(code_of("cm\nf\n)R" + text("x") + "\x93") == "pickle.dangerous");
   CHECK(code_of(raw("cos\nsystem\n(X\x01\x00\x00\x00xtR")) == "pickle.dangerous");
-  CHECK(code_of(text("m") + text("Outer.Inner") + "\x93") == "pickle.dangerous");
+  CHECK(code_of(text("m") + text("outer.Inner") + "\x93") == "pickle.dangerous");
+  CHECK(code_of(text("Queue") + text("Mine") + "\x93") == "pickle.global");
   CHECK_THROWS_AS(written([](Pickler& out) { out.global("os", "system"); }), Error);
   CHECK_THROWS_AS(written([](Pickler& out) { out.global("m\nR", "f"); }), Error);
 }
@@ -428,7 +447,7 @@ TEST_CASE("trees are edited while they are copied") {
   CHECK(replaced->root().get("w").callable().at(2).text() == "3");
 
   for (const std::string& made : {raw("ccollections\nOrderedDict\n)R"), raw("ccollections\nCounter\n)R"),
-                                  raw("}"), raw("ccollections\ndefaultdict\nc__builtin__\nlist\n\x85R")}) {
+                                  raw("}"), raw("ccollections\ndefaultdict\ncbuiltins\nlist\n\x85R")}) {
     const auto dict = load(raw("\x80\x02") + made + "(K\x01K\x02K\x03K\x04u.");
     const auto like = load(written([&](Pickler& out) {
       out.begin_dict_like(dict->root());

@@ -174,7 +174,7 @@ class RandomPickle {
         return add(")R");
       case 2:
         global("collections", "defaultdict");
-        global("__builtin__", "list");
+        global("builtins", "list");
         return add("\x85R");
       default:
         return add("}");

@@ -50,8 +50,14 @@ struct Content {
   // is not selected; then None stands for it.
   std::map<std::pair<const pickle::Document*, uint32_t>, std::optional<size_t>> leaves;
 
+  std::vector<KeyPath> dropped;  // of tensors that are not selected
+
   void add_tensor(KeyPath path, size_t index, bool is_cut);
   ContentObject& add_object(KeyPath path);
+  // Puts None where a tensor was dropped out of a list before others: torch puts lists together by their
+  // indices, and cannot load one that has a gap. Throws refused `dcp.list` for a list that no tensor or dict
+  // is left in, which torch does not take apart.
+  void fill_lists();
   // The leaves of a document of the source: `names` has the index of each tensor in the request under its
   // name, "prefix.a.0", and `taken` counts those that were found. Throws refused `dcp.storage` for a storage
   // that is no tensor's.

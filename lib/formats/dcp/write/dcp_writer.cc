@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/formats/dcp/write/chunks.h"
 #include "lib/formats/dcp/write/content.h"
@@ -148,7 +149,12 @@ float value_of(const Catalog& catalog, const Tensor& t) {
 TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   const int64_t tp = mesh_of(request, 1).tp;  // what is wrong with it is said before anything is read
   std::vector<std::string> notes;
-  const Content content = content_of(catalog, request, notes);
+  Content content = content_of(catalog, request, notes);
+  try {
+    content.fill_lists();
+  } catch (Error& e) {
+    throw e.in_file(catalog.path);
+  }
   const int64_t dp = content.ranks == 0 ? catalog.mesh.dp : std::max<int64_t>(1, content.ranks / tp);
   const RankMesh mesh = mesh_of(request, dp);
   TargetLayout layout = Output(catalog, request, content, mesh).make();

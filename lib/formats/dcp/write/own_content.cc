@@ -92,7 +92,7 @@ class OwnContent {
     return known->second = content_.documents.back().get();
   }
 
-  std::optional<std::vector<std::string>> list_at(const std::string& key) {
+  std::optional<TextList> list_at(const std::string& key) {
     const pickle::Document* document = document_at(key);
     return document ? texts_in(document->root()) : std::nullopt;
   }
@@ -101,6 +101,7 @@ class OwnContent {
     const auto at = wanted_.find(cat(name.state, "/", name.name));
     if (at == wanted_.end()) {
       if (dropped_++ == 0) first_dropped_ = stored.key;
+      content_.dropped.push_back(path_of(stored.key));
       return;
     }
     taken_[at->second] = true;

@@ -97,6 +97,7 @@ class Flattening {
       content_.add_object(place.path).copied = place.value;
     } else if (!at->second) {
       ++dropped_;
+      content_.dropped.push_back(place.path);
     } else {
       new_key(place.path);
       content_.add_tensor(place.path, *at->second, true);

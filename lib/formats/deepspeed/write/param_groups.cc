@@ -340,7 +340,8 @@ class NumberReader {
       shapes.push_back(shape->second);
     }
     std::vector<std::vector<size_t>> found;
-    if (match_in_order(shapes, slots, found) != Match::kUnique) return false;
+    bool is_proven = false;  // reading has said it
+    if (match_numbers(shapes, slots, found, is_proven) != Match::kUnique) return false;
     for (size_t k = 0; k < mine.size(); ++k) {
       for (const size_t at : found[k]) {
         if (at == kNoMatch)
