@@ -66,6 +66,7 @@ TEST_CASE("a config.json of settings") {
         "  \"tie.no_object\": 1\n}\n");
   ModelSettings back = settings_from_json(text), expected = settings;
   expected.erase("none");
+  expected.erase("o.list[3]");  // behind a gap
   CHECK(back == expected);
 }
 
