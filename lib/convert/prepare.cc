@@ -90,7 +90,7 @@ DTypeRules rules_of_any(std::span<const std::string_view> names, const DTypeRule
                            return ucl::match(pattern, name).has_value();
                          });
                        });
-    if (takes) out.rules.push_back({rule.dtype, {}, {}});
+    if (takes) out.rules.push_back({rule.dtype, {}, {}, {}});
   }
   return out;
 }

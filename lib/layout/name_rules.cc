@@ -187,7 +187,9 @@ void NameRules::tell_missing_together(uint32_t rule) {
 }
 
 void NameRules::tell_indexes() {
-  for (const auto& [name, index] : book_.indices()) {
+  for (const auto& [capture, ref] : book_.indices()) {
+    const std::string& name = capture;
+    const IndexRef& index = ref;
     const std::vector<int64_t>& numbers = numbers_[name].sorted();
     if (numbers.empty()) continue;
     const auto error = [&](std::string message) -> ucl::Diagnostic& {
