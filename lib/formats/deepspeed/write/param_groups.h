@@ -1,7 +1,6 @@
 // The optimizer's groups of parameters: which, in which order, with which options.
 #pragma once
 
-#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -29,13 +28,5 @@ std::vector<ParamGroup> read_groups(const Catalog& catalog, const SourceObjects&
 // How the source has its stages: of each its names in groups. Empty where it does not say it.
 std::vector<std::set<std::string>> stages_of_source(const Catalog& catalog, const SourceObjects& source,
                                                     const std::vector<PipelineLayer>& pipeline);
-
-// Splits and joins the groups of experts as DeepSpeed does where `ep` ranks share them (0.19.8:
-// moe/utils.py, split_params_into_different_moe_groups_for_optimizer): layers with fewer experts have fewer
-// ranks and groups of their own, and a rank's part of a group has an upper size. `numel_of` counts the
-// elements that a rank has of a parameter. Throws trouble `usage.layout` where ranks cannot share alike.
-std::vector<ParamGroup> spread_experts(const Catalog& catalog, const std::vector<ParamGroup>& groups,
-                                       const std::vector<MoeLayer>& layers, int64_t ep,
-                                       const std::function<int64_t(const std::string&)>& numel_of);
 
 }  // namespace uckpt::deepspeed

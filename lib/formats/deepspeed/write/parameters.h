@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "lib/formats/deepspeed/write/expert_groups.h"
 #include "lib/formats/deepspeed/write/param_groups.h"
 #include "lib/formats/writer.h"
 
