@@ -13,7 +13,7 @@ namespace uckpt {
 
 namespace {
 
-bool matches_any(const std::vector<ucl::NamePattern>& names, const std::string& name) {
+bool matches_any(const std::vector<ucl::NamePattern>& names, std::string_view name) {
   return std::any_of(names.begin(), names.end(),
                      [&](const ucl::NamePattern& pattern) { return ucl::match(pattern, name).has_value(); });
 }
@@ -55,11 +55,17 @@ ucl::NamePattern parse_pattern(std::string_view text) {
 }  // namespace
 
 std::optional<DType> DTypeRules::wanted(const Tensor& tensor) const {
+  const std::string_view name = tensor.name;
+  return wanted(tensor, {&name, 1});
+}
+
+std::optional<DType> DTypeRules::wanted(const Tensor& tensor, std::span<const std::string_view> names) const {
   if (!is_float(tensor.dtype) || (tensor.state != state::kMaster && tensor.state != state::kParam))
     return std::nullopt;
   for (const Rule& rule : rules) {
-    if (!rule.names.empty() && !matches_any(rule.names, tensor.name)) continue;
-    return rule.dtype;
+    if (rule.names.empty() ||
+        std::ranges::any_of(names, [&](std::string_view name) { return matches_any(rule.names, name); }))
+      return rule.dtype;
   }
   return std::nullopt;
 }

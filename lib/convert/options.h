@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,6 +41,8 @@ struct DTypeRules {
   // The type to write the tensor in, be it the one that it has; nothing where no rule says one. Only floating
   // weights are cast: neither optimizer states, whose values a narrower type would lose, nor buffers.
   std::optional<DType> wanted(const Tensor& tensor) const;
+  // The same of a tensor that has several names: the first rule that takes any of them wins.
+  std::optional<DType> wanted(const Tensor& tensor, std::span<const std::string_view> names) const;
 };
 // "bf16", "keep", or "fp32:PATTERN" for the names that the pattern of the language matches. Throws
 // `usage.dtype`.

@@ -81,27 +81,12 @@ TiedNames tied_names(const Catalog& catalog, std::span<const uint32_t> chosen) {
   return out;
 }
 
-// Tied names are one tensor: the first rule that takes any of them wins.
-DTypeRules rules_of_any(std::span<const std::string_view> names, const DTypeRules& rules) {
-  DTypeRules out;
-  for (const DTypeRules::Rule& rule : rules.rules) {
-    const bool takes = rule.names.empty() || std::ranges::any_of(names, [&](std::string_view name) {
-                         return std::ranges::any_of(rule.names, [&](const ucl::NamePattern& pattern) {
-                           return ucl::match(pattern, name).has_value();
-                         });
-                       });
-    if (takes) out.rules.push_back({rule.dtype, {}, {}, {}});
-  }
-  return out;
-}
-
 // The type that is asked for, which may be the tensor's own: a module weight beside it may have another.
 std::optional<DType> wanted_dtype(const Catalog& catalog, uint32_t tensor, const TiedNames& tied,
                                   const DTypeRules& rules) {
   const Tensor& t = catalog.tensors[tensor];
   const auto names = tied.find(t.alias.value_or(tensor));
-  const std::optional<DType> wanted =
-      names == tied.end() ? rules.wanted(t) : rules_of_any(names->second, rules).wanted(t);
+  const std::optional<DType> wanted = names == tied.end() ? rules.wanted(t) : rules.wanted(t, names->second);
   if (!wanted || *wanted == t.dtype) return wanted;
   if (!kernels::can_cast(t.dtype, *wanted))
     throw refused("dtype.cast", cat("it cannot be cast from ", name_of(t.dtype), " to ", name_of(*wanted)))

@@ -16,12 +16,12 @@ struct TensorName {
   std::string state, name;
 };
 
-// A list that was saved as an object (an optimizer's parameter numbers, or their names), each item as text;
-// nothing if there is no such object or it is no such list.
+// A list that was saved as an object (an optimizer's parameter numbers, or their names), each item as text.
 struct TextList {
   std::vector<std::string> texts;
   bool of_numbers = false;
 };
+// Nothing if there is no such object or it is no such list.
 std::optional<TextList> texts_in(const pickle::Value& list);
 using ReadList = std::function<std::optional<TextList>(const std::string& key)>;
 

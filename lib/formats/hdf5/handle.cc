@@ -27,20 +27,18 @@ std::string system_message(const std::string& text) {
   return text.substr(begin, text.find('\'', begin) - begin);
 }
 
-std::string innermost_message() {
+}  // namespace
+
+std::string last_failure() {
   std::string text;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &text);
   return text.empty() ? "unknown error" : system_message(text);
 }
 
-}  // namespace
-
-std::string last_failure() { return innermost_message(); }
-
 bool given_up() { return has_given_up; }
 
 void fail(std::string_view what) {
-  const std::string message = innermost_message();
+  const std::string message = last_failure();
   has_given_up = true;
   throw trouble("hdf5.library", cat("cannot ", what, ": ", message));
 }

@@ -5,6 +5,8 @@
 // patterns keeps the first `original_vocab_size` rows: one number for all of them, and only of tensors with
 // two dims or more.
 #include <algorithm>
+#include <unordered_map>
+#include <utility>
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/write/target.h"
@@ -28,12 +30,16 @@ Error padding_error(const TargetCheckpoint& target, const Named& n, std::string 
       .hint("in a --spec, a rule for it without `pad` will do, or one that pads its rows alone");
 }
 
-std::vector<const Shard*> shards_of(const Shards& cut, uint32_t tensor) {
-  std::vector<const Shard*> out;
-  for (const RankShards& rank : cut.ranks) {
-    const auto found = std::find_if(rank.shards.begin(), rank.shards.end(),
-                                    [&](const Shard& s) { return s.tensor == tensor && !s.is_number; });
-    out.push_back(found == rank.shards.end() ? nullptr : &*found);
+// Of each tensor, by rank.
+std::unordered_map<uint32_t, std::vector<const Shard*>> shards_by_tensor(const Shards& cut) {
+  std::unordered_map<uint32_t, std::vector<const Shard*>> out;
+  for (size_t r = 0; r < cut.ranks.size(); ++r) {
+    for (const Shard& s : cut.ranks[r].shards) {
+      if (s.is_number) continue;
+      std::vector<const Shard*>& of_tensor = out[s.tensor];
+      of_tensor.resize(cut.ranks.size());
+      if (!of_tensor[r]) of_tensor[r] = &s;
+    }
   }
   return out;
 }
@@ -85,10 +91,10 @@ bool is_cut_by_rows(const Shards& cut, const JoinedParameter& p, const Shape& wh
   return begin >= numel_of(whole);
 }
 
-JoinedParameter join(const TargetCheckpoint& target, const Named& n) {
+JoinedParameter join(const TargetCheckpoint& target, const Named& n, std::vector<const Shard*> shards) {
   const Shards& cut = *target.book.cut();
   const Shape& whole = target.parameters.shape(n);
-  JoinedParameter p{.name = &n, .shards = shards_of(cut, n.weight())};
+  JoinedParameter p{.name = &n, .shards = std::move(shards)};
   double factor = 1;
   for (const Shard* s : p.shards) {
     if (!s) continue;
@@ -126,9 +132,13 @@ void note_scaled(const TargetCheckpoint& target, const JoinedParameters& joined)
 const JoinedParameters& joined_parameters(const TargetCheckpoint& target) {
   if (target.joined) return *target.joined;
   JoinedParameters out;
+  const Shards& cut = *target.book.cut();
+  auto shards = shards_by_tensor(cut);
   for (const Named& n : target.parameters.all()) {
     if (!n.is_trained()) continue;
-    const JoinedParameter& p = out.all.emplace_back(join(target, n));
+    std::vector<const Shard*>& own = shards[n.weight()];
+    own.resize(cut.ranks.size());
+    const JoinedParameter& p = out.all.emplace_back(join(target, n, own));
     if (!p.is_padded) continue;
     const int64_t rows = target.parameters.shape(n).front();
     if (out.rows && *out.rows != rows)
