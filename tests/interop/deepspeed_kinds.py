@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 import deepspeed_models as models
 import deepspeed_truth
+import meeting
 
 
 @dataclasses.dataclass
@@ -207,9 +208,8 @@ def _train(kind):
 
 
 def meet(rank, kind, folder):
-    """Joins the other ranks: over the loopback device and a file, so that neither a port nor the host's name matters."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(kind.world), LOCAL_WORLD_SIZE=str(kind.world),
-                      MASTER_ADDR="127.0.0.1", MASTER_PORT="29500", DS_ACCELERATOR="cpu", GLOO_SOCKET_IFNAME="lo")
+    os.environ.update(meeting.LOOPBACK, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(kind.world),
+                      LOCAL_WORLD_SIZE=str(kind.world), DS_ACCELERATOR="cpu")
     torch.set_num_threads(1)
     import deepspeed
     backend = importlib.import_module("deepspeed.comm.torch")
@@ -217,7 +217,7 @@ def meet(rank, kind, folder):
     if kind.dtype == "fp16":   # DeepSpeed asks for a CPU with instructions for it; torch needs none
         deepspeed.accelerator.get_accelerator().is_fp16_supported = lambda: True
     deepspeed.init_distributed(dist_backend="gloo", verbose=False, rank=rank, world_size=kind.world,
-                               init_method=f"file://{os.path.join(folder, 'meeting')}",
+                               init_method=meeting.place(folder),
                                timeout=datetime.timedelta(seconds=PATIENCE_S))
 
 

@@ -1,7 +1,6 @@
 """A small FSDP2 run on gloo CPU ranks: it trains, saves and loads with torch.distributed.checkpoint."""
 import dataclasses
 import os
-import socket
 import tempfile
 import warnings
 
@@ -14,7 +13,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+import meeting
+
 WIDTH, ROWS, VOCABULARY = 10, 13, 37   # none of them a multiple of 4 ranks
+RESULT = "result.pt"
 
 
 class Block(torch.nn.Module):
@@ -117,12 +119,11 @@ def _whole(value):
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 
-def _rank_main(rank, job, port, result):
+def _rank_main(rank, job, folder):
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(1 if not job.load else 2)
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(job.world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo")
+    meeting.join(rank, job.world, folder)
     model, optim = _start(job, init_device_mesh("cpu", (job.world,)))
     loaded = None
     if job.load:
@@ -138,20 +139,16 @@ def _rank_main(rank, job, port, result):
         dcp.save({"model": model_state, "optim": optim_state, "note": {"text": "naïve", "epoch": 3}}, checkpoint_id=job.save)
     ended = _whole({"model": model_state, "optim": optim_state})
     if rank == 0:
-        torch.save({"losses": losses, "loaded": loaded, "ended": ended}, result)
+        torch.save({"losses": losses, "loaded": loaded, "ended": ended}, os.path.join(folder, RESULT))
     dist.barrier()
     dist.destroy_process_group()
 
 
 def run(job):
     """{"losses", "loaded": the state after loading, "ended": the state in the end}, whole tensors, as rank 0 sees it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # What the ranks import, once; by names that the server finds without our sys.path.
     mp.get_context("forkserver").set_forkserver_preload(
         ["torch._dynamo", "torch.distributed.fsdp", "torch.distributed.checkpoint.state_dict"])
     with tempfile.TemporaryDirectory(prefix="fsdp-") as folder:
-        result = os.path.join(folder, "result.pt")
-        mp.start_processes(_rank_main, (job, port, result), nprocs=job.world, start_method="forkserver")
-        return torch.load(result, weights_only=False)
+        mp.start_processes(_rank_main, (job, folder), nprocs=job.world, start_method="forkserver")
+        return torch.load(os.path.join(folder, RESULT), weights_only=False)

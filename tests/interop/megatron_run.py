@@ -2,12 +2,13 @@
 rank must hold, cut by numpy alone."""
 import argparse
 import os
-import socket
 import tempfile
 
 import numpy as np
 import torch
 import torch.multiprocessing as mp
+
+import meeting
 
 STATES = ("param", "exp_avg", "exp_avg_sq")
 
@@ -348,13 +349,12 @@ def _tell(chunks, optimizer, steps, folder):
     torch.save(place, os.path.join(folder, f"{torch.distributed.get_rank()}.pt"))
 
 
-def _rank_main(rank, job, port, folder):
+def _rank_main(rank, job, folder):
     torch.set_num_threads(1)
     without_cuda()
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed  # noqa: F401
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank,
-                                         world_size=job["world"])
+    meeting.join(rank, job["world"], folder)
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=job["tp"], pipeline_model_parallel_size=job["pp"],
         virtual_pipeline_model_parallel_size=job.get("vp", 1) if job.get("vp", 1) > 1 else None,
@@ -365,12 +365,9 @@ def _rank_main(rank, job, port, folder):
 
 def load(job):
     """[{"tp", "pp", "ep", "etp", "found"}] of every rank: what Megatron has after it loaded a checkpoint."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     mp.get_context("forkserver").set_forkserver_preload(["megatron.core.models.gpt", "megatron.core.optimizer"])
     with tempfile.TemporaryDirectory(prefix="megatron-") as folder:
-        mp.start_processes(_rank_main, (job, port, folder), nprocs=job["world"], start_method="forkserver")
+        mp.start_processes(_rank_main, (job, folder), nprocs=job["world"], start_method="forkserver")
         if not job.get("distributed", True) and not job.get("make"):
             return []
         return [torch.load(os.path.join(folder, f"{r}.pt"), weights_only=False) for r in range(job["world"])]

@@ -1,7 +1,6 @@
 """Distributed checkpoints: what torch itself reads of the fixtures, and what it saves now in one process."""
 import os
 import pickle
-import socket
 import warnings
 
 import pytest
@@ -13,6 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from common import DATA, Consolidated, convert, differences, refused, same_number, uckpt
+import meeting
 from test_fixtures import dcp_path
 
 # torch's own reader knows neither of these.
@@ -197,9 +197,8 @@ def test_a_missing_file_is_named_with_what_it_takes_along(out, tmp_path):
     assert "__0_1.distcp is missing (1 of 2 data files are here): 1 tensor cannot be rebuilt" in message
 
 
-def saved_by_rank(rank, folder, port):
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo")
+def saved_by_rank(rank, folder, meet):
+    meeting.join(rank, 2, meet)
     mesh = init_device_mesh("cpu", (2,))
     state = {"model": {"cut": distribute_tensor(torch.arange(10.).reshape(5, 2), mesh, [Shard(0)]),
                        "plain": torch.ones(2)}, "step": 3, "rank": rank}
@@ -212,10 +211,7 @@ def saved_by_rank(rank, folder, port):
 
 def test_what_each_rank_saved_for_itself_is_one_checkpoint(out, tmp_path):
     folder = str(tmp_path / "ckpt")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(saved_by_rank, (folder, port), nprocs=2)
+    torch.multiprocessing.spawn(saved_by_rank, (folder, str(tmp_path)), nprocs=2)
     assert not os.path.exists(os.path.join(folder, ".metadata"))
     convert(folder, out)
     with Consolidated(out) as file:
