@@ -85,9 +85,14 @@ class Candidate {
   const std::optional<Misfit>& nearest() const { return nearest_; }
 
   void add_fits(std::string_view as, std::vector<Fit>& out) {
-    for (const std::string& naming : layouts_)
-      if (const auto unused = unused_rules(naming); unused && leads_to(naming, as))
+    for (const std::string& naming : layouts_) {
+      const auto unused = unused_rules(naming);
+      if (!unused) continue;
+      if (leads_to(naming, as))
         out.push_back({{name_, naming, naming, leads_to(naming, "hf")}, 0, *unused});
+      else
+        note_misfit({0, 0, naming, cat("no map leads from it to `", escape(as), "`")});
+    }
     if (!catalog_.ranks.empty()) return;
     for (const std::string& naming : namings_of(spec_)) {
       if (spec_.layout(naming) || !leads_to(naming, as)) continue;
@@ -158,7 +163,10 @@ class Candidate {
 
   void note_misfit(const std::string& naming, const ucl::Diagnostics& said, size_t strangers) {
     const std::vector<ucl::Diagnostic> all = said.sorted();
-    Misfit misfit{strangers, said.errors(), naming, all.front().message};
+    note_misfit({strangers, said.errors(), naming, all.front().message});
+  }
+
+  void note_misfit(Misfit misfit) {
     if (!nearest_ || misfit.key() < nearest_->key()) nearest_ = std::move(misfit);
   }
 

@@ -86,6 +86,12 @@ TEST_CASE("found spec: the nearest is the one that knows the most names") {
       nearest.starts_with("the nearest is `hf_llama` of megatron/llama: no rule of this map takes 8 names"));
 }
 
+TEST_CASE("found spec: a layout that fits and leads elsewhere is told") {
+  std::string nearest;
+  CHECK_FALSE(find_spec(megatron_llama(), "megatron", "hf_nothing", kGated, &nearest));
+  CHECK(nearest == "the nearest is `megatron_gpt` of megatron/gpt: no map leads from it to `hf_nothing`");
+}
+
 TEST_CASE("found spec: none where a name is foreign, one is missing, or it leads elsewhere") {
   Catalog foreign = megatron_llama();
   put(foreign, "vision_model.conv.weight");
