@@ -75,6 +75,10 @@ def test_the_bin_file_of_a_model_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     torch.save({"w": torch.ones(3)}, tmp_path / "pytorch_model.bin")
     assert "pytorch_model.bin" in uckpt("ls", str(tmp_path)).error
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text('{"weight_map": {"w": "pytorch_model.bin"}}')
+    for path in (tmp_path, index):
+        assert "sharded .bin files" in uckpt("ls", str(path)).error
 
 
 @pytest.mark.parametrize("ending", ["_scale_inv", "_scale"])
