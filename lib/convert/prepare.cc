@@ -13,6 +13,7 @@
 #include "lib/convert/select.h"
 #include "lib/kernels/cast.h"
 #include "lib/kernels/elements.h"
+#include "lib/tensor/quantized.h"
 
 namespace uckpt {
 
@@ -81,34 +82,6 @@ TiedNames tied_names(const Catalog& catalog, std::span<const uint32_t> chosen) {
   return out;
 }
 
-// The scales that models keep beside their quantized weights, by the names of these.
-using Scales = std::unordered_map<std::string_view, std::string_view>;
-
-Scales scales_by_name(const Catalog& catalog) {
-  Scales out;
-  for (const Tensor& t : catalog.tensors) {
-    for (const std::string_view ending : {"_scale_inv", "_scale"}) {
-      if (!t.name.ends_with(ending)) continue;
-      out.emplace(std::string_view(t.name).substr(0, t.name.size() - ending.size()), t.name);
-      break;
-    }
-  }
-  return out;
-}
-
-// The numbers of a quantized weight mean nothing without its scale, which a cast does not apply.
-void refuse_if_quantized(const Catalog& catalog, const Tensor& t, const Scales& scales, DType wanted) {
-  if (bits_of(t.dtype) > 8) return;
-  const auto scale = scales.find(t.name);
-  if (scale == scales.end()) return;
-  throw refused("dtype.quantized",
-                cat("it is quantized, `", escape(scale->second), "` has its scale: a cast to ",
-                    name_of(wanted), " would leave that out"))
-      .in_file(catalog.path)
-      .in_tensor(t.path())
-      .hint("--dtype keep:PATTERN before it, or no --dtype, keeps such weights as they are");
-}
-
 // The type that is asked for, which may be the tensor's own: a module weight beside it may have another.
 std::optional<DType> wanted_dtype(const Catalog& catalog, uint32_t tensor, const TiedNames& tied,
                                   const Scales& scales, const DTypeRules& rules) {
@@ -116,7 +89,9 @@ std::optional<DType> wanted_dtype(const Catalog& catalog, uint32_t tensor, const
   const auto names = tied.find(t.alias.value_or(tensor));
   const std::optional<DType> wanted = names == tied.end() ? rules.wanted(t) : rules.wanted(t, names->second);
   if (!wanted || *wanted == t.dtype) return wanted;
-  refuse_if_quantized(catalog, t, scales, *wanted);
+  if (scales.contains(t.name))
+    throw quantized(catalog, t, scales, *wanted)
+        .hint("--dtype keep:PATTERN before it, or no --dtype, keeps such weights as they are");
   if (!kernels::can_cast(t.dtype, *wanted))
     throw refused("dtype.cast", cat("it cannot be cast from ", name_of(t.dtype), " to ", name_of(*wanted)))
         .in_file(catalog.path)
@@ -182,7 +157,7 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
                   cat("--shard-size: ", p.writer->name, " output is not cut into files by size"));
   p.request.states_chosen = !options.selection.states.empty();
   const TiedNames tied = tied_names(catalog, p.request.tensors);
-  const Scales scales = options.dtypes.rules.empty() ? Scales() : scales_by_name(catalog);
+  const Scales scales = options.dtypes.rules.empty() ? Scales() : scales_of_quantized(catalog);
   for (const uint32_t t : p.request.tensors)
     p.request.dtypes.push_back(wanted_dtype(catalog, t, tied, scales, options.dtypes));
   if (p.writer->takes_mesh) {

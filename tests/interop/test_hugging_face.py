@@ -91,6 +91,7 @@ def test_quantized_weights_are_not_cast(ending, tmp_path, out):
     error = refused(path, out, "--dtype", "bf16")
     assert "a.weight: it is quantized" in error and f"`a.weight{ending}`" in error, error
     assert "it is quantized" in refused(path, str(tmp_path / "o.safetensors"), "--dtype", "fp32:a.*")
+    assert "it is quantized" in refused(path, str(tmp_path / "run"), "--to", "deepspeed-universal", "--missing", "zero")
     kept = load_file(convert(path, str(tmp_path / "kept.safetensors"), "--dtype", "keep:a.*", "--dtype", "bf16"))
     assert torch.equal(kept["a.weight"].view(torch.uint8), state["a.weight"].view(torch.uint8))
     assert kept["b.weight"].dtype == torch.bfloat16
