@@ -76,18 +76,23 @@ class Candidate {
 
   // A naming that does not fit, and the first reason.
   struct Misfit {
-    bool has_strangers = false;  // names that it does not know
+    size_t strangers = 0;  // names that it does not know
     size_t errors = 0;
     std::string naming, reason;
-    auto key() const { return std::tie(has_strangers, errors); }
+    auto key() const { return std::tie(strangers, errors); }
   };
-  // The one with the fewest reasons.
+  // The one that knows the most names, with the fewest reasons.
   const std::optional<Misfit>& nearest() const { return nearest_; }
 
   void add_fits(std::string_view as, std::vector<Fit>& out) {
-    for (const std::string& naming : layouts_)
-      if (const auto unused = unused_rules(naming); unused && leads_to(naming, as))
+    for (const std::string& naming : layouts_) {
+      const auto unused = unused_rules(naming);
+      if (!unused) continue;
+      if (leads_to(naming, as))
         out.push_back({{name_, naming, naming, leads_to(naming, "hf")}, 0, *unused});
+      else
+        note_misfit({0, 0, naming, cat("no map leads from it to `", escape(as), "`")});
+    }
     if (!catalog_.ranks.empty()) return;
     for (const std::string& naming : namings_of(spec_)) {
       if (spec_.layout(naming) || !leads_to(naming, as)) continue;
@@ -122,7 +127,7 @@ class Candidate {
     facts.take_defaults();
     if (!layout::takes_names_of(catalog.ranks.front(), catalog, book, facts)) return std::nullopt;
     const layout::Sorted sorted = layout::sort_fragments(catalog, book, facts, said, true);
-    if (is_about_names(said)) return note_misfit(naming, said), std::nullopt;
+    if (is_about_names(said)) return note_misfit(naming, said, has_strangers(said)), std::nullopt;
     std::set<uint32_t> used;
     for (const layout::Match& m : sorted.matches) used.insert(m.rule);
     return book.rules().size() - used.size();
@@ -137,15 +142,31 @@ class Candidate {
       return false;
     }
     if (!is_about_names(said)) return true;
-    note_misfit(naming, said);
+    note_misfit(naming, said, has_strangers(said) ? strangers_of_map(naming, layout) : 0);
     return false;
   }
 
-  void note_misfit(const std::string& naming, const ucl::Diagnostics& said) {
+  static bool has_strangers(const ucl::Diagnostics& said) {
+    return std::ranges::any_of(said.sorted(),
+                               [](const ucl::Diagnostic& d) { return d.code == "ucl.no_rule"; });
+  }
+
+  // At least one, which a condition may leave without its rule.
+  size_t strangers_of_map(const std::string& naming, const std::string& layout) const {
+    const layout::MapBook book(spec_, layout::map_chain(spec_, naming, layout).front());
+    const auto is_stranger = [&](const Tensor& t) {
+      return !book.first_source(t.name, [](const layout::MapRuleRef&) { return true; });
+    };
+    const auto count = std::ranges::count_if(catalog_.tensors, is_stranger);
+    return std::max<size_t>(1, static_cast<size_t>(count));
+  }
+
+  void note_misfit(const std::string& naming, const ucl::Diagnostics& said, size_t strangers) {
     const std::vector<ucl::Diagnostic> all = said.sorted();
-    const bool has_strangers =
-        std::ranges::any_of(all, [](const ucl::Diagnostic& d) { return d.code == "ucl.no_rule"; });
-    Misfit misfit{has_strangers, said.errors(), naming, all.front().message};
+    note_misfit({strangers, said.errors(), naming, all.front().message});
+  }
+
+  void note_misfit(Misfit misfit) {
     if (!nearest_ || misfit.key() < nearest_->key()) nearest_ = std::move(misfit);
   }
 

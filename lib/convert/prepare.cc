@@ -13,6 +13,7 @@
 #include "lib/convert/select.h"
 #include "lib/kernels/cast.h"
 #include "lib/kernels/elements.h"
+#include "lib/tensor/quantized.h"
 
 namespace uckpt {
 
@@ -83,11 +84,14 @@ TiedNames tied_names(const Catalog& catalog, std::span<const uint32_t> chosen) {
 
 // The type that is asked for, which may be the tensor's own: a module weight beside it may have another.
 std::optional<DType> wanted_dtype(const Catalog& catalog, uint32_t tensor, const TiedNames& tied,
-                                  const DTypeRules& rules) {
+                                  const Scales& scales, const DTypeRules& rules) {
   const Tensor& t = catalog.tensors[tensor];
   const auto names = tied.find(t.alias.value_or(tensor));
   const std::optional<DType> wanted = names == tied.end() ? rules.wanted(t) : rules.wanted(t, names->second);
   if (!wanted || *wanted == t.dtype) return wanted;
+  if (scales.contains(t.name))
+    throw quantized(catalog, t, scales, *wanted)
+        .hint("--dtype keep:PATTERN before it, or no --dtype, keeps such weights as they are");
   if (!kernels::can_cast(t.dtype, *wanted))
     throw refused("dtype.cast", cat("it cannot be cast from ", name_of(t.dtype), " to ", name_of(*wanted)))
         .in_file(catalog.path)
@@ -153,8 +157,9 @@ Prepared prepare(Catalog& catalog, uint32_t first_object, const std::string& out
                   cat("--shard-size: ", p.writer->name, " output is not cut into files by size"));
   p.request.states_chosen = !options.selection.states.empty();
   const TiedNames tied = tied_names(catalog, p.request.tensors);
+  const Scales scales = options.dtypes.rules.empty() ? Scales() : scales_of_quantized(catalog);
   for (const uint32_t t : p.request.tensors)
-    p.request.dtypes.push_back(wanted_dtype(catalog, t, tied, options.dtypes));
+    p.request.dtypes.push_back(wanted_dtype(catalog, t, tied, scales, options.dtypes));
   if (p.writer->takes_mesh) {
     p.request.shards = cut_for_target(catalog, p.request.tensors, *p.writer, options);
   } else if (!options.layout.empty() || !options.stage_sizes.empty()) {

@@ -33,7 +33,17 @@ class Renamer {
     if (!diagnostics_.has_errors()) emit_all();
     if (diagnostics_.has_errors()) return;
     settle_aliases();
+    tell_dropped();
     catalog_.tensors = std::move(new_);
+  }
+
+  // A second head may differ from the table that it is taken for: that is not lost without a word.
+  void tell_dropped() {
+    if (dropped_.empty()) return;
+    std::string what = ticked(dropped_.front());
+    if (dropped_.size() > 1) what += cat(" and ", dropped_.size() - 1, " more");
+    catalog_.warnings.push_back(cat(what, dropped_.size() > 1 ? " are" : " is", " left out: the map drops ",
+                                    dropped_.size() > 1 ? "them" : "it"));
   }
 
   // Blocks of a fused tensor, on either side: another order of them has the same shapes.
@@ -74,6 +84,8 @@ class Renamer {
         kept[i] = static_cast<uint32_t>(new_.size());
         new_.push_back(old_[i]);
         made_.push_back({});
+      } else if (!old_[i].alias) {
+        dropped_.push_back(old_[i].name);
       }
     }
     for (uint32_t i = 0; i < old_.size(); ++i) {
@@ -290,7 +302,8 @@ class Renamer {
   const MapJobs jobs_;
   std::map<std::string, Claim> claimed_;  // new names
   std::vector<Tensor> new_;
-  std::vector<Made> made_;  // of each new tensor
+  std::vector<Made> made_;            // of each new tensor
+  std::vector<std::string> dropped_;  // old names
 };
 
 }  // namespace

@@ -82,7 +82,7 @@ def _models(job):
     import torch.nn.functional as F
     from megatron.core import parallel_state
     from megatron.core.models.gpt import GPTModel
-    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec, get_gpt_layer_local_spec
     from megatron.core.transformer import TransformerConfig
     c, vp = job["config"], job.get("vp", 1)
     moe = dict(num_moe_experts=c["experts"], moe_router_topk=2, moe_ffn_hidden_size=c["ffn"],
@@ -92,14 +92,17 @@ def _models(job):
     config = TransformerConfig(
         num_layers=c["layers"], hidden_size=c["hid"], ffn_hidden_size=c["ffn"], num_attention_heads=c["heads"],
         num_query_groups=c["heads"] if gpt2 else c["groups"], kv_channels=c["hid"] // c["heads"],
-        gated_linear_unit=not gpt2, activation_func=F.gelu if gpt2 else F.silu, add_bias_linear=gpt2,
-        normalization="LayerNorm" if gpt2 else "RMSNorm", bf16=dtype == torch.bfloat16,
+        gated_linear_unit=job.get("gated", not gpt2), activation_func=F.gelu if gpt2 else F.silu,
+        add_bias_linear=job.get("biased", gpt2), normalization="LayerNorm" if gpt2 else "RMSNorm", bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16, params_dtype=dtype, pipeline_dtype=dtype, tensor_model_parallel_size=job["tp"], pipeline_model_parallel_size=job["pp"],
         virtual_pipeline_model_parallel_size=vp if vp > 1 else None, expert_model_parallel_size=job.get("ep", 1),
         expert_tensor_parallel_size=job.get("etp", job["tp"]), use_cpu_initialization=True, perform_initialization=False,
         num_layers_in_first_pipeline_stage=job.get("first"), gradient_accumulation_fusion=False, **moe, **job.get("model", {}))
-    spec = get_gpt_layer_local_spec(num_experts=c["experts"] if job.get("moe") else None, moe_grouped_gemm=False,
-                                    normalization=config.normalization)
+    if isinstance(config.moe_layer_freq, list):   # layers of two kinds
+        spec = get_gpt_decoder_block_spec(config, use_transformer_engine=False, normalization=config.normalization)
+    else:
+        spec = get_gpt_layer_local_spec(num_experts=c["experts"] if job.get("moe") else None, moe_grouped_gemm=False,
+                                        normalization=config.normalization)
     out = []
     for stage in range(vp):
         more = {"vp_stage": stage} if vp > 1 else {}

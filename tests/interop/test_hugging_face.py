@@ -75,3 +75,27 @@ def test_the_bin_file_of_a_model_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     torch.save({"w": torch.ones(3)}, tmp_path / "pytorch_model.bin")
     assert "pytorch_model.bin" in uckpt("ls", str(tmp_path)).error
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text('{"weight_map": {"w": "pytorch_model.bin"}}')
+    for path in (tmp_path, index):
+        assert "sharded .bin files" in uckpt("ls", str(path)).error
+
+
+@pytest.mark.parametrize("ending", ["_scale_inv", "_scale"])
+def test_quantized_weights_are_not_cast(ending, tmp_path, out):
+    """Their numbers are something else without the scales, which a cast does not apply."""
+    state = {"a.weight": torch.randn(4, 4).to(torch.float8_e4m3fn), "a.weight" + ending: torch.rand(1, 1),
+             "b.weight": torch.randn(3)}
+    path = str(tmp_path / "model.safetensors")
+    save_file(state, path)
+    error = refused(path, out, "--dtype", "bf16")
+    assert "a.weight: it is quantized" in error and f"`a.weight{ending}`" in error, error
+    assert "it is quantized" in refused(path, str(tmp_path / "o.safetensors"), "--dtype", "fp32:a.*")
+    assert "it is quantized" in refused(path, str(tmp_path / "run"), "--to", "deepspeed-universal", "--missing", "zero")
+    kept = load_file(convert(path, str(tmp_path / "kept.safetensors"), "--dtype", "keep:a.*", "--dtype", "bf16"))
+    assert torch.equal(kept["a.weight"].view(torch.uint8), state["a.weight"].view(torch.uint8))
+    assert kept["b.weight"].dtype == torch.bfloat16
+    del state["a.weight" + ending]   # a plain type of weights
+    save_file(state, path)
+    cast = load_file(convert(path, str(tmp_path / "cast.safetensors"), "--dtype", "bf16"))
+    assert torch.equal(cast["a.weight"], state["a.weight"].bfloat16())

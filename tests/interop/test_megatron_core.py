@@ -153,8 +153,9 @@ def make(folder, ep=1, sharding="dp_reshardable", **more):
     """What each rank has of a run with random values that Megatron-core saved in `folder`."""
     arguments = dict(num_layers=4, hidden_size=16, num_attention_heads=4, num_query_groups=2, ffn_hidden_size=24,
                      padded_vocab_size=96, make_vocab_size_divisible_by=16, tensor_model_parallel_size=1, pipeline_model_parallel_size=1,
-                     expert_model_parallel_size=ep, world_size=ep, swiglu=True, iteration=120, ckpt_format="torch_dist",
-                     untie_embeddings_and_output_weights=True, num_experts=4 if more.get("moe") else None, use_distributed_optimizer=more.get("distributed", True))
+                     expert_model_parallel_size=ep, world_size=ep, swiglu=more.get("gated", True), iteration=120, ckpt_format="torch_dist",
+                     untie_embeddings_and_output_weights=True, num_experts=4 if more.get("moe") else None, use_distributed_optimizer=more.get("distributed", True),
+                     moe_layer_freq=more.get("model", {}).get("moe_layer_freq", 1))
     return megatron_run.load({"make": True, "config": CONFIG, "tp": 1, "pp": 1, "ep": ep, "world": ep, "arguments":
                               arguments, "save": {"folder": folder, "sharding": sharding}} | more)
 
@@ -186,6 +187,27 @@ def test_a_gate_of_shared_experts(sharding, tmp_path, out):
     convert(str(tmp_path / "made"), out)
     paths = check_made(out, ranks)
     assert not [p for p in paths if p.startswith("param/")]   # each is what its master rounds to
+
+
+MIXED = dict(moe=True, gated=False, model=dict(moe_layer_freq=[0, 1, 1, 1], moe_shared_expert_intermediate_size=20))
+
+
+@pytest.mark.parametrize("kind", [MIXED, dict(moe=True, biased=True)], ids=["dense layers, no gates", "biases"])
+def test_experts_of_other_kinds(kind, tmp_path, out):
+    """Dense layers among those of experts, experts without gates, with biases: cut by numpy, and back."""
+    ranks = make(str(tmp_path / "made"), **kind)
+    made = convert(str(tmp_path / "made"), str(tmp_path / "to"), "--to", "megatron", "--layout", "tp=2,ep=2,etp=1")
+    config, whole, seen = CONFIG | {"swiglu": kind.get("gated", True)}, ranks[0], set()
+    for rank in range(2):
+        state = torch.load(os.path.join(made, ITERATION, f"mp_rank_0{rank}_00{rank}", "model_optim_rng.pt"), weights_only=False)
+        for name, tensor in state["model"].items():
+            at = number(name, [n if i == 0 else n + 2 * rank for i, n in enumerate(numbers(name))])
+            full = whole[at]["model"].float().numpy()
+            same(tensor.float(), megatron_run.cut(name, full, config, 2, rank, 1, 0))
+            seen.add(at)
+    assert seen == set(whole)
+    convert(made, out)
+    check_made(out, ranks)
 
 
 @pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])

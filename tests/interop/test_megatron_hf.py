@@ -298,6 +298,15 @@ def test_heads_are_not_torn(tp, tmp_path, out):
     assert "cannot be cut evenly" in refused(folder, out, "--to", "megatron", "--layout", f"tp={tp}")
 
 
+def test_a_second_head_is_not_dropped_without_a_word(published, tmp_path):
+    """transformers ties no two tables that a file has with different values: it may be another one."""
+    folder = changed(published("llama")[0], tmp_path / "hf", tie_word_embeddings=True)
+    result = uckpt("convert", folder, str(tmp_path / "megatron"), "--to", "megatron", "--layout", "tp=1")
+    assert result.code == 0 and "`lm_head.weight` is left out: the map drops it" in result.error, result.error
+    result = uckpt("convert", published("llama-tied")[0], str(tmp_path / "other"), "--to", "megatron", "--layout", "tp=1")
+    assert result.code == 0 and "left out" not in result.error, result.error
+
+
 def test_no_config_where_too_little_is_known(published, tmp_path):
     folder, _ = published("llama")
     weights = os.path.join(folder, "model.safetensors")
@@ -495,6 +504,9 @@ def test_plain_settings_pass(case, published, tmp_path):
     ("qwen3", {"layer_types": ["full_attention"] * 3 + ["sliding_attention"]}, "layer_types"),
     ("qwen3", {"attention_bias": True}, "attention_bias"),
     ("llama", {"mlp_bias": True}, "mlp_bias"),
+    ("llama", {"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config.quant_method"),
+    ("mixtral", {"quantization_config": {"quant_method": "fp8"}}, "quantization_config.quant_method"),
+    ("gpt2", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config.quant_method"),
     ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
     ("llama", {"rope_parameters": ABSENT, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.type"),
     ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 5000.0}}, "rope_parameters.rope_type"),

@@ -73,6 +73,25 @@ TEST_CASE("found spec: a naming without a layout by its map") {
   CHECK(found->layout == "megatron_llama");
 }
 
+TEST_CASE("found spec: the nearest is the one that knows the most names") {
+  const Catalog experts = catalog_of(  // one of Qwen's: most names are those of Llama, one is one of GPT-2's
+      {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}, "model.layers.",
+      {"input_layernorm.weight", "self_attn.q_proj.weight", "self_attn.k_proj.weight",
+       "self_attn.v_proj.weight", "self_attn.o_proj.weight", "post_attention_layernorm.weight",
+       "mlp.gate.weight", "mlp.experts.0.gate_proj.weight", "mlp.experts.0.up_proj.weight",
+       "mlp.experts.0.down_proj.weight"});
+  std::string nearest;
+  CHECK_FALSE(find_spec(experts, "megatron", "", {}, &nearest));
+  CHECK(
+      nearest.starts_with("the nearest is `hf_llama` of megatron/llama: no rule of this map takes 8 names"));
+}
+
+TEST_CASE("found spec: a layout that fits and leads elsewhere is told") {
+  std::string nearest;
+  CHECK_FALSE(find_spec(megatron_llama(), "megatron", "hf_nothing", kGated, &nearest));
+  CHECK(nearest == "the nearest is `megatron_gpt` of megatron/gpt: no map leads from it to `hf_nothing`");
+}
+
 TEST_CASE("found spec: none where a name is foreign, one is missing, or it leads elsewhere") {
   Catalog foreign = megatron_llama();
   put(foreign, "vision_model.conv.weight");

@@ -8,6 +8,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/write/source_objects.h"
 #include "lib/io/input.h"
+#include "lib/tensor/quantized.h"
 
 namespace uckpt::deepspeed {
 
@@ -107,8 +108,12 @@ class Completion {
       fail("deepspeed.no_masters",
            "it has weights and no fp32 masters, which a DeepSpeed checkpoint is made of", "");
     Names dtypes;
+    const Scales scales = scales_of_quantized(catalog_);
     for (const uint32_t i : weights) {
       Tensor& t = catalog_.tensors[i];
+      if (scales.contains(t.name))
+        throw quantized(catalog_, t, scales, DType::kF32)
+            .hint("what quantized it makes weights to train from");
       dtypes.emplace(name_of(t.dtype));
       t.state = state::kMaster;
       t.module_dtype = t.dtype;
