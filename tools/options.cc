@@ -84,6 +84,9 @@ int64_t parse_count(std::string_view flag, std::string_view text, int64_t least)
   return *number;
 }
 
+// A plan holds every rank, so that a mistyped size would take all memory before anything is said of it.
+constexpr int64_t kMostRanks = 1'000'000;
+
 std::map<std::string, int64_t, std::less<>> parse_layout(std::string_view flag, std::string_view text) {
   std::map<std::string, int64_t, std::less<>> sizes;
   for (std::string_view rest = text; !rest.empty();) {
@@ -98,6 +101,10 @@ std::map<std::string, int64_t, std::less<>> parse_layout(std::string_view flag, 
     }
     const std::string name(item.substr(0, equals));
     const int64_t size = parse_count(cat(flag, " ", escape(name, 60)), item.substr(equals + 1), 0);
+    if (size > kMostRanks) {
+      throw trouble("usage.layout", cat(flag, " ", escape(name, 60), ": expected at most ", kMostRanks,
+                                        " ranks, found ", size));
+    }
     if (!sizes.emplace(name, size).second)
       throw trouble("usage.layout", cat(flag, ": the size of ", escape(name, 60), " is given twice"));
   }
@@ -211,7 +218,7 @@ std::string kinds_text() {
 
 void PlanFlags::add(CLI::App& app) {
   app.add_option("IN", in, "A checkpoint: folder or file")->type_name("");
-  app.add_option("OUT", out, "The file to make")->type_name("");
+  app.add_option("OUT", out, "The file or folder to make")->type_name("");
   app.add_option("--to", to, kinds_text())->type_name("KIND");
   app.add_option("--layout", layout,
                  "Mesh of the output, such as dp=3,zero=3; what is not said is as in the input")

@@ -20,7 +20,7 @@ constexpr std::string_view kFirstSteps =
 constexpr std::string_view kExitCodes =
     "\nExit codes: 0 done; 1 the input is malformed, incomplete or refused; 2 trouble (usage, disk, "
     "permissions);\n"
-    "3 stopped by a signal.\n";
+    "3 stopped (a signal, --max-duration, a disk that filled up): the same command goes on.\n";
 
 // A page that begins with examples: they answer most questions.
 class HelpPage final : public CLI::Formatter {

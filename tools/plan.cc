@@ -26,16 +26,18 @@ class Plan final : public Verb {
     flags_.add(app);
     app.add_flag("-a,-v,--all", all_, "Each tensor, file and part on a line of its own");
     app.add_flag("--json", json_, "Answer in JSON, which has everything");
-    app.add_option("-o,--output", output_, "Keep the plan in a file, as JSON, for `convert --plan`")
+    app.add_option("-o,--output", output_,
+                   "Keep the plan in a file, as JSON, for `convert --plan`; - is standard output")
         ->type_name("FILE");
   }
   int run(Out& out) override {
     flags_.resources.hold_to();
+    const bool to_stdout = output_ == "-";
     std::string document;
     const PlanSummary summary = plan_conversion(flags_.in, flags_.out, flags_.checked(),
                                                 json_ || !output_.empty() ? &document : nullptr);
-    if (!output_.empty()) write_text_file(output_, document, flags_.force, !flags_.no_sync);
-    json_ ? out.print(document) : print_plan(summary, all_, out);
+    if (!output_.empty() && !to_stdout) write_text_file(output_, document, flags_.force, !flags_.no_sync);
+    json_ || to_stdout ? out.print(document) : print_plan(summary, all_, out);
     return 0;
   }
 

@@ -37,7 +37,7 @@ class Sum final : public Verb {
   }
   void add_flags(CLI::App& app) override {
     app.add_option("PATH", path_, "A checkpoint: folder or file")->type_name("");
-    app.add_option("-o,--output", output_, "The manifest to make (by default it is printed)")
+    app.add_option("-o,--output", output_, "The manifest to make (by default, and for -, it is printed)")
         ->type_name("FILE");
     app.add_flag("-f,--force", force_, "Replace the manifest if it exists");
     app.add_flag("--sha256", sha256_, "SHA-256 in place of CRC-64: finds forgery too, takes a second pass");
@@ -53,7 +53,7 @@ class Sum final : public Verb {
     std::vector<TensorSum> sums = sum_tensors(opened, sha256_ ? DigestKind::kSha256 : DigestKind::kCrc64,
                                               options.buffers(opened.catalog), *progress, stop_on_signals());
     const std::string text = json_ ? json_of(path_, sums) : manifest_text(std::move(sums));
-    output_.empty() ? out.print(text) : write_text_file(output_, text, force_, true);
+    output_.empty() || output_ == "-" ? out.print(text) : write_text_file(output_, text, force_, true);
     return 0;
   }
 

@@ -1,6 +1,7 @@
 #include "lib/formats/not_read.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "lib/base/text.h"
 
@@ -44,14 +45,15 @@ constexpr Magic kMagics[] = {
     {"<html", 0, "an HTML page", "the download went wrong: fetch the file again"},
 };
 
-// Folders right below that are distributed checkpoints: the steps of a run, or the parts that Accelerate
-// keeps apart.
-std::vector<std::string> checkpoints_below(const Target& target) {
+// Folders right below that have one of these files: the steps of a run, or the parts that Accelerate keeps
+// apart.
+std::vector<std::string> folders_with(const Target& target, std::initializer_list<std::string_view> files) {
   constexpr size_t kMost = 1000;
   std::vector<std::string> out;
   for (const std::string& name : target.entries) {
     if (out.size() == kMost) break;
-    if (name.ends_with('/') && target.folder->has_file(cat(name, ".metadata"))) out.push_back(name);
+    const auto holds = [&](std::string_view file) { return target.folder->has_file(cat(name, file)); };
+    if (name.ends_with('/') && std::ranges::any_of(files, holds)) out.push_back(name);
   }
   return out;
 }
@@ -71,14 +73,17 @@ Error bin_shards() {
       .hint("its .bin files can be read one by one");
 }
 
+Error only_below(const Target& target, const std::vector<std::string>& below, std::string_view kind) {
+  return refused("format.unknown",
+                 cat("the folder holds ", below.size(), below.size() == 1 ? " checkpoint" : " checkpoints",
+                     kind, ", and is none itself"))
+      .hint(cat("name the one that is meant: ", escape(target.folder->join(below.back()))));
+}
+
 std::optional<Error> unsupported_folder(const Target& target) {
   if (any_entry(target, "", ".distcp")) return unfinished(target);
-  if (const std::vector<std::string> below = checkpoints_below(target); !below.empty()) {
-    return refused("format.unknown",
-                   cat("the folder holds ", below.size(), below.size() == 1 ? " checkpoint" : " checkpoints",
-                       " of PyTorch's distributed format (DCP), and is none itself"))
-        .hint(cat("name the one that is meant: ", escape(target.folder->join(below.back()))));
-  }
+  if (const std::vector<std::string> below = folders_with(target, {".metadata"}); !below.empty())
+    return only_below(target, below, " of PyTorch's distributed format (DCP)");
   if (any_entry(target, "local_", ".pt") || any_entry(target, "model_", "_rank_0.pt") ||
       any_entry(target, "pytorch_model_fsdp_", "/") || any_entry(target, "", "-rank0.pt")) {
     return unsupported("a folder of FSDP shards, one file a rank")
@@ -92,6 +97,10 @@ std::optional<Error> unsupported_folder(const Target& target) {
           .hint(cat("name that file: ", escape(target.folder->join(name))));
   if (has(target, "checkpoint") && any_entry(target, "", ".index"))
     return unsupported("a TensorFlow checkpoint");
+  const std::vector<std::string> below = folders_with(
+      target,
+      {"latest", "latest_checkpointed_iteration.txt", "model.safetensors", "model.safetensors.index.json"});
+  if (!below.empty()) return only_below(target, below, "");
   return std::nullopt;
 }
 

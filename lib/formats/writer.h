@@ -44,6 +44,11 @@ using Complete = void (*)(Catalog& catalog, std::vector<uint32_t>& tensors, bool
 // Sizes of a mesh: {"tp", 2}.
 using MeshSizes = std::map<std::string, int64_t, std::less<>>;
 
+// What can be done where a format has no such type: only floating numbers are cast.
+inline std::string_view way_round(DType dtype) {
+  return is_float(dtype) ? "--drop leaves it out, --dtype writes another type" : "--drop leaves it out";
+}
+
 struct Writer {
   std::string_view name;                     // for --to
   std::string_view what;                     // one line for --help and README

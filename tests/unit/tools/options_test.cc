@@ -34,6 +34,9 @@ TEST_CASE("--layout: sizes of a mesh") {
         "usage.number: --layout tp: expected a whole number from 0 up, found `two`");
   CHECK(message_of([] { parse_layout("--layout", "tp=-1"); }) ==
         "usage.number: --layout tp: expected a whole number from 0 up, found `-1`");
+  CHECK(parse_layout("--layout", "dp=1000000") == Sizes{{"dp", 1'000'000}});
+  CHECK(message_of([] { parse_layout("--layout", "dp=1000001"); }) ==
+        "usage.layout: --layout dp: expected at most 1000000 ranks, found 1000001");
 }
 
 TEST_CASE("flags become what a conversion is asked") {

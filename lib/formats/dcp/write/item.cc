@@ -4,6 +4,7 @@
 
 #include "lib/formats/dcp/items.h"
 #include "lib/formats/torch/sizes.h"
+#include "lib/formats/writer.h"
 
 namespace uckpt::dcp {
 
@@ -40,7 +41,7 @@ void Item::box(uint32_t tensor, DType dtype, const Shape& offsets, const Shape& 
   } catch (Error& e) {
     throw e.in_tensor(catalog_.tensors[tensor].path())
         .in_file(catalog_.path)
-        .hint("--drop leaves it out, --dtype writes another type");
+        .hint(std::string(way_round(dtype)));
   }
 }
 
