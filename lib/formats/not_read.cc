@@ -4,6 +4,7 @@
 #include <initializer_list>
 
 #include "lib/base/text.h"
+#include "lib/formats/megatron/folder.h"
 
 namespace uckpt {
 namespace {
@@ -98,8 +99,7 @@ std::optional<Error> unsupported_folder(const Target& target) {
   if (has(target, "checkpoint") && any_entry(target, "", ".index"))
     return unsupported("a TensorFlow checkpoint");
   const std::vector<std::string> below = folders_with(
-      target,
-      {"latest", "latest_checkpointed_iteration.txt", "model.safetensors", "model.safetensors.index.json"});
+      target, {"latest", megatron::kTracker, "model.safetensors", "model.safetensors.index.json"});
   if (!below.empty()) return only_below(target, below, "");
   return std::nullopt;
 }

@@ -45,7 +45,7 @@ using Complete = void (*)(Catalog& catalog, std::vector<uint32_t>& tensors, bool
 using MeshSizes = std::map<std::string, int64_t, std::less<>>;
 
 // What can be done where a format has no such type: only floating numbers are cast.
-inline std::string_view way_round(DType dtype) {
+inline std::string way_round(DType dtype) {
   return is_float(dtype) ? "--drop leaves it out, --dtype writes another type" : "--drop leaves it out";
 }
 

@@ -262,7 +262,7 @@ def run_ranks(main, kind, folder, *args, patience=PATIENCE_S):
             for process in context.processes:
                 process.kill()
             raise TimeoutError(f"the ranks did not finish within {patience} s")
-    os.remove(os.path.join(folder, "meeting"))
+    os.remove(meeting.file_in(folder))
 
 
 def write_checkpoint(kind, folder, with_truth):

@@ -6,9 +6,14 @@ import torch.distributed as dist
 LOOPBACK = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "GLOO_SOCKET_IFNAME": "lo"}
 
 
+def file_in(folder):
+    """It stays when the ranks have parted."""
+    return os.path.join(os.path.abspath(folder), "meeting")
+
+
 def place(folder):
-    """The init_method of ranks that share a folder, which must be new."""
-    return f"file://{os.path.join(os.path.abspath(folder), 'meeting')}"
+    """The init_method of ranks that share a folder, in which none have met yet."""
+    return f"file://{file_in(folder)}"
 
 
 def join(rank, world, folder):

@@ -60,7 +60,7 @@ Content content_of(const Catalog& catalog, const WriteRequest& request, TargetLa
       throw refused("safetensors.dtype", cat("safetensors files have no type for ", name_of(dtype)))
           .in_file(catalog.path)
           .in_tensor(t.path())
-          .hint(std::string(way_round(dtype)));
+          .hint(way_round(dtype));
     out.items.push_back({source, p.name, dtype, units_of(t) * unit_size(dtype)});
   }
   return out;

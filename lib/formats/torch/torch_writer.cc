@@ -55,7 +55,7 @@ class Output {
     try {
       out_.tensor({dtype, storage(i), numel_of(t.shape), t.shape, row_major(t.shape), 0, requires_grad});
     } catch (Error& e) {
-      throw e.in_tensor(t.path()).in_file(catalog_.path).hint(std::string(way_round(dtype)));
+      throw e.in_tensor(t.path()).in_file(catalog_.path).hint(way_round(dtype));
     }
   }
 

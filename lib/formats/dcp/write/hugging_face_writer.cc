@@ -79,7 +79,7 @@ class HuggingFaceOutput {
       throw refused("safetensors.dtype", cat("safetensors files have no type for ", name_of(dtype)))
           .in_file(catalog_.path)
           .in_tensor(t.path())
-          .hint(std::string(way_round(dtype)));
+          .hint(way_round(dtype));
     const int64_t file = target_file(units_of(t) * unit_size(dtype));
     const bool is_cut = t.state != state::kBuffer && t.state != state::kOther;
     for (HeldBox& box : cutter_.cut(t.alias.value_or(tensor), is_cut)) {

@@ -39,9 +39,7 @@ void Item::box(uint32_t tensor, DType dtype, const Shape& offsets, const Shape& 
   try {
     out_.tensor({dtype, key, numel, sizes, torch::row_major(sizes), 0, false});
   } catch (Error& e) {
-    throw e.in_tensor(catalog_.tensors[tensor].path())
-        .in_file(catalog_.path)
-        .hint(std::string(way_round(dtype)));
+    throw e.in_tensor(catalog_.tensors[tensor].path()).in_file(catalog_.path).hint(way_round(dtype));
   }
 }
 
