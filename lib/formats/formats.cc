@@ -8,6 +8,7 @@
 #include "lib/formats/deepspeed/deepspeed_format.h"
 #include "lib/formats/format.h"
 #include "lib/formats/hdf5/hdf5_format.h"
+#include "lib/formats/hugging_face/bin_format.h"
 #include "lib/formats/megatron/core/core_format.h"
 #include "lib/formats/megatron/legacy_format.h"
 #include "lib/formats/not_read.h"
@@ -28,6 +29,8 @@ constexpr std::array kFormats = {
     Format{"dcp", "PyTorch distributed checkpoint (DCP), or its Hugging Face shards", dcp::recognises,
            dcp::read},
     Format{"hdf5", "HDF5 file: our consolidated one, or plain tensors", hdf5::recognises, hdf5::read},
+    Format{"hf-bin", "Hugging Face folder of .bin files", hugging_face::recognises_bin,
+           hugging_face::read_bin},
     Format{"safetensors", "safetensors file, or Hugging Face folder", safetensors::recognises,
            safetensors::read},
     Format{"torch", "torch.save file, zip or legacy", torch::recognises, torch::read},

@@ -67,13 +67,6 @@ Error unfinished(const Target& target) {
                 : "take an earlier step, or copy `.metadata` here if it was left behind");
 }
 
-constexpr std::string_view kBinIndex = ".bin.index.json";
-
-Error bin_shards() {
-  return unsupported("a Hugging Face model in sharded .bin files")
-      .hint("its .bin files can be read one by one");
-}
-
 Error only_below(const Target& target, const std::vector<std::string>& below, std::string_view kind) {
   return refused("format.unknown",
                  cat("the folder holds ", below.size(), below.size() == 1 ? " checkpoint" : " checkpoints",
@@ -91,15 +84,11 @@ std::optional<Error> unsupported_folder(const Target& target) {
         .hint(
             "load it into the model that it was saved from, and save that with torch.distributed.checkpoint");
   }
-  if (any_entry(target, "pytorch_model", kBinIndex)) return bin_shards();
-  for (const std::string& name : target.entries)
-    if (name.starts_with("pytorch_model") && name.ends_with(".bin"))
-      return unsupported("a Hugging Face model in a .bin file")
-          .hint(cat("name that file: ", escape(target.folder->join(name))));
   if (has(target, "checkpoint") && any_entry(target, "", ".index"))
     return unsupported("a TensorFlow checkpoint");
-  const std::vector<std::string> below = folders_with(
-      target, {"latest", megatron::kTracker, "model.safetensors", "model.safetensors.index.json"});
+  const std::vector<std::string> below =
+      folders_with(target, {"latest", megatron::kTracker, "model.safetensors", "model.safetensors.index.json",
+                            "pytorch_model.bin", "pytorch_model.bin.index.json"});
   if (!below.empty()) return only_below(target, below, "");
   return std::nullopt;
 }
@@ -129,7 +118,6 @@ std::optional<Error> not_a_checkpoint_file(const Target& target) {
 
 Error not_read(const Target& target) {
   if (std::optional<Error> e = target.folder ? unsupported_folder(target) : std::nullopt) return *e;
-  if (target.path.ends_with(kBinIndex)) return bin_shards();
   if (target.folder && target.entries.empty()) return refused("format.empty", "the folder is empty");
   return refused("format.unknown", cat("no checkpoint format fits this ", target.folder ? "folder" : "file"))
       .hint(cat("looked for: ", looked_for()));

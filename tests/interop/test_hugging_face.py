@@ -71,14 +71,79 @@ def test_each_snapshot_of_a_cache(tmp_path):
     assert "outside" in refused(str(cache / "snapshots" / "aaa"), str(tmp_path / "o.pt"))
 
 
-def test_the_bin_file_of_a_model_is_named(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    torch.save({"w": torch.ones(3)}, tmp_path / "pytorch_model.bin")
-    assert "pytorch_model.bin" in uckpt("ls", str(tmp_path)).error
-    index = tmp_path / "pytorch_model.bin.index.json"
-    index.write_text('{"weight_map": {"w": "pytorch_model.bin"}}')
-    for path in (tmp_path, index):
-        assert "sharded .bin files" in uckpt("ls", str(path)).error
+@pytest.fixture
+def bins(tmp_path):
+    """A small model in .bin files, as huggingface_hub shards it: its folder, and its tensors."""
+    from huggingface_hub import save_torch_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+    torch.manual_seed(5)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+                                         num_attention_heads=4, num_key_value_heads=2))
+    folder = tmp_path / "models--x" / "snapshots" / "aaa"
+    folder.mkdir(parents=True)
+    save_torch_model(model, str(folder), max_shard_size="20KB", safe_serialization=False)
+    model.config.save_pretrained(str(folder))
+    return folder, model.state_dict()
+
+
+def test_bin_files_of_a_model(bins, tmp_path, out):
+    folder, state = bins
+    shards = sorted(name for name in os.listdir(folder) if name.endswith(".bin"))
+    index = folder / "pytorch_model.bin.index.json"
+    assert len(shards) > 2 and index.exists()
+    convert(str(folder), out)
+    with Consolidated(out) as file:
+        assert not differences((name, file.dataset("param", name), value, {}) for name, value in state.items())
+        assert file.file.attrs["source_kind"] == "hf-bin" and "config.json" in file.file["objects"]
+    new = convert(str(index), str(tmp_path / "new"), "--to", "safetensors", "--dtype", "bf16")
+    loaded = load_file(os.path.join(new, "model.safetensors"))
+    assert all(torch.equal(loaded[name], value.bfloat16()) for name, value in state.items())
+    assert os.path.exists(os.path.join(new, "config.json"))
+    assert str(index) in uckpt("ls", str(folder / shards[0])).error
+
+    (folder.parent.parent / "blobs").mkdir()   # the cache in which it was fetched
+    for path in (folder, folder.parent.parent):
+        assert uckpt("sum", str(path)).text == uckpt("sum", out).text
+
+
+def test_bin_files_that_are_not_as_the_index_says(bins, out):
+    folder, _ = bins
+    first, second, *_ = sorted(name for name in os.listdir(folder) if name.endswith(".bin"))
+    kept = (folder / second).read_bytes()
+    os.remove(folder / second)
+    assert f"`{second}` is missing" in refused(str(folder), out)
+    torch.save({"w": torch.ones(3)}, folder / second)
+    assert "the index promises this tensor" in refused(str(folder), out)
+    (folder / second).write_bytes((folder / first).read_bytes())
+    assert f"in two files: {first} and {second}" in refused(str(folder), out)
+    (folder / second).write_bytes(kept[:-100])
+    assert second in refused(str(folder), out)
+    index = folder / "pytorch_model.bin.index.json"
+    index.write_text(index.read_text().replace(first, f"../{first}"))
+    assert "expected the name of a file in the folder of the index" in refused(str(index), out)
+
+
+def test_one_bin_file_and_what_lies_beside_it(tmp_path, out):
+    weight = torch.randn(4, 3)
+    (tmp_path / "config.json").write_text('{"model_type": "x"}')
+    torch.save({"a.weight": weight, "b.weight": weight}, tmp_path / "pytorch_model.bin")
+    torch.save({"lr": 1}, tmp_path / "training_args.bin")
+    assert "training_args.bin" in uckpt("ls", str(tmp_path)).error
+    convert(str(tmp_path), out)
+    with Consolidated(out) as file:
+        assert file.file["param/a.weight"] == file.file["param/b.weight"]
+        assert not differences([("a.weight", file.dataset("param", "a.weight"), weight, {})])
+    save_file({"c": weight}, str(tmp_path / "model.safetensors"))   # the same model in the newer format
+    assert uckpt("ls", str(tmp_path)).text.split()[6] == "c"
+
+
+def test_an_index_of_a_variant(tmp_path):
+    save_file({"w": torch.ones(3)}, str(tmp_path / "model.fp16-00001-of-00002.safetensors"))
+    save_file({"v": torch.ones(2)}, str(tmp_path / "model.fp16-00002-of-00002.safetensors"))
+    (tmp_path / "model.safetensors.index.fp16.json").write_text(
+        '{"weight_map": {"w": "model.fp16-00001-of-00002.safetensors", "v": "model.fp16-00002-of-00002.safetensors"}}')
+    for path in (tmp_path, tmp_path / "model.safetensors.index.fp16.json"):
+        assert "2 tensors" in uckpt("ls", str(path)).text
 
 
 @pytest.mark.parametrize("ending", ["_scale_inv", "_scale"])

@@ -9,15 +9,16 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
+#include "lib/formats/hugging_face/model_config.h"
 #include "lib/formats/plain_names.h"
 #include "lib/formats/safetensors/header.h"
-#include "lib/formats/safetensors/model_config.h"
 #include "lib/formats/settings_json.h"
 
 namespace uckpt::safetensors {
 
 namespace {
 
+using hugging_face::kConfigName, hugging_face::kGenerationConfigName;
 using Json = nlohmann::json;
 
 constexpr int64_t kMaxHeader = 100'000'000;

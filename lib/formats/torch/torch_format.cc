@@ -1,127 +1,15 @@
 #include "lib/formats/torch/torch_format.h"
 
-#include <unordered_map>
-
-#include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
-#include "lib/formats/file_path.h"
-#include "lib/formats/torch/guards.h"
-#include "lib/formats/torch/name_walk.h"
-#include "lib/formats/torch/torch_file.h"
-#include "lib/pickle/numpy.h"
+#include "lib/formats/hugging_face/bin_format.h"
+#include "lib/formats/torch/file_catalog.h"
 
 namespace uckpt::torch {
 
 namespace {
 
-using pickle::Value;
-
-constexpr int64_t kSmallFile = 1 << 20;
-
-// Enters the tensors and arrays of the tree under their names.
-class CatalogWalk {
- public:
-  CatalogWalk(const TorchFile& file, const TorchFile::Registered& registered, const OpenOptions& options,
-              Catalog& catalog)
-      : file_(file),
-        registered_(registered),
-        limits_(options.limits),
-        allow_expand_(options.allow_expand),
-        catalog_(catalog),
-        max_tensors_(static_cast<size_t>(file.pickle_record().size) + (64 << 10)) {}
-
-  void run() {
-    const WalkEnd end = walk_names(
-        file_.root(), [&](const Value& value) { return is_data(value); },
-        [&](const NamedLeaf& leaf) {
-          if (const auto info = file_.tensor(leaf.value))
-            add_tensor(*info, leaf.is_param, leaf.name);
-          else
-            add_array(leaf.value, leaf.name);
-          if (leaf.is_numbered && numbered_++ == 0) first_numbered_ = leaf.name;
-          return !catalog_stopped_;
-        });
-    if (numbered_ > 0)
-      catalog_.warnings.push_back(cat(numbered_, numbered_ == 1 ? " tensor comes" : " tensors come",
-                                      " to a name that another one has, and a number is put behind it: ",
-                                      escape(first_numbered_, 100), numbered_ == 1 ? "" : ", …"));
-    if (end == WalkEnd::kLongName) stop("limit.name", cat("expected names of at most ", kMaxName, " bytes"));
-  }
-
- private:
-  bool is_data(const Value& value) const {
-    if (file_.tensor(value)) return true;
-    const auto array = pickle::numpy_array(value);
-    return array && !array->is_scalar;
-  }
-
-  void stop(std::string code, std::string message) {
-    if (!catalog_.refusal)
-      catalog_.refusal = refused(std::move(code), std::move(message)).in_file(catalog_.path);
-    catalog_stopped_ = true;
-  }
-
-  Tensor& enter(const std::string& name, std::string_view state, DType dtype, const Shape& shape) {
-    Tensor& tensor = catalog_.tensors.emplace_back();
-    tensor.name = name;
-    tensor.state = state;
-    tensor.dtype = dtype;
-    tensor.shape = shape;
-    tensor.pieces.first = catalog_.piece_mark();
-    names_bytes_ += name.size();
-    if (catalog_.tensors.size() > max_tensors_ || names_bytes_ > static_cast<size_t>(limits_.json_bytes))
-      stop("limit.tensors",
-           "shared parts of the tree show its tensors far more often than its size explains");
-    return tensor;
-  }
-
-  // The first tensor that is exactly this one; its number is kept under `identity`.
-  bool alias(Tensor& tensor, std::string identity) {
-    const auto self = static_cast<uint32_t>(catalog_.tensors.size() - 1);
-    const auto [found, is_new] = seen_.try_emplace(std::move(identity), self);
-    if (!is_new) tensor.alias = found->second;
-    return !is_new;
-  }
-
-  void add_tensor(const TensorInfo& info, bool is_param, const std::string& name) {
-    Tensor& tensor = enter(name, is_param ? state::kParam : state::kOther, info.dtype, info.shape);
-    tensor.refusal = info.refusal.empty() ? expansion_refusal(info, allow_expand_) : info.refusal;
-    if (!tensor.refusal.empty()) return;
-    tensor.layout = info.contiguous() ? "whole" : cat("view, strides ", shape_text(info.stride));
-    const bool has_bytes = info.numel() > 0;
-    if (has_bytes &&
-        alias(tensor, cat(info.storage_key, ' ', info.offset, ' ', name_of(info.dtype), ' ',
-                          static_cast<int>(info.flags), shape_text(info.shape), shape_text(info.stride))))
-      return;
-    catalog_.add_whole(registered_.file, registered_.record_of(info), info.offset, info.shape, info.stride,
-                       info.flags);
-    tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
-  }
-
-  void add_array(const Value& value, const std::string& name) {
-    const auto array = pickle::numpy_array(value);
-    Tensor& tensor = enter(name, state::kOther, array->dtype, array->shape);
-    tensor.layout = "numpy array in the pickle";
-    if (array->numel() > 0 && alias(tensor, cat("numpy ", value.id()))) return;
-    catalog_.add_literal(array->row_major(), array->numel());
-    tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
-  }
-
-  const TorchFile& file_;
-  const TorchFile::Registered& registered_;
-  const pickle::Limits& limits_;
-  const bool allow_expand_;
-  Catalog& catalog_;
-  size_t max_tensors_;
-  size_t names_bytes_ = 0;
-  bool catalog_stopped_ = false;
-  size_t numbered_ = 0;
-  std::string first_numbered_;
-  std::unordered_map<std::string, uint32_t> seen_;
-};
-
-std::optional<int64_t> iteration_of(const Value& root) {
+std::optional<int64_t> iteration_of(const pickle::Value& root) {
   for (std::string_view key : {"iteration", "global_steps", "global_step"})
     if (const auto n = root.get(key).integer()) return n;
   return std::nullopt;
@@ -132,19 +20,6 @@ std::string_view describe(const TorchFile& file) {
   return file.pickle_record().name.empty() ? "pickle file" : "PyTorch file";
 }
 
-void add_object(const TorchFile& file, FileId id, bool want_json, Catalog& catalog) {
-  const FileRecord pickle = file.pickle_record();
-  Object object{std::string(base_of(catalog.path)), "", id, pickle.offset, pickle.size, kNoRecord};
-  try {
-    // What contains itself has no end as JSON; the pickle beside the view has it.
-    const bool is_cyclic = file.root().document()->cyclic();
-    if (want_json) object.json = is_cyclic ? R"({"__cycle__":"a value contains itself"})" : file.json();
-  } catch (Error& error) {
-    if (!catalog.refusal) catalog.refusal = error.in_file(catalog.path);
-  }
-  catalog.objects.push_back(std::move(object));
-}
-
 }  // namespace
 
 bool recognises(const Target& target) { return target.file && looks_like_torch(target.head); }
@@ -152,23 +27,19 @@ bool recognises(const Target& target) { return target.file && looks_like_torch(t
 Catalog read(const Target& target, const OpenOptions& options) {
   if (!target.file)
     throw refused("torch.format", "expected a torch.save file, found a folder").in_file(target.path);
-  const auto file = TorchFile::open(target.file, options.limits);
-  // A small file is checked whole at once; the records of a large one while they are copied.
-  if (options.check_crc && target.file->size() <= kSmallFile)
-    for (const FileRecord& record : file->records()) check_crc(*target.file, record);
+  const auto file = open_checked(target.file, options);
   Catalog catalog;
   catalog.kind = "torch";
   catalog.path = target.path;
   catalog.description = describe(*file);
-  catalog.refusal = file->refusal_but_cycle();
-  catalog.globals = file->globals();
   catalog.iteration = iteration_of(file->root());
+  enter_tree(*file, enter_tensors(*file, target.file, options, catalog), options, catalog);
   catalog.warn_of_unknown_classes();
-  const TorchFile::Registered registered = file->register_with(catalog, target.file);
-  CatalogWalk(*file, registered, options, catalog).run();
-  add_object(*file, registered.file, options.want_objects, catalog);
   if (catalog.tensors.empty() && !catalog.refusal)
     catalog.refusal = refused("torch.no_tensors", "the file holds no tensors").in_file(catalog.path);
+  if (const std::string index = hugging_face::index_of_shard(target.path, hugging_face::kBinFiles);
+      !index.empty())
+    catalog.warnings.push_back(hugging_face::one_shard_warning(index));
   return catalog;
 }
 

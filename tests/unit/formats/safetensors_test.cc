@@ -5,8 +5,8 @@
 #include <fstream>
 
 #include "lib/base/text.h"
+#include "lib/formats/hugging_face/index.h"
 #include "lib/formats/safetensors/header.h"
-#include "lib/formats/safetensors/index.h"
 #include "lib/formats/safetensors/safetensors_format.h"
 
 using namespace uckpt;

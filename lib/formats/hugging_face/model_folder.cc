@@ -1,4 +1,4 @@
-#include "lib/formats/safetensors/model_folder.h"
+#include "lib/formats/hugging_face/model_folder.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -6,7 +6,7 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 
-namespace uckpt::safetensors {
+namespace uckpt::hugging_face {
 namespace {
 
 bool has(const std::vector<std::string>& entries, std::string_view name) {
@@ -68,4 +68,4 @@ std::string ModelFolder::at(std::string_view name) const {
 
 std::shared_ptr<InputFile> ModelFolder::open(std::string_view name) const { return root_->open(at(name)); }
 
-}  // namespace uckpt::safetensors
+}  // namespace uckpt::hugging_face

@@ -11,7 +11,7 @@
 
 #include "lib/io/input.h"
 
-namespace uckpt::safetensors {
+namespace uckpt::hugging_face {
 
 // Do these entries look like the root of such a cache?
 bool is_model_cache(const std::vector<std::string>& entries);
@@ -42,4 +42,4 @@ class ModelFolder {
   std::string inside_;  // "snapshots/0123…", or nothing
 };
 
-}  // namespace uckpt::safetensors
+}  // namespace uckpt::hugging_face

@@ -1,4 +1,4 @@
-#include "lib/formats/safetensors/model_config.h"
+#include "lib/formats/hugging_face/model_config.h"
 
 #include <nlohmann/json.hpp>
 
@@ -6,7 +6,7 @@
 #include "lib/formats/settings_json.h"
 #include "lib/formats/strict_json.h"
 
-namespace uckpt::safetensors {
+namespace uckpt::hugging_face {
 namespace {
 
 using Json = nlohmann::json;
@@ -76,4 +76,4 @@ void add_model_config(const ModelFolder& folder, Catalog& catalog) {
   add_file(folder, std::string(kGenerationConfigName), catalog);
 }
 
-}  // namespace uckpt::safetensors
+}  // namespace uckpt::hugging_face

@@ -1,15 +1,17 @@
-#include "lib/formats/safetensors/index.h"
+#include "lib/formats/hugging_face/index.h"
 
 #include <algorithm>
 #include <set>
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
-#include "lib/formats/safetensors/header.h"
 #include "lib/formats/strict_json.h"
 
-namespace uckpt::safetensors {
+namespace uckpt::hugging_face {
 namespace {
+
+constexpr int64_t kMaxBytes = 100'000'000;
+constexpr int kMaxDepth = 8;
 
 // A shard lies in the folder of its index and nowhere else.
 void check_shard_name(const std::string& shard) {
@@ -23,7 +25,7 @@ void check_shard_name(const std::string& shard) {
 // Walks {"metadata": {…}, "weight_map": {tensor: shard}}.
 class IndexVisitor final : public JsonVisitor {
  public:
-  explicit IndexVisitor(Index& index) : index_(index) {}
+  IndexVisitor(Index& index, const std::string& code) : index_(index), code_(code) {}
   bool found() const { return found_; }
 
   void open_object() override {
@@ -51,13 +53,14 @@ class IndexVisitor final : public JsonVisitor {
 
  private:
   void scalar(std::string_view found) {
-    if (depth_ == 0) throw refused("safetensors.index", cat("index: expected an object, found ", found));
+    if (depth_ == 0) throw refused(code_, cat("index: expected an object, found ", found));
     if (in_map_) {
-      throw refused("safetensors.index", cat("index: expected a file name, found ", found)).in_tensor(key_);
+      throw refused(code_, cat("index: expected a file name, found ", found)).in_tensor(key_);
     }
   }
 
   Index& index_;
+  const std::string& code_;
   std::string key_;
   int depth_ = 0;
   bool in_map_ = false;
@@ -74,19 +77,18 @@ std::vector<std::string> Index::shards() const {
   return names;
 }
 
-Index read_index(const ByteSource& file) try {
-  if (file.size() > kMaxHeaderBytes) {
-    throw refused("safetensors.header_size",
-                  cat("index: expected at most ", kMaxHeaderBytes, " bytes, found ", file.size()));
-  }
+Index read_index(const ByteSource& file, std::string_view format) try {
+  const std::string code = cat(format, ".index");
+  if (file.size() > kMaxBytes)
+    throw refused(code, cat("index: expected at most ", kMaxBytes, " bytes, found ", file.size()));
   const Bytes bytes = file.read_range(0, file.size());
   Index index;
-  IndexVisitor visitor(index);
-  parse_strict_json(std::string(bytes.begin(), bytes.end()), kMaxJsonDepth, visitor);
-  if (!visitor.found()) throw refused("safetensors.index", "index: field `weight_map` is missing");
+  IndexVisitor visitor(index, code);
+  parse_strict_json(std::string(bytes.begin(), bytes.end()), kMaxDepth, visitor);
+  if (!visitor.found()) throw refused(code, "index: field `weight_map` is missing");
   return index;
 } catch (Error& e) {
   throw e.in_file(file.name());
 }
 
-}  // namespace uckpt::safetensors
+}  // namespace uckpt::hugging_face

@@ -1,10 +1,10 @@
 // The small JSON files that Hugging Face models carry beside their weights.
 #pragma once
 
-#include "lib/formats/safetensors/model_folder.h"
+#include "lib/formats/hugging_face/model_folder.h"
 #include "lib/tensor/catalog.h"
 
-namespace uckpt::safetensors {
+namespace uckpt::hugging_face {
 
 inline constexpr std::string_view kConfigName = "config.json",
                                   kGenerationConfigName = "generation_config.json";
@@ -13,4 +13,4 @@ inline constexpr std::string_view kConfigName = "config.json",
 // of itself as facts, settings and arguments. One that is no valid JSON is kept as bytes, with a warning.
 void add_model_config(const ModelFolder& folder, Catalog& catalog);
 
-}  // namespace uckpt::safetensors
+}  // namespace uckpt::hugging_face
