@@ -161,8 +161,9 @@ WordOf<Field> Fold(const uint8_t* p, size_t n) {
 
 uint32_t Fold32(const uint8_t* p, size_t n) { return Fold<Crc32>(p, n); }
 uint64_t Fold64(const uint8_t* p, size_t n) { return Fold<Crc64>(p, n); }
-// Chosen between Highway's AVX2, whose carry-less products are of 128 bits, and its AVX3_DL?
-bool HasNarrowProducts() { return HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3; }
+// Bits of the vectors that Highway has chosen, where its carry-less products are narrower: it has wide ones
+// in AVX3_DL only.
+int VectorsBeyondProducts() { return HWY_TARGET == HWY_AVX2 ? 256 : HWY_TARGET == HWY_AVX3 ? 512 : 0; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace uckpt::kernels
@@ -178,61 +179,112 @@ namespace uckpt::kernels {
 
 HWY_EXPORT(Fold32);
 HWY_EXPORT(Fold64);
-HWY_EXPORT(HasNarrowProducts);
+HWY_EXPORT(VectorsBeyondProducts);
 
 namespace {
 
 #if HWY_ARCH_X86_64
 // Wider products than Highway has them.
-constexpr size_t kFewestForWide = 1024;
+constexpr size_t kChains = 8, kFewestForWide = 1024;
 
-bool has_wide_products() {
-  static const bool cpu_has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("vpclmulqdq");
-  return cpu_has && HWY_DYNAMIC_DISPATCH(HasNarrowProducts)();
+// Bits of the widest products that there are: 512, 256, or 0 for none of these.
+int wide_products() {
+  static const bool cpu_has = __builtin_cpu_supports("vpclmulqdq");
+  return cpu_has ? HWY_DYNAMIC_DISPATCH(VectorsBeyondProducts)() : 0;
+}
+
+// What carries a block `bytes` further.
+template <class Field>
+struct Carry {
+  explicit Carry(size_t bytes)
+      : first(static_cast<long long>(wide_power<Field>(bytes * 8 + 63))),
+        second(static_cast<long long>(wide_power<Field>(bytes * 8 - 1))) {}
+  long long first, second;
+};
+
+#define UCKPT_WITH(features) __attribute__((target(features))) inline
+
+UCKPT_WITH("sse2") __m128i load_128(const void* at) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(at));
+}
+UCKPT_WITH("avx2") __m256i load_256(const void* at) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(at));
+}
+UCKPT_WITH("avx512f") __m512i load_512(const void* at) { return _mm512_loadu_si512(at); }
+
+// Each block is carried as far as `by` says, and added to what is there.
+UCKPT_WITH("pclmul") __m128i fold(__m128i x, __m128i by, __m128i into) {
+  return _mm_xor_si128(_mm_xor_si128(_mm_clmulepi64_si128(x, by, 0x00), _mm_clmulepi64_si128(x, by, 0x11)),
+                       into);
+}
+UCKPT_WITH("avx2,vpclmulqdq") __m256i fold(__m256i x, __m256i by, __m256i into) {
+  return _mm256_xor_si256(
+      _mm256_xor_si256(_mm256_clmulepi64_epi128(x, by, 0x00), _mm256_clmulepi64_epi128(x, by, 0x11)), into);
+}
+UCKPT_WITH("avx512f,vpclmulqdq") __m512i fold(__m512i x, __m512i by, __m512i into) {
+  constexpr int kXorOfThree = 0x96;
+  return _mm512_ternarylogic_epi64(_mm512_clmulepi64_epi128(x, by, 0x00),
+                                   _mm512_clmulepi64_epi128(x, by, 0x11), into, kXorOfThree);
+}
+
+// The CRC of blocks in a row, and of the `n` bytes that follow them.
+template <class Field>
+UCKPT_WITH("pclmul")
+WordOf<Field> fold_blocks(const __m128i* blocks, size_t count, const uint8_t* p, size_t n) {
+  static const Carry<Field> kNext(16);
+  const __m128i next = _mm_set_epi64x(kNext.second, kNext.first);
+  __m128i block = blocks[0];
+  for (size_t b = 1; b < count; ++b) block = fold(block, next, blocks[b]);
+  for (; n >= 16; n -= 16, p += 16) block = fold(block, next, load_128(p));
+  return crc_of_block<Field>(&block, p, n);
 }
 
 template <class Field>
-__attribute__((target("avx2,pclmul,vpclmulqdq"))) WordOf<Field> fold_wide(const uint8_t* p, size_t n) {
-  constexpr size_t kChains = 8, kVector = 32, kBlock = 16, kStride = kChains * kVector;
-  static const auto kFar = static_cast<long long>(wide_power<Field>(kStride * 8 + 63)),
-                    kFarNext = static_cast<long long>(wide_power<Field>(kStride * 8 - 1)),
-                    kNear = static_cast<long long>(wide_power<Field>(kBlock * 8 + 63)),
-                    kNearNext = static_cast<long long>(wide_power<Field>(kBlock * 8 - 1));
-  const __m256i far = _mm256_set_epi64x(kFarNext, kFar, kFarNext, kFar);
+UCKPT_WITH("avx2,vpclmulqdq")
+WordOf<Field> fold_256(const uint8_t* p, size_t n) {
+  constexpr size_t kVector = sizeof(__m256i), kStride = kChains * kVector;
+  static const Carry<Field> kFar(kStride), kNext(kVector);
+  const __m256i far = _mm256_set_epi64x(kFar.second, kFar.first, kFar.second, kFar.first);
+  const __m256i next = _mm256_set_epi64x(kNext.second, kNext.first, kNext.second, kNext.first);
   __m256i chain[kChains];
-  for (size_t c = 0; c < kChains; ++c)
-    chain[c] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + c * kVector));
-  size_t done = kStride;
-  for (; done + kStride <= n; done += kStride) {
-    for (size_t c = 0; c < kChains; ++c) {
-      const __m256i next = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + done + c * kVector));
-      chain[c] = _mm256_xor_si256(_mm256_xor_si256(_mm256_clmulepi64_epi128(chain[c], far, 0x00),
-                                                   _mm256_clmulepi64_epi128(chain[c], far, 0x11)),
-                                  next);
-    }
-  }
-  __m128i blocks[kStride / kBlock];
-  std::memcpy(blocks, chain, sizeof blocks);
-  const __m128i near = _mm_set_epi64x(kNearNext, kNear);
-  __m128i block = blocks[0];
-  size_t b = 1;
-  for (; b < kStride / kBlock || done + kBlock <= n; ++b) {
-    __m128i next{};
-    if (b < kStride / kBlock) {
-      next = blocks[b];
-    } else {
-      next = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + done));
-      done += kBlock;
-    }
-    block = _mm_xor_si128(
-        _mm_xor_si128(_mm_clmulepi64_si128(block, near, 0x00), _mm_clmulepi64_si128(block, near, 0x11)),
-        next);
-  }
-  return crc_of_block<Field>(&block, p + done, n - done);
+  for (size_t c = 0; c < kChains; ++c) chain[c] = load_256(p + c * kVector);
+  for (p += kStride, n -= kStride; n >= kStride; p += kStride, n -= kStride)
+    for (size_t c = 0; c < kChains; ++c) chain[c] = fold(chain[c], far, load_256(p + c * kVector));
+  __m256i last = chain[0];
+  for (size_t c = 1; c < kChains; ++c) last = fold(last, next, chain[c]);
+  for (; n >= kVector; p += kVector, n -= kVector) last = fold(last, next, load_256(p));
+  __m128i blocks[kVector / sizeof(__m128i)];
+  std::memcpy(blocks, &last, sizeof blocks);
+  return fold_blocks<Field>(blocks, std::size(blocks), p, n);
 }
+
+template <class Field>
+UCKPT_WITH("avx512f,vpclmulqdq")
+WordOf<Field> fold_512(const uint8_t* p, size_t n) {
+  constexpr size_t kVector = sizeof(__m512i), kStride = kChains * kVector;
+  static const Carry<Field> kFar(kStride), kNext(kVector);
+  const __m512i far = _mm512_set4_epi64(kFar.second, kFar.first, kFar.second, kFar.first);
+  const __m512i next = _mm512_set4_epi64(kNext.second, kNext.first, kNext.second, kNext.first);
+  __m512i chain[kChains];
+  for (size_t c = 0; c < kChains; ++c) chain[c] = load_512(p + c * kVector);
+  for (p += kStride, n -= kStride; n >= kStride; p += kStride, n -= kStride)
+    for (size_t c = 0; c < kChains; ++c) chain[c] = fold(chain[c], far, load_512(p + c * kVector));
+  __m512i last = chain[0];
+  for (size_t c = 1; c < kChains; ++c) last = fold(last, next, chain[c]);
+  for (; n >= kVector; p += kVector, n -= kVector) last = fold(last, next, load_512(p));
+  __m128i blocks[kVector / sizeof(__m128i)];
+  std::memcpy(blocks, &last, sizeof blocks);
+  return fold_blocks<Field>(blocks, std::size(blocks), p, n);
+}
+
+template <class Field>
+WordOf<Field> fold_wide(const uint8_t* p, size_t n) {
+  return wide_products() == 512 ? fold_512<Field>(p, n) : fold_256<Field>(p, n);
+}
+#undef UCKPT_WITH
 #else
 constexpr size_t kFewestForWide = SIZE_MAX;
-bool has_wide_products() { return false; }
+int wide_products() { return 0; }
 template <class Field>
 WordOf<Field> fold_wide(const uint8_t*, size_t) {
   return 0;
@@ -242,13 +294,13 @@ WordOf<Field> fold_wide(const uint8_t*, size_t) {
 }  // namespace
 
 uint32_t crc32_raw(std::span<const uint8_t> bytes) {
-  if (bytes.size() >= kFewestForWide && has_wide_products())
+  if (bytes.size() >= kFewestForWide && wide_products() > 0)
     return fold_wide<Crc32>(bytes.data(), bytes.size());
   return HWY_DYNAMIC_DISPATCH(Fold32)(bytes.data(), bytes.size());
 }
 
 uint64_t crc64_raw(std::span<const uint8_t> bytes) {
-  if (bytes.size() >= kFewestForWide && has_wide_products())
+  if (bytes.size() >= kFewestForWide && wide_products() > 0)
     return fold_wide<Crc64>(bytes.data(), bytes.size());
   return HWY_DYNAMIC_DISPATCH(Fold64)(bytes.data(), bytes.size());
 }
