@@ -19,12 +19,6 @@ bool has_chunks(Kind kind) { return kind == Kind::kList || kind == Kind::kSet ||
 
 }  // namespace
 
-Error Place::error(std::string code, std::string_view what) const {
-  const std::string_view name = name_of(op);
-  return refused(std::move(code),
-                 name.empty() ? cat("byte ", at, ": ", what) : cat(name, " at byte ", at, ": ", what));
-}
-
 Builder::Builder(std::shared_ptr<const Bytes> pickle, const Limits& limits, const Place& place)
     : doc_(new Document(std::move(pickle))), limits_(limits), place_(place) {
   add_constants();

@@ -13,16 +13,9 @@
 #include "lib/base/error.h"
 #include "lib/pickle/document.h"
 #include "lib/pickle/folder.h"
-#include "lib/pickle/opcodes.h"
+#include "lib/pickle/place.h"
 
 namespace uckpt::pickle {
-
-// The opcode at work, for messages.
-struct Place {
-  Op op{};
-  size_t at = 0;
-  Error error(std::string code, std::string_view what) const;
-};
 
 class Builder {
  public:

@@ -3,15 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
-#include <unordered_map>
 
 #include "lib/base/text.h"
 #include "lib/pickle/builder.h"
+#include "lib/pickle/cursor.h"
 #include "lib/pickle/memo.h"
-#include "lib/pickle/opcodes.h"
 #include "lib/pickle/recalled.h"
-#include "lib/pickle/window.h"
 
 namespace uckpt::pickle {
 
@@ -19,51 +16,22 @@ namespace {
 
 constexpr size_t kMaxBigInt = 1024;
 
-// Thrown where the bytes at hand end but the source goes on; never leaves this file.
-struct NeedMore {};
-
 class Machine {
  public:
-  Machine(std::shared_ptr<const Bytes> bytes, size_t start, size_t available, const Limits& limits)
-      : window_(bytes),
-        pos_(start),
-        end_(bytes->size()),
-        window_end_(bytes->size()),
-        available_(available),
-        limits_(limits),
-        build_(bytes, limits, place_) {}
+  Machine(const std::shared_ptr<const Bytes>& bytes, size_t start, size_t available, const Limits& limits)
+      : in_(bytes, start, available, limits), limits_(limits), build_(bytes, limits, in_.place()) {}
   // Of a pickle that comes in parts.
   Machine(size_t size, const ReadAt& read, const Recalled& recalled, Folder& folder, const Limits& limits)
-      : window_(size, read),
-        pos_(0),
-        end_(size),
-        window_end_(size),
-        available_(size),
+      : in_(size, read, limits),
         limits_(limits),
-        build_(size, folder, limits, place_),
+        build_(size, folder, limits, in_.place()),
         memo_(recalled),
         folds_(true) {}
 
   std::unique_ptr<Document> run();
 
  private:
-  Error error(std::string code, std::string_view what) const { return place_.error(std::move(code), what); }
-  size_t left() const { return end_ - pos_; }
-  [[noreturn]] void ends_short(uint64_t wanted) const;
-  size_t take(uint64_t size);  // offset of the next `size` bytes
-  template <class T>
-  T number() {
-    return load_le<T>(window_.get(take(sizeof(T)), sizeof(T)));
-  }
-  struct Taken {
-    size_t at;
-    ByteSpan bytes;  // until the next are taken
-  };
-  Taken bytes(uint64_t size);
-  Taken line();
-  std::string text_line();
-  void start_frame();
-  void leave_frame();
+  Error error(std::string code, std::string_view what) const { return in_.error(std::move(code), what); }
 
   size_t fence() const { return marks_.empty() ? 0 : marks_.back(); }
   void need(size_t count) const;
@@ -90,12 +58,8 @@ class Machine {
   void fold();
   [[noreturn]] void refuse(Op op) const;
 
-  Window window_;
-  size_t pos_, end_, window_end_;  // end_: of the frame, inside one
-  size_t available_;               // bytes that exist, here or not
-  bool in_frame_ = false;
+  Cursor in_;
   Limits limits_;
-  Place place_;
   Builder build_;
   std::vector<uint32_t> stack_;
   std::vector<size_t> marks_;
@@ -104,60 +68,6 @@ class Machine {
   std::vector<uint32_t> kept_;  // numbers in the memo of what was remembered since the first open fold
   std::vector<uint32_t> survivors_;
 };
-
-void Machine::ends_short(uint64_t wanted) const {
-  if (in_frame_)
-    throw error("pickle.frame", cat("expected ", wanted, " bytes inside the frame, found ", left()));
-  if (wanted <= available_ - pos_) throw NeedMore{};
-  throw error("pickle.truncated", cat("expected ", wanted, " more bytes, found ", available_ - pos_));
-}
-
-size_t Machine::take(uint64_t size) {
-  if (size > left()) ends_short(size);
-  const size_t at = pos_;
-  pos_ += static_cast<size_t>(size);
-  return at;
-}
-
-Machine::Taken Machine::bytes(uint64_t size) {
-  const size_t at = take(size);
-  return {at, {window_.get(at, static_cast<size_t>(size)), static_cast<size_t>(size)}};
-}
-
-Machine::Taken Machine::line() {
-  const size_t longest = static_cast<size_t>(limits_.global_name) + 1, looked_at = std::min(left(), longest);
-  const uint8_t* begin = looked_at == 0 ? nullptr : window_.get(pos_, looked_at);
-  const void* found = looked_at == 0 ? nullptr : std::memchr(begin, '\n', looked_at);
-  if (!found) {
-    if (left() >= longest)
-      throw error("limit.global_name",
-                  cat("expected a name of at most ", limits_.global_name, " bytes, found a longer one"));
-    ends_short(left() + 1);
-  }
-  const size_t size = static_cast<size_t>(static_cast<const uint8_t*>(found) - begin), at = pos_;
-  pos_ += size + 1;
-  return {at, {begin, size}};
-}
-
-std::string Machine::text_line() {
-  const ByteSpan found = line().bytes;
-  return {found.begin(), found.end()};
-}
-
-void Machine::start_frame() {
-  if (in_frame_) throw error("pickle.frame", "expected no frame inside a frame");
-  const auto size = number<uint64_t>();
-  if (size > available_ - pos_)
-    throw error("pickle.truncated", cat("expected a frame of ", size, " bytes, found ", available_ - pos_));
-  if (size > left()) throw NeedMore{};
-  in_frame_ = size > 0;
-  end_ = in_frame_ ? pos_ + static_cast<size_t>(size) : window_end_;
-}
-
-void Machine::leave_frame() {
-  in_frame_ = false;
-  end_ = window_end_;
-}
 
 void Machine::need(size_t count) const {
   if (stack_.size() - fence() < count)
@@ -195,7 +105,7 @@ std::span<const uint32_t> Machine::top_items(size_t count) {
 void Machine::long_integer(size_t size) {
   if (size > kMaxBigInt)
     throw error("limit.integer", cat("expected an integer of at most ", kMaxBigInt, " bytes, found ", size));
-  const Taken taken = bytes(size);
+  const Cursor::Taken taken = in_.bytes(size);
   const uint8_t* p = taken.bytes.data();
   // Bytes that only repeat the sign say nothing.
   while (size > 1 &&
@@ -208,9 +118,9 @@ void Machine::long_integer(size_t size) {
 }
 
 void Machine::signed_string() {
-  const auto size = number<int32_t>();
+  const auto size = in_.number<int32_t>();
   if (size < 0) throw error("pickle.length", cat("expected a length, found ", size));
-  const Taken taken = bytes(static_cast<uint64_t>(size));
+  const Cursor::Taken taken = in_.bytes(static_cast<uint64_t>(size));
   push(build_.byte_string(taken.at, taken.bytes));
 }
 
@@ -276,7 +186,7 @@ void Machine::refuse(Op op) const {
 
 void Machine::step_value(Op op) {
   const auto put = [&](uint32_t (Builder::*make)(size_t, ByteSpan), uint64_t size) {
-    const Taken taken = bytes(size);
+    const Cursor::Taken taken = in_.bytes(size);
     push((build_.*make)(taken.at, taken.bytes));
   };
   switch (op) {
@@ -287,39 +197,39 @@ void Machine::step_value(Op op) {
     case Op::kNewFalse:
       return push(Builder::kFalse);
     case Op::kBinInt:
-      return push(build_.integer(number<int32_t>()));
+      return push(build_.integer(in_.number<int32_t>()));
     case Op::kBinInt1:
-      return push(build_.integer(number<uint8_t>()));
+      return push(build_.integer(in_.number<uint8_t>()));
     case Op::kBinInt2:
-      return push(build_.integer(number<uint16_t>()));
+      return push(build_.integer(in_.number<uint16_t>()));
     case Op::kLong1:
-      return long_integer(number<uint8_t>());
+      return long_integer(in_.number<uint8_t>());
     case Op::kLong4: {
-      const auto size = number<int32_t>();
+      const auto size = in_.number<int32_t>();
       if (size < 0) throw error("pickle.length", cat("expected a length, found ", size));
-      if (static_cast<size_t>(size) > available_ - pos_) ends_short(static_cast<uint64_t>(size));
+      in_.must_exist(static_cast<uint64_t>(size));
       return long_integer(static_cast<size_t>(size));
     }
     case Op::kBinFloat:
-      return push(build_.real(std::bit_cast<double>(__builtin_bswap64(number<uint64_t>()))));
+      return push(build_.real(std::bit_cast<double>(__builtin_bswap64(in_.number<uint64_t>()))));
     case Op::kBinString:
       return signed_string();
     case Op::kShortBinString:
-      return put(&Builder::byte_string, number<uint8_t>());
+      return put(&Builder::byte_string, in_.number<uint8_t>());
     case Op::kBinBytes:
-      return put(&Builder::bytes, number<uint32_t>());
+      return put(&Builder::bytes, in_.number<uint32_t>());
     case Op::kShortBinBytes:
-      return put(&Builder::bytes, number<uint8_t>());
+      return put(&Builder::bytes, in_.number<uint8_t>());
     case Op::kBinBytes8:
-      return put(&Builder::bytes, number<uint64_t>());
+      return put(&Builder::bytes, in_.number<uint64_t>());
     case Op::kByteArray8:
-      return put(&Builder::byte_array, number<uint64_t>());
+      return put(&Builder::byte_array, in_.number<uint64_t>());
     case Op::kShortBinUnicode:
-      return put(&Builder::text, number<uint8_t>());
+      return put(&Builder::text, in_.number<uint8_t>());
     case Op::kBinUnicode:
-      return put(&Builder::text, number<uint32_t>());
+      return put(&Builder::text, in_.number<uint32_t>());
     case Op::kBinUnicode8:
-      return put(&Builder::text, number<uint64_t>());
+      return put(&Builder::text, in_.number<uint64_t>());
     case Op::kEmptyTuple:
       return push(Builder::kEmptyTuple);
     case Op::kEmptyList:
@@ -336,8 +246,8 @@ void Machine::step_value(Op op) {
 void Machine::step_object(Op op) {
   switch (op) {
     case Op::kGlobal: {
-      const std::string module = text_line();
-      return push(build_.global(module, text_line()));
+      const std::string module = in_.text_line();
+      return push(build_.global(module, in_.text_line()));
     }
     case Op::kStackGlobal: {
       const auto names = top_items(2);
@@ -368,8 +278,8 @@ void Machine::step_object(Op op) {
       return;
     }
     case Op::kInst: {
-      const std::string module = text_line();
-      const uint32_t cls = build_.global(module, text_line());
+      const std::string module = in_.text_line();
+      const uint32_t cls = build_.global(module, in_.text_line());
       const uint32_t id = build_.instance(cls, above_mark());
       drop_to_mark();
       return push(id);
@@ -382,7 +292,7 @@ void Machine::step_object(Op op) {
       return push(id);
     }
     case Op::kPersId: {
-      const Taken id = line();
+      const Cursor::Taken id = in_.line();
       return push(build_.persistent(build_.text(id.at, id.bytes)));
     }
     case Op::kBinPersId:
@@ -410,19 +320,19 @@ bool Machine::step(Op op) {
       push(top());
       break;
     case Op::kBinPut:
-      remember(number<uint8_t>());
+      remember(in_.number<uint8_t>());
       break;
     case Op::kLongBinPut:
-      remember(number<uint32_t>());
+      remember(in_.number<uint32_t>());
       break;
     case Op::kMemoize:
       remember(static_cast<uint32_t>(memo_.size()));
       break;
     case Op::kBinGet:
-      recall(number<uint8_t>());
+      recall(in_.number<uint8_t>());
       break;
     case Op::kLongBinGet:
-      recall(number<uint32_t>());
+      recall(in_.number<uint32_t>());
       break;
     case Op::kTuple1:
       add_tuple(1);
@@ -481,7 +391,7 @@ bool Machine::step(Op op) {
       break;
     }
     case Op::kFrame:
-      start_frame();
+      in_.start_frame();
       break;
     default:
       step_value(op);
@@ -491,31 +401,14 @@ bool Machine::step(Op op) {
 }
 
 std::unique_ptr<Document> Machine::run() {
-  place_.at = pos_;
-  place_.op = Op::kProto;
-  const auto first = number<uint8_t>();
-  if (first != static_cast<uint8_t>(Op::kProto))
-    throw refused(
-        "pickle.protocol",
-        cat("byte ", place_.at, ": expected PROTO (0x80) to start a pickle, found 0x", hex(first, 2)));
-  const auto protocol = number<uint8_t>();
-  if (protocol < 2 || protocol > 5)
-    throw error("pickle.protocol", cat("expected protocol 2 to 5, found ", static_cast<int>(protocol)));
-  build_.set_protocol(protocol);
-  Op op;
-  do {
-    if (pos_ == end_ && in_frame_) leave_frame();
-    place_.at = pos_;
-    place_.op = Op::kStop;  // what is missing where the bytes end
-    op = static_cast<Op>(number<uint8_t>());
-    place_.op = op;
-  } while (step(op));
-  if (in_frame_ && pos_ != end_)
-    throw error("pickle.frame", cat("expected the end of the frame, found ", left(), " bytes more"));
+  build_.set_protocol(in_.protocol());
+  while (step(in_.opcode())) {
+  }
+  in_.check_end();
   if (!marks_.empty()) throw error("pickle.stop", "expected no open MARK at the end, found one");
   if (stack_.size() != 1)
     throw error("pickle.stop", cat("expected one value at the end, found ", stack_.size()));
-  return build_.finish(stack_[0], pos_);
+  return build_.finish(stack_[0], in_.position());
 }
 
 void check_size(size_t size, const Limits& limits) {
@@ -537,7 +430,7 @@ std::unique_ptr<Document> whole(std::unique_ptr<Document> document) {
 std::unique_ptr<Document> parse(std::shared_ptr<const Bytes> bytes, size_t start, const Limits& limits) {
   check_size(bytes->size(), limits);
   const size_t size = bytes->size();
-  return Machine(std::move(bytes), std::min(start, size), size, limits).run();
+  return Machine(bytes, std::min(start, size), size, limits).run();
 }
 
 std::unique_ptr<Document> parse_whole(Bytes bytes, const Limits& limits) {
@@ -548,7 +441,7 @@ std::unique_ptr<Document> parse_prefix(std::shared_ptr<const Bytes> bytes, size_
                                        const Limits& limits) {
   check_size(bytes->size(), limits);
   try {
-    return Machine(std::move(bytes), 0, available, limits).run();
+    return Machine(bytes, 0, available, limits).run();
   } catch (const NeedMore&) {
     return nullptr;
   }
