@@ -1,5 +1,6 @@
 #include "lib/base/memory.h"
 
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -46,5 +47,11 @@ void limit_memory(int64_t bytes, int threads) {
 }
 
 int64_t memory_limit() { return limit_set; }
+
+void trim_memory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
+}
 
 }  // namespace uckpt

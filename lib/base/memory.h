@@ -15,4 +15,12 @@ void limit_memory(int64_t bytes, int threads);
 // The limit that was set; 0: none.
 int64_t memory_limit();
 
+// Gives back all memory of a container. `c = {}` does not: it assigns an empty list, and the memory stays.
+template <class Container>
+void release(Container& container) {
+  Container().swap(container);
+}
+// Gives what was freed back to the system, as far as the allocator can.
+void trim_memory();
+
 }  // namespace uckpt

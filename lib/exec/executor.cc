@@ -25,14 +25,19 @@ void place_holes(TargetLayout& target, const Journal::Made& made) {
   for (uint32_t h = first; h < last; ++h) target.holes[h].offset = made.made.hole_offsets[h - first];
 }
 
-// What lies back to back is written together.
+// Small bytes that lie back to back are written together.
 void write_fixed(std::span<const FixedBytes> fixed, uint32_t file, Output& output, Bytes& buffer) {
+  constexpr size_t kTogether = size_t{64} << 10;
   for (size_t i = 0; i < fixed.size();) {
-    const int64_t offset = fixed[i].offset;
+    const size_t first = i;
+    const int64_t offset = fixed[first].offset;
     buffer.clear();
-    for (; i < fixed.size() && fixed[i].offset == offset + static_cast<int64_t>(buffer.size()); ++i)
+    for (; i < fixed.size() && buffer.size() + fixed[i].bytes.size() <= kTogether &&
+           fixed[i].offset == offset + static_cast<int64_t>(buffer.size());
+         ++i)
       buffer.insert(buffer.end(), fixed[i].bytes.begin(), fixed[i].bytes.end());
-    output.write_at(file, offset, buffer);
+    const bool is_large = i == first;
+    output.write_at(file, offset, is_large ? ByteSpan(fixed[i++].bytes) : ByteSpan(buffer));
   }
 }
 

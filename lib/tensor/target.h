@@ -7,6 +7,7 @@
 // with a thousand holes, and its 16-bit module weight is one more hole of the same shard, cast on the way.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -53,13 +54,14 @@ struct LateDigest {
   bool is_text = false;
 };
 
-// The CRC-32 of a range of a file, 4 bytes little-endian at each of `places`, written last. The range holds
-// nothing but the given holes and zeros.
+// The CRC-32 of a range of a file, 4 bytes little-endian at each of `places` that is not kNowhere, written
+// last. The range holds nothing but the given holes and zeros.
 struct LateChecksum {
   uint32_t file;
   int64_t offset, size;
   uint32_t first_hole, holes;
-  std::vector<int64_t> places;  // byte offsets in the file
+  static constexpr int64_t kNowhere = -1;
+  std::array<int64_t, 2> places = {kNowhere, kNowhere};  // byte offsets in the file
 };
 
 struct FixedBytes {

@@ -127,7 +127,7 @@ def many_chunks(tmp_path_factory):
 @pytest.mark.skipif(tool.is_sanitized(), reason="a sanitizer's memory is not ours")
 def test_a_chunk_costs_little_memory(many_chunks):
     folder, chunks = many_chunks
-    assert anonymous_mib("ls", folder) * 2**20 < 4 * 2**20 + 300 * chunks
+    assert anonymous_mib("ls", folder) * 2**20 < 4 * 2**20 + 220 * chunks
 
 
 @pytest.mark.skipif(tool.is_sanitized(), reason="a sanitizer's memory is not ours")
@@ -139,4 +139,4 @@ def test_a_chunk_to_be_written_costs_little_memory(tmp_path):
     chunks = 300 * ranks
     mib = anonymous_mib("convert", "-q", "--no-sync", "--to", "dcp", "--layout", f"dp={ranks}", source,
                         str(tmp_path / "out"))
-    assert mib * 2**20 < 4 * 2**20 + 1100 * chunks
+    assert mib * 2**20 < 4 * 2**20 + 750 * chunks

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "lib/base/memory.h"
 #include "lib/base/text.h"
 #include "lib/formats/dcp/hugging_face.h"
 #include "lib/formats/dcp/naming.h"
@@ -35,10 +36,14 @@ std::optional<int64_t> iteration_of(const DataFiles& files, const Stored& stored
 
 void add_tensors(CatalogBuilder& builder, const Stored& stored, std::vector<std::vector<ItemTensor>>& items,
                  const std::vector<TensorName>& names) {
+  constexpr size_t kWorthTrimming = size_t{8} << 20;
+  size_t released = 0;
   builder.reserve(stored);
   for (size_t t = 0; t < stored.tensors.size(); ++t) {
     builder.add_tensor(stored.tensors[t], items[t], names[t].state, names[t].name);
-    items[t] = {};
+    released += items[t].capacity() * sizeof(ItemTensor);
+    release(items[t]);
+    if (released > kWorthTrimming) trim_memory(), released = 0;
   }
 }
 

@@ -138,10 +138,10 @@ ItemTensor open_archive(const std::shared_ptr<ByteSource>& file, const StoredTen
   ItemForm form{info->stride, info->flags};
   if (info->record != kNoRecord) {
     const torch::FileRecord& record = archive->records()[info->record];
-    out.record_offset = chunk.item.offset + record.offset;
-    out.record_size = record.size;
     out.record_crc = record.crc.value_or(0);
     form.record_name = record.name;
+    form.record_before = info->offset - record.offset;
+    form.record_size = record.size;
   }
   out.form = forms.one_of(std::move(form));
   return out;
@@ -175,7 +175,7 @@ void check_disjoint(const DataFiles& files, std::vector<Claim> claims, const Ima
 }  // namespace
 
 std::shared_ptr<const ItemForm> ItemForms::one_of(ItemForm form) {
-  Key key(form.stride, form.flags, form.record_name);
+  Key key(form.stride, form.flags, form.record_name, form.record_before, form.record_size);
   const std::lock_guard lock(mutex_);
   std::shared_ptr<const ItemForm>& known = forms_[std::move(key)];
   if (!known) known = std::make_shared<const ItemForm>(std::move(form));

@@ -41,19 +41,21 @@ struct ItemForm {
   Shape stride;  // elements
   uint8_t flags = kPlain;
   std::string record_name = {};  // of the archive's member, for messages
+  int64_t record_before = 0;     // bytes of the record before the first element
+  int64_t record_size = 0;
   std::shared_ptr<const ItemTrouble> trouble = {};
 };
 
 // Where a chunk's elements lie, checked against what `.metadata` says about it. There may be millions of
 // them.
 struct ItemTensor {
-  int64_t offset = 0;                          // bytes in the data file, of the first element
-  int64_t record_offset = 0, record_size = 0;  // what the checksum is of, in the data file
-  uint32_t record_crc = 0;                     // 0: there is none
-  uint32_t number = kNoRecord;                 // of the record in the catalog, once it is there
-  std::shared_ptr<const ItemForm> form;        // null until it is opened
+  int64_t offset = 0;                    // bytes in the data file, of the first element
+  uint32_t record_crc = 0;               // 0: there is none
+  uint32_t number = kNoRecord;           // of the record in the catalog, once it is there
+  std::shared_ptr<const ItemForm> form;  // null until it is opened
 
   bool is_checked() const { return record_crc != 0; }
+  int64_t record_offset() const { return offset - form->record_before; }  // in the data file
   const Shape& stride() const { return form->stride; }
   const ItemTrouble* trouble() const { return form ? form->trouble.get() : nullptr; }
 };
@@ -64,7 +66,7 @@ class ItemForms {
   std::shared_ptr<const ItemForm> one_of(ItemForm form);
 
  private:
-  using Key = std::tuple<Shape, uint8_t, std::string>;
+  using Key = std::tuple<Shape, uint8_t, std::string, int64_t, int64_t>;
   std::mutex mutex_;
   std::map<Key, std::shared_ptr<const ItemForm>> forms_;  // of those without trouble
 };

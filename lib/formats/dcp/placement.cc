@@ -20,7 +20,7 @@ std::string list_of(const std::vector<int64_t>& numbers, std::string_view betwee
 
 std::optional<Grid> grid(const StoredTensor& tensor) {
   return grid_of(tensor.shape, tensor.chunks.size(), [&](size_t chunk, size_t d) {
-    return Interval{tensor.chunks.offset(chunk, d), tensor.chunks.extent(chunk, d)};
+    return Interval{tensor.chunks.boxes().offset(chunk, d), tensor.chunks.boxes().extent(chunk, d)};
   });
 }
 

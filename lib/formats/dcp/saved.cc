@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "lib/base/memory.h"
 #include "lib/base/text.h"
 #include "lib/formats/dcp/merge.h"
 #include "lib/formats/dcp/metadata.h"
@@ -70,11 +71,13 @@ Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entr
     out.views.emplace_back(names[rank], std::move(metadata.json));
   }
   out.stored = std::move(merger).finish();
+  trim_memory();  // what reading took
   check_all_tiled(out.stored, folder.join(names.front()));
   out.files = std::make_unique<DataFiles>(folder, out.stored);
   OpenedChunks opened = open_chunks(*out.files, out.stored, options);
   out.items = std::move(opened.items);
   merge_globals(out.globals, opened.globals);
+  trim_memory();  // what opening took
   drop_same_objects(out.stored, *out.files);
   return out;
 }
@@ -140,15 +143,18 @@ void CatalogBuilder::reserve(const Stored& stored) {
     pieces += t.item_count();
     axes += t.item_count() * t.shape.size();
   }
-  catalog_.pieces.reserve(catalog_.pieces.size() + pieces);
-  catalog_.records.reserve(catalog_.records.size() + pieces);
-  catalog_.axes.reserve(catalog_.axes.size() + axes);
+  const auto reserve_more = [](auto& list, size_t count) {
+    list.reserve(list.size() + count + count / 64 + 64);  // objects have a few, too
+  };
+  reserve_more(catalog_.pieces, pieces);
+  reserve_more(catalog_.records, pieces);
+  reserve_more(catalog_.axes, axes);
 }
 
 CatalogBuilder::Place CatalogBuilder::place(uint32_t data_file, ItemTensor& item) {
   const FileId file = files_[data_file];
   if (item.is_checked() && item.number == kNoRecord)
-    item.number = catalog_.add_record(file, item.record_offset, item.record_size, item.record_crc,
+    item.number = catalog_.add_record(file, item.record_offset(), item.form->record_size, item.record_crc,
                                       item.form->record_name);
   return {file, item.number, item.offset, item.form->flags};
 }
@@ -201,10 +207,11 @@ bool CatalogBuilder::add_number(Tensor& tensor, const StoredTensor& stored,
   const bool is_state = !is_weight(tensor.state) && tensor.state != state::kOther;
   if (!is_state || !stored.shape.empty() || items.size() != 1 || items[0].form->flags != kPlain) return false;
   const ItemTensor& item = items[0];
-  if (item.is_checked() && item.record_size > kSmall) return false;
+  if (item.is_checked() && item.form->record_size > kSmall) return false;
   const ByteSource& file = *catalog_.files[files_[stored.chunks.item(0).file]];
   if (item.is_checked() && options_.check_crc)
-    torch::check_crc(file, {item.form->record_name, item.record_offset, item.record_size, item.record_crc});
+    torch::check_crc(file,
+                     {item.form->record_name, item.record_offset(), item.form->record_size, item.record_crc});
   catalog_.add_literal(file.read_range(item.offset, item_size(stored.dtype)), 1);
   tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
   return true;

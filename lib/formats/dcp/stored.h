@@ -25,6 +25,23 @@ struct ItemRange {
   int64_t offset = 0, length = 0;
 };
 
+// Boxes of one tensor, in elements, of which a checkpoint may have millions: 16 bytes a dim.
+class Boxes {
+ public:
+  size_t size() const { return size_; }
+  int64_t offset(size_t i, size_t dim) const { return numbers_[(i * rank_ + dim) * 2]; }
+  int64_t extent(size_t i, size_t dim) const { return numbers_[(i * rank_ + dim) * 2 + 1]; }
+  Shape offsets(size_t i) const;
+  Shape sizes(size_t i) const;
+
+  void reserve(size_t count, size_t rank) { numbers_.reserve(count * rank * 2); }
+  void push_back(const Shape& offsets, const Shape& sizes);  // of as many dims as the others
+
+ private:
+  size_t rank_ = 0, size_ = 0;
+  std::vector<int64_t> numbers_;  // offset and extent in turn
+};
+
 // A box of a tensor, in elements, and the item that holds it.
 struct Chunk {
   Shape offsets, sizes;
@@ -32,8 +49,7 @@ struct Chunk {
   std::string transforms;  // "zstd": not empty if the item's bytes are encoded
 };
 
-// Chunks of one tensor, of which a checkpoint may have millions: 24 bytes each, and 16 a dim. They are made
-// when they are asked for.
+// Chunks of one tensor: 24 bytes each, and their boxes. They are made when they are asked for.
 class Chunks {
  public:
   Chunks() = default;
@@ -44,9 +60,7 @@ class Chunks {
   bool empty() const { return items_.empty(); }
   Chunk operator[](size_t i) const;
   Chunk front() const { return (*this)[0]; }
-  // Without the rest of the chunk.
-  int64_t offset(size_t i, size_t dim) const { return boxes_[(i * rank_ + dim) * 2]; }
-  int64_t extent(size_t i, size_t dim) const { return boxes_[(i * rank_ + dim) * 2 + 1]; }
+  const Boxes& boxes() const { return boxes_; }
   const ItemRange& item(size_t i) const { return items_[i]; }
   ItemRange& item(size_t i) { return items_[i]; }
 
@@ -81,8 +95,7 @@ class Chunks {
     for (const Chunk& c : chunks) push_back(c);
   }
 
-  size_t rank_ = 0;
-  std::vector<int64_t> boxes_;  // offset and extent in turn
+  Boxes boxes_;
   std::vector<ItemRange> items_;
   std::map<size_t, std::string> transforms_;  // of chunks that went through any
 };

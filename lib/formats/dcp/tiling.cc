@@ -17,7 +17,7 @@ std::vector<size_t> cut_dims(const Shape& shape, const Chunks& chunks) {
   std::vector<size_t> out;
   for (size_t d = 0; d < shape.size(); ++d) {
     size_t whole = 0;
-    while (whole < chunks.size() && chunks.extent(whole, d) == shape[d]) ++whole;
+    while (whole < chunks.size() && chunks.boxes().extent(whole, d) == shape[d]) ++whole;
     if (whole < chunks.size()) out.push_back(d);
   }
   return out;
@@ -45,7 +45,7 @@ void check_tiling(const Shape& shape, const Chunks& chunks) {
     const size_t d = dims[i];
     const bool upper = (c.upper >> i & 1) != 0;
     if (c.box == whole) return upper ? shape[d] : int64_t{0};
-    return chunks.offset(c.box, d) + (upper ? chunks.extent(c.box, d) : 0);
+    return chunks.boxes().offset(c.box, d) + (upper ? chunks.boxes().extent(c.box, d) : 0);
   };
   const auto order = [&](const Corner& a, const Corner& b) {
     for (size_t i = 0; i < dims.size(); ++i)

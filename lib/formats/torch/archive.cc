@@ -242,12 +242,12 @@ void Archive::lay_out(std::string name, Bytes pickle, TargetLayout& layout) && {
                                 storages_[s].bytes,
                                 first_hole,
                                 static_cast<uint32_t>(storages_[s].holes.size()),
-                                {out.local_crc()}});
+                                {out.local_crc(), LateChecksum::kNowhere}});
     out.skip(storages_[s].bytes);
   }
   out.add(cat(root_, "/version"), bytes_of_text("3\n"));
   const std::vector<int64_t> crcs = out.finish();
-  for (const auto& [checksum, member] : late) layout.checksums[checksum].places.push_back(crcs[member]);
+  for (const auto& [checksum, member] : late) layout.checksums[checksum].places[1] = crcs[member];
 }
 
 }  // namespace uckpt::torch

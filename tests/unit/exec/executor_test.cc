@@ -29,7 +29,7 @@ using test::Scratch;
 TargetLayout summed_layout(const Catalog& c) {
   TargetLayout layout = flat_layout(c);
   for (uint32_t h = 0; h < layout.holes.size(); ++h)
-    layout.checksums.push_back({0, layout.holes[h].offset, layout.holes[h].bytes(), h, 1, {}});
+    layout.checksums.push_back({0, layout.holes[h].offset, layout.holes[h].bytes(), h, 1});
   return layout;
 }
 

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "lib/base/memory.h"
 #include "lib/base/text.h"
 
 namespace uckpt::dcp {
@@ -13,13 +14,13 @@ SharedBytes DataFileBook::shared(const SharedBytes& bytes) {
   return known_.try_emplace(bytes.text(), bytes).first->second;
 }
 
-size_t DataFileBook::add(int64_t rank, TargetLayout item) {
+uint32_t DataFileBook::add(int64_t rank, TargetLayout item) {
   items_.push_back({rank, item.files.front().size, fixed_.size(), holes_.size(), checksums_.size()});
   for (const FixedBytes& fixed : item.files.front().fixed)
     fixed_.push_back({fixed.offset, shared(fixed.bytes)});
   holes_.insert(holes_.end(), item.holes.begin(), item.holes.end());
   std::ranges::move(item.checksums, std::back_inserter(checksums_));
-  return items_.size() - 1;
+  return static_cast<uint32_t>(items_.size() - 1);
 }
 
 // Puts an item behind what the newest file has.
@@ -41,19 +42,20 @@ void DataFileBook::append(TargetLayout& layout, size_t i) {
     checksum.file = number;
     checksum.offset += shift;
     checksum.first_hole += first_hole;
-    for (int64_t& place : checksum.places) place += shift;
+    for (int64_t& place : checksum.places)
+      if (place != LateChecksum::kNowhere) place += shift;
   }
   file.size += items_[i].size;
 }
 
-std::vector<ItemPlace> DataFileBook::lay_out(TargetLayout& layout) && {
+std::vector<ItemRange> DataFileBook::lay_out(TargetLayout& layout) && {
   known_.clear();
   std::vector<size_t> order(items_.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::ranges::stable_sort(order, {}, [&](size_t i) { return items_[i].rank; });
   layout.holes.reserve(layout.holes.size() + holes_.size());
   layout.checksums.reserve(layout.checksums.size() + checksums_.size());
-  std::vector<ItemPlace> out(items_.size());
+  std::vector<ItemRange> out(items_.size());
   int64_t rank = -1, number = 0;
   for (const size_t i : order) {
     const Item& item = items_[i];
@@ -63,10 +65,11 @@ std::vector<ItemPlace> DataFileBook::lay_out(TargetLayout& layout) && {
       rank = item.rank;
       layout.files.emplace_back().name = cat("__", rank, "_", number, ".distcp");
     }
-    out[i] = {layout.files.back().name, layout.files.back().size, item.size};
+    out[i] = {static_cast<uint32_t>(layout.files.size() - 1), layout.files.back().size, item.size};
     append(layout, i);
   }
-  items_ = {}, fixed_ = {}, holes_ = {}, checksums_ = {};  // what writes `.metadata` needs the memory
+  // What writes `.metadata` needs the memory.
+  release(items_), release(fixed_), release(holes_), release(checksums_);
   return out;
 }
 

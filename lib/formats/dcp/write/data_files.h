@@ -8,15 +8,10 @@
 #include <vector>
 
 #include "lib/base/shared_bytes.h"
+#include "lib/formats/dcp/stored.h"
 #include "lib/tensor/target.h"
 
 namespace uckpt::dcp {
-
-// Where an item lies.
-struct ItemPlace {
-  std::string file;
-  int64_t offset = 0, length = 0;
-};
 
 class DataFileBook {
  public:
@@ -25,10 +20,10 @@ class DataFileBook {
 
   // Adds an item, laid out as if it were a file alone, at the end of a rank's file; its place is told by
   // `lay_out`. Returns its number.
-  size_t add(int64_t rank, TargetLayout item);
+  uint32_t add(int64_t rank, TargetLayout item);
 
-  // Adds all files to the layout, rank by rank, and tells where each item lies.
-  std::vector<ItemPlace> lay_out(TargetLayout& layout) &&;
+  // Adds all files to the layout, rank by rank, and tells where each item lies: `file` is its number there.
+  std::vector<ItemRange> lay_out(TargetLayout& layout) &&;
 
  private:
   // Parts of the lists below; the next item's begin where they end.

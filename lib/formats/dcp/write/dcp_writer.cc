@@ -32,10 +32,10 @@ class Output {
   TargetLayout make() {
     for (const ContentTensor& t : content_.tensors) add(t);
     for (const ContentObject& o : content_.objects) add(o);
-    const std::vector<ItemPlace> places = std::move(files_).lay_out(layout_);
+    const std::vector<ItemRange> places = std::move(files_).lay_out(layout_);
+    Bytes bytes = metadata_pickle(tensors_, objects_, places, layout_.files, content_.has_paths);
     TargetFile& metadata = layout_.files.emplace_back();
     metadata.name = ".metadata";
-    Bytes bytes = metadata_pickle(tensors_, objects_, places, content_.has_paths);
     metadata.size = static_cast<int64_t>(bytes.size());
     metadata.fixed.push_back({0, std::move(bytes)});
     return std::move(layout_);
@@ -55,20 +55,20 @@ class Output {
     const Tensor& t = catalog_.tensors[tensor];
     const DType dtype = request_.dtype_of(catalog_, content.index);
     const bool is_copy = again(tensor);
-    WrittenTensor out{content.key, content.path, dtype, t.shape, {}};
+    WrittenTensor out{content.key, content.path, dtype, t.shape, {}, {}};
     for (const HeldBox& box : cutter_.cut(t.alias.value_or(tensor), content.is_cut)) {
       const int64_t bytes = numel_of(box.sizes) * unit_size(dtype);
       Item item(catalog_, layout_);
       item.box(tensor, dtype, box.offsets, box.sizes, is_copy);
-      const size_t number = files_.add(loads_.choose(box.ranks, bytes), std::move(item).finish());
-      out.chunks.push_back({box.offsets, box.sizes, number});
+      out.items.push_back(files_.add(loads_.choose(box.ranks, bytes), std::move(item).finish()));
+      out.boxes.push_back(box.offsets, box.sizes);
     }
     tensors_.push_back(std::move(out));
   }
 
   void add(const ContentObject& content) {
     const int64_t rank = loads_.choose({}, 0);
-    size_t number;
+    uint32_t number;
     if (content.raw) {
       TargetLayout item;
       TargetFile& file = item.files.emplace_back();

@@ -8,6 +8,26 @@
 
 namespace uckpt::dcp {
 
+namespace {
+
+// Of a box that is held row-major. Dims that it has whole are one axis with the dim before them: there may be
+// millions of boxes.
+std::vector<Axis> axes_of(const Shape& shape, const Shape& offsets, const Shape& sizes) {
+  const Shape stride = torch::row_major(sizes);
+  std::vector<Axis> out;
+  for (size_t d = 0; d < shape.size(); ++d) {
+    if (out.empty() || sizes[d] != shape[d]) {
+      out.push_back({shape[d], offsets[d], sizes[d], stride[d]});
+    } else {
+      Axis& last = out.back();
+      last = {last.size * sizes[d], last.start * sizes[d], last.extent * sizes[d], stride[d]};
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
 uint32_t add_box_shard(TargetLayout& layout, const Catalog& catalog, uint32_t tensor, const Shape& offsets,
                        const Shape& sizes, bool is_copy) {
   const Tensor& t = catalog.tensors[tensor];
@@ -19,11 +39,10 @@ uint32_t add_box_shard(TargetLayout& layout, const Catalog& catalog, uint32_t te
   }
   const auto first_piece = static_cast<uint32_t>(layout.pieces.size());
   layout.shards.push_back({source, numel_of(sizes), first_piece, 1});
+  const std::vector<Axis> axes = axes_of(t.shape, offsets, sizes);
   layout.pieces.push_back(
-      {0, static_cast<uint32_t>(layout.axes.size()), static_cast<uint8_t>(sizes.size()), is_copy});
-  const Shape stride = torch::row_major(sizes);
-  for (size_t d = 0; d < sizes.size(); ++d)
-    layout.axes.push_back({t.shape[d], offsets[d], sizes[d], stride[d]});
+      {0, static_cast<uint32_t>(layout.axes.size()), static_cast<uint8_t>(axes.size()), is_copy});
+  layout.axes.insert(layout.axes.end(), axes.begin(), axes.end());
   return static_cast<uint32_t>(layout.shards.size() - 1);
 }
 

@@ -15,8 +15,8 @@ constexpr std::string_view kFileSystem = "torch.distributed.checkpoint.filesyste
 class Writer {
  public:
   Writer(const std::vector<WrittenTensor>& tensors, const std::vector<WrittenObject>& objects,
-         const std::vector<ItemPlace>& places)
-      : tensors_(tensors), objects_(objects), places_(places) {}
+         const std::vector<ItemRange>& places, std::span<const TargetFile> files)
+      : tensors_(tensors), objects_(objects), places_(places), files_(files) {}
 
   Bytes run(bool has_paths) {
     constexpr size_t kBytesOfChunk = 256;  // its box, its index and its place
@@ -36,9 +36,10 @@ class Writer {
     out_.text("storage_data");
     out_.begin_dict();
     for (const WrittenTensor& t : tensors_)
-      for (size_t c = 0; c < t.chunks.size(); ++c) {
-        index(t.key, &t.chunks[c].offsets, static_cast<int64_t>(c));
-        storage(places_[t.chunks[c].item]);
+      for (size_t b = 0; b < t.boxes.size(); ++b) {
+        const Shape offsets = t.boxes.offsets(b);
+        index(t.key, &offsets, static_cast<int64_t>(b));
+        storage(places_[t.items[b]]);
       }
     for (const WrittenObject& o : objects_) {
       index(o.key, nullptr, 0);
@@ -106,12 +107,12 @@ class Writer {
     size(t.shape);
     out_.text("chunks");
     out_.begin_list();
-    for (const WrittenChunk& c : t.chunks) {
+    for (size_t b = 0; b < t.boxes.size(); ++b) {
       begin_object(kMetadata, "ChunkStorageMetadata");
       out_.text("offsets");
-      size(c.offsets);
+      size(t.boxes.offsets(b));
       out_.text("sizes");
-      size(c.sizes);
+      size(t.boxes.sizes(b));
       end_object();
     }
     out_.end_list();
@@ -151,10 +152,10 @@ class Writer {
     end_object();
   }
 
-  void storage(const ItemPlace& place) {
+  void storage(const ItemRange& place) {
     begin_object(kFileSystem, "_StorageInfo");
     out_.text("relative_path");
-    out_.text(place.file);
+    out_.text(files_[place.file].name);
     out_.text("offset");
     out_.integer(place.offset);
     out_.text("length");
@@ -176,15 +177,17 @@ class Writer {
 
   const std::vector<WrittenTensor>& tensors_;
   const std::vector<WrittenObject>& objects_;
-  const std::vector<ItemPlace>& places_;
+  const std::vector<ItemRange>& places_;
+  const std::span<const TargetFile> files_;
   pickle::Pickler out_;
 };
 
 }  // namespace
 
 Bytes metadata_pickle(const std::vector<WrittenTensor>& tensors, const std::vector<WrittenObject>& objects,
-                      const std::vector<ItemPlace>& places, bool has_paths) {
-  return Writer(tensors, objects, places).run(has_paths);
+                      const std::vector<ItemRange>& places, std::span<const TargetFile> files,
+                      bool has_paths) {
+  return Writer(tensors, objects, places, files).run(has_paths);
 }
 
 }  // namespace uckpt::dcp

@@ -2,34 +2,35 @@
 // torch.distributed.checkpoint.metadata.Metadata.
 #pragma once
 
+#include <cstdint>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "lib/formats/dcp/stored.h"
-#include "lib/formats/dcp/write/data_files.h"
+#include "lib/tensor/target.h"
 
 namespace uckpt::dcp {
-
-struct WrittenChunk {
-  Shape offsets, sizes;
-  size_t item = 0;  // a number in the list of places
-};
 
 struct WrittenTensor {
   std::string key;
   KeyPath path;
   DType dtype{};
   Shape shape;
-  std::vector<WrittenChunk> chunks;
+  Boxes boxes;
+  std::vector<uint32_t> items;  // of each box: its number in DataFileBook
 };
 
 struct WrittenObject {
   std::string key;
   KeyPath path;
-  size_t item = 0;
+  uint32_t item = 0;
 };
 
-// `has_paths`: the nesting of the keys is kept, as `planner_data`.
+// `places`: of all items, in `files`. `has_paths`: the nesting of the keys is kept, as
+// `planner_data`.
 Bytes metadata_pickle(const std::vector<WrittenTensor>& tensors, const std::vector<WrittenObject>& objects,
-                      const std::vector<ItemPlace>& places, bool has_paths);
+                      const std::vector<ItemRange>& places, std::span<const TargetFile> files,
+                      bool has_paths);
 
 }  // namespace uckpt::dcp

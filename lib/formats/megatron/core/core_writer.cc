@@ -66,10 +66,10 @@ class CoreWriter {
     add_text_file(layout_, target_.folder + "metadata.json", kMetadataJson);
     add_common();
     const size_t first = layout_.files.size();
-    const std::vector<dcp::ItemPlace> places = std::move(files_).lay_out(layout_);
+    const std::vector<dcp::ItemRange> places = std::move(files_).lay_out(layout_);
+    const Bytes metadata = dcp::metadata_pickle(tensors_, objects_, places, layout_.files, false);
     for (size_t f = first; f < layout_.files.size(); ++f)
       layout_.files[f].name = target_.folder + layout_.files[f].name;
-    const Bytes metadata = dcp::metadata_pickle(tensors_, objects_, places, false);
     TargetFile& file = layout_.files.emplace_back();
     file.name = target_.folder + ".metadata";
     file.size = static_cast<int64_t>(metadata.size());
@@ -176,7 +176,7 @@ class CoreWriter {
 
   // An item that is one value; `write` writes it.
   template <class Write>
-  size_t add_item(int64_t bytes, const Write& write) {
+  uint32_t add_item(int64_t bytes, const Write& write) {
     TargetLayout item;
     OutputFile file(item, "archive.pt");
     write(file);
@@ -205,7 +205,7 @@ class CoreWriter {
   }
 
   // All of a tensor, with padding; `axes` leading dims of one element before its own.
-  size_t add_tensor_item(size_t index, DType dtype, bool is_copy, size_t axes) {
+  uint32_t add_tensor_item(size_t index, DType dtype, bool is_copy, size_t axes) {
     const uint32_t tensor = parts_.shard(0, index).tensor;
     const Shape& full = full_shape(tensor);
     const Hole hole = full == catalog_.tensors[tensor].shape ? parts_.hole(0, index, dtype, is_copy)
@@ -255,7 +255,7 @@ class CoreWriter {
             .in_tensor(m.held->logical_name);
       const Shape& own = full_shape(parts_.shard(0, *index).tensor);
       const DType dtype = dtype_of(*m.held);
-      if (out.chunks.empty()) {
+      if (out.items.empty()) {
         out.dtype = dtype;
         out.shape = stack.sizes;
         out.shape.insert(out.shape.end(), own.begin(), own.end());
@@ -264,7 +264,8 @@ class CoreWriter {
       offsets.resize(out.shape.size(), 0);
       sizes.insert(sizes.end(), own.begin(), own.end());
       const bool is_copy = master_follows && m.held->trained_weight() == *index;
-      out.chunks.push_back({offsets, sizes, add_tensor_item(*index, dtype, is_copy, axes)});
+      out.boxes.push_back(offsets, sizes);
+      out.items.push_back(add_tensor_item(*index, dtype, is_copy, axes));
     }
     tensors_.push_back(std::move(out));
   }

@@ -348,14 +348,14 @@ class States {
       dcp::ItemForm form{{}, info->flags};
       if (info->record != kNoRecord && file.records()[info->record].crc) {
         const torch::FileRecord& record = file.records()[info->record];
-        item.record_offset = stored.item.offset + record.offset;
-        item.record_size = record.size;
         item.record_crc = *record.crc;
         form.record_name = record.name;
+        form.record_before = info->offset - record.offset;
+        form.record_size = record.size;
       }
       item.form = std::make_shared<const dcp::ItemForm>(std::move(form));
       // Arrays may share a record.
-      const std::pair at_record(stored.item.file, item.is_checked() ? item.record_offset : int64_t{-1});
+      const std::pair at_record(stored.item.file, item.is_checked() ? item.record_offset() : int64_t{-1});
       if (const auto known = numbers_.find(at_record); known != numbers_.end()) item.number = known->second;
       const auto place = builder_.place(stored.item.file, item);
       numbers_.emplace(at_record, place.record);
