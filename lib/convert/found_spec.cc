@@ -21,9 +21,9 @@ constexpr std::string_view kProgramBegins = "ucl 1\n# the family was told by its
 
 // What is said of names, before any shape is looked at.
 bool is_about_names(const ucl::Diagnostics& diagnostics) {
-  static constexpr std::string_view kCodes[] = {"ucl.no_rule",        "ucl.unused_rule", "ucl.missing_number",
-                                                "ucl.wildcard_local", "ucl.no_name",     "ucl.missing_part",
-                                                "ucl.number_gap",     "ucl.two_names"};
+  static constexpr std::string_view kCodes[] = {
+      "ucl.no_rule", "ucl.unused_rule",  "ucl.missing_number", "ucl.missing_choice", "ucl.wildcard_local",
+      "ucl.no_name", "ucl.missing_part", "ucl.number_gap",     "ucl.two_names"};
   return std::ranges::any_of(diagnostics.sorted(), [](const ucl::Diagnostic& d) {
     return std::ranges::find(kCodes, d.code) != std::end(kCodes);
   });
@@ -76,12 +76,13 @@ class Candidate {
 
   // A naming that does not fit, and the first reason.
   struct Misfit {
-    size_t strangers = 0;  // names that it does not know
+    size_t strangers = 0;     // names that it does not know
+    bool leads_away = false;  // no map goes on from it to where it should
     size_t errors = 0;
     std::string naming, reason;
-    auto key() const { return std::tie(strangers, errors); }
+    auto key() const { return std::tie(strangers, leads_away, errors); }
   };
-  // The one that knows the most names, with the fewest reasons.
+  // The one that knows the most names and leads on, with the fewest reasons.
   const std::optional<Misfit>& nearest() const { return nearest_; }
 
   void add_fits(std::string_view as, std::vector<Fit>& out) {
@@ -91,7 +92,7 @@ class Candidate {
       if (leads_to(naming, as))
         out.push_back({{name_, naming, naming, leads_to(naming, "hf")}, 0, *unused});
       else
-        note_misfit({0, 0, naming, cat("no map leads from it to `", escape(as), "`")});
+        note_misfit({0, true, 0, naming, cat("no map leads from it to `", escape(as), "`")});
     }
     if (!catalog_.ranks.empty()) return;
     for (const std::string& naming : namings_of(spec_)) {
@@ -163,7 +164,7 @@ class Candidate {
 
   void note_misfit(const std::string& naming, const ucl::Diagnostics& said, size_t strangers) {
     const std::vector<ucl::Diagnostic> all = said.sorted();
-    note_misfit({strangers, said.errors(), naming, all.front().message});
+    note_misfit({strangers, false, said.errors(), naming, all.front().message});
   }
 
   void note_misfit(Misfit misfit) {
