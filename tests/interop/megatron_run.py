@@ -82,7 +82,8 @@ def _models(job):
     import torch.nn.functional as F
     from megatron.core import parallel_state
     from megatron.core.models.gpt import GPTModel
-    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec, get_gpt_layer_local_spec
+    from megatron.core.models.gpt.gpt_layer_specs import (get_gpt_decoder_block_spec, get_gpt_layer_local_spec,
+                                                          get_gpt_mtp_block_spec)
     from megatron.core.transformer import TransformerConfig
     c, vp = job["config"], job.get("vp", 1)
     moe = dict(num_moe_experts=c["experts"], moe_router_topk=2, moe_ffn_hidden_size=c["ffn"],
@@ -106,6 +107,8 @@ def _models(job):
     out = []
     for stage in range(vp):
         more = {"vp_stage": stage} if vp > 1 else {}
+        if config.mtp_num_layers:
+            more["mtp_block_spec"] = get_gpt_mtp_block_spec(config, spec, use_transformer_engine=False)
         pp, pp_rank = job["pp"], parallel_state.get_pipeline_model_parallel_rank()
         out.append(GPTModel(
             config, spec, vocab_size=padded(c["vocab"], c["div"], job["tp"]), max_sequence_length=c["seq"],
@@ -288,6 +291,7 @@ def _load_core(job, folder):
     _started(optimizer)
     path = os.path.join(job["folder"], job["iteration"])
     common = dist_checkpointing.load_common_state_dict(path)
+    vars(common["args"]).update(job.get("arguments", {}))
     metadata = _with_groups(common["content_metadata"])
     loaded = dist_checkpointing.load(_sharded(job, chunks, optimizer, metadata, True), path)
     for v, chunk in enumerate(chunks):

@@ -263,6 +263,19 @@ def test_experts_and_a_plain_optimizer(ep, tmp_path, out):
 
 
 @pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])
+def test_layers_that_predict_further_tokens(sharding, tmp_path, out):
+    """They are on the last stage, and a copy of the embedding with them."""
+    further = dict(model=dict(mtp_num_layers=1), rng=False)
+    ranks = make(str(tmp_path / ITERATION), sharding="fully_reshardable", **further)
+    saved = str(tmp_path / "saved")
+    megatron_run.load({"core": True, "config": CONFIG, "folder": str(tmp_path), "iteration": ITERATION, "tp": 1, "pp": 2, "world": 2,
+                       "arguments": dict(pipeline_model_parallel_size=2, world_size=2),
+                       "save": {"folder": saved, "sharding": sharding}} | further)
+    convert(saved, out)
+    check_made(out, ranks)
+
+
+@pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])
 def test_frozen_parameters(sharding, tmp_path, out):
     """Nothing says which they are: the weights are had without the states."""
     saved = str(tmp_path / "made")
