@@ -206,10 +206,13 @@ def _sharded(job, chunks, optimizer, metadata, is_loading):
         out["model" if len(chunks) == 1 else f"model{v}"] = chunk.module.sharded_state_dict(metadata=metadata)
     out["optimizer"] = optimizer.sharded_state_dict(dict(out), is_loading=is_loading, metadata=metadata)
     place = (parallel_state.get_pipeline_model_parallel_rank(), parallel_state.get_tensor_model_parallel_rank())
-    rng = None if is_loading else [{"torch_rng_state": torch.get_rng_state()}]
-    if job.get("rng", True):
-        out["rng_state"] = ShardedObject("rng_state", rng, (job["pp"], job["tp"]), place,
-                                         replica_id=parallel_state.get_data_parallel_rank(with_context_parallel=True))
+    rng = None if is_loading else [{"torch_rng_state": torch.get_rng_state(), "rank": torch.distributed.get_rank()}]
+    replica = parallel_state.get_data_parallel_rank(with_context_parallel=True)
+    if job.get("rng", True) == "each":   # newer versions, where there are several expert ranks
+        out["rng_state"] = ShardedObject("rng_state", rng, (job["pp"], job["tp"], job["world"] // job["pp"] // job["tp"]),
+                                         place + (replica,), replica_id=0)
+    elif job.get("rng", True):
+        out["rng_state"] = ShardedObject("rng_state", rng, (job["pp"], job["tp"]), place, replica_id=replica)
     return out
 
 
