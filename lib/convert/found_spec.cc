@@ -8,6 +8,7 @@
 #include "lib/base/text.h"
 #include "lib/layout/fragments.h"
 #include "lib/layout/map_book.h"
+#include "lib/layout/messages.h"
 #include "lib/layout/renaming.h"
 #include "lib/layout/rule_book.h"
 #include "lib/ucl/importer.h"
@@ -62,8 +63,10 @@ std::string nearest_of(const ucl::Spec& spec, std::string_view naming,
 // One of the specs, over one checkpoint.
 class Candidate {
  public:
-  Candidate(const Catalog& catalog, std::string name, const ucl::Spec& spec, const layout::Settings& settings)
-      : catalog_(catalog), name_(std::move(name)), spec_(spec), settings_(settings) {
+  // `explains`: also how far from fitting a layout is that does not know all names, which takes a while.
+  Candidate(const Catalog& catalog, std::string name, const ucl::Spec& spec, const layout::Settings& settings,
+            bool explains)
+      : catalog_(catalog), name_(std::move(name)), spec_(spec), settings_(settings), explains_(explains) {
     ucl::each<ucl::Layout>(spec_.root().program.statements,
                            [&](const ucl::Layout& l) { layouts_.push_back(l.name.text); });
   }
@@ -126,7 +129,12 @@ class Candidate {
     const layout::RuleBook book(spec_, spec_.layout(naming));
     layout::Facts facts(spec_, book.layouts(), settings, said);
     facts.take_defaults();
-    if (!layout::takes_names_of(catalog.ranks.front(), catalog, book, facts)) return std::nullopt;
+    if (!layout::takes_names_of(catalog.ranks.front(), catalog, book, facts)) {
+      if (explains_)
+        note_strangers(naming, catalog.ranks.front(),
+                       layout::strangers_of(catalog.ranks.front(), catalog, book, facts));
+      return std::nullopt;
+    }
     const layout::Sorted sorted = layout::sort_fragments(catalog, book, facts, said, true);
     if (is_about_names(said)) return note_misfit(naming, said, has_strangers(said)), std::nullopt;
     std::set<uint32_t> used;
@@ -162,6 +170,15 @@ class Candidate {
     return std::max<size_t>(1, static_cast<size_t>(count));
   }
 
+  // A layout that knows none of the names is not near.
+  void note_strangers(const std::string& naming, const RankSet& set, const std::set<std::string>& names) {
+    if (std::ranges::all_of(set.tensors, [&](const Tensor& t) { return names.contains(t.name); })) return;
+    const std::vector<std::string> list(names.begin(), names.end());
+    note_misfit({list.size(), false, list.size(), naming,
+                 cat("no rule takes ", list.size(),
+                     list.size() == 1 ? " name: " : " names: ", layout::quoted_names(list))});
+  }
+
   void note_misfit(const std::string& naming, const ucl::Diagnostics& said, size_t strangers) {
     const std::vector<ucl::Diagnostic> all = said.sorted();
     note_misfit({strangers, false, said.errors(), naming, all.front().message});
@@ -175,6 +192,7 @@ class Candidate {
   const std::string name_;
   const ucl::Spec& spec_;
   const layout::Settings& settings_;
+  const bool explains_;
   std::vector<std::string> layouts_;  // of the spec itself, not of what it imports
   std::optional<Misfit> nearest_;
 };
@@ -191,25 +209,29 @@ std::optional<FoundSpec> find_spec(const Catalog& catalog, std::string_view fold
                                    const layout::Settings& settings, std::string* nearest) {
   std::vector<Candidate::Fit> fits;
   std::optional<Candidate::Misfit> least;
-  for (const ucl::Shipped& s : ucl::shipped_specs()) {
-    if (!folder.empty() && !s.name.starts_with(cat(folder, "/"))) continue;
-    ucl::Diagnostics said;
-    const ucl::Spec spec = ucl::open_spec(std::string(s.name), said);
-    if (said.has_errors()) continue;
-    Candidate candidate(catalog, std::string(s.name), spec, settings);
-    candidate.add_fits(as, fits);
-    const auto& misfit = candidate.nearest();
-    if (!nearest || !misfit || (least && !(misfit->key() < least->key()))) continue;
-    least = misfit;
-    *nearest = cat("the nearest is `", misfit->naming, "` of ", s.name, ": ", misfit->reason);
-  }
+  const auto look = [&](bool explains) {
+    for (const ucl::Shipped& s : ucl::shipped_specs()) {
+      if (!folder.empty() && !s.name.starts_with(cat(folder, "/"))) continue;
+      ucl::Diagnostics said;
+      const ucl::Spec spec = ucl::open_spec(std::string(s.name), said);
+      if (said.has_errors()) continue;
+      Candidate candidate(catalog, std::string(s.name), spec, settings, explains);
+      candidate.add_fits(as, fits);
+      const auto& misfit = candidate.nearest();
+      if (!explains || !misfit || (least && !(misfit->key() < least->key()))) continue;
+      least = misfit;
+      *nearest = cat("the nearest is `", misfit->naming, "` of ", s.name, ": ", misfit->reason);
+    }
+  };
+  look(false);
+  if (fits.empty() && nearest) look(true);
   return best(fits);
 }
 
 std::optional<FoundSpec> find_naming(const Catalog& catalog, const ucl::Spec& spec, std::string_view as,
                                      const layout::Settings& settings) {
   std::vector<Candidate::Fit> fits;
-  Candidate(catalog, "", spec, settings).add_fits(as, fits);
+  Candidate(catalog, "", spec, settings, false).add_fits(as, fits);
   return best(fits);
 }
 

@@ -8,17 +8,6 @@
 
 namespace uckpt::layout {
 
-namespace {
-
-std::string quoted_names(const std::vector<std::string>& names) {
-  std::string out;
-  for (size_t i = 0; i < names.size() && i < kMostNames; ++i)
-    out += cat(i ? ", `" : "`", escape(names[i], 80), "`");
-  return names.size() > kMostNames ? out + ", …" : out;
-}
-
-}  // namespace
-
 NameRules::NameRules(const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics)
     : book_(book), facts_(facts), diagnostics_(diagnostics), used_(book.rules().size()) {
   find_indexes();
