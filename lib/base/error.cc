@@ -43,7 +43,7 @@ std::string Error::line() const {
   if (!member_.empty()) place += cat("!", escape(member_));
   if (!tensor_.empty()) place += cat("::", escape(tensor_));
   if (!place.empty()) place += ": ";
-  return escape(place + message_, kMaxLine);
+  return escape(place + message_, kMaxLine - 1);  // and the sign that it was cut
 }
 
 const char* Error::what() const noexcept {

@@ -8,6 +8,7 @@
 #include "lib/base/text.h"
 #include "lib/layout/fragments.h"
 #include "lib/layout/map_book.h"
+#include "lib/layout/messages.h"
 #include "lib/layout/renaming.h"
 #include "lib/layout/rule_book.h"
 #include "lib/ucl/importer.h"
@@ -21,9 +22,9 @@ constexpr std::string_view kProgramBegins = "ucl 1\n# the family was told by its
 
 // What is said of names, before any shape is looked at.
 bool is_about_names(const ucl::Diagnostics& diagnostics) {
-  static constexpr std::string_view kCodes[] = {"ucl.no_rule",        "ucl.unused_rule", "ucl.missing_number",
-                                                "ucl.wildcard_local", "ucl.no_name",     "ucl.missing_part",
-                                                "ucl.number_gap",     "ucl.two_names"};
+  static constexpr std::string_view kCodes[] = {
+      "ucl.no_rule", "ucl.unused_rule",  "ucl.missing_number", "ucl.missing_choice", "ucl.wildcard_local",
+      "ucl.no_name", "ucl.missing_part", "ucl.number_gap",     "ucl.two_names"};
   return std::ranges::any_of(diagnostics.sorted(), [](const ucl::Diagnostic& d) {
     return std::ranges::find(kCodes, d.code) != std::end(kCodes);
   });
@@ -62,8 +63,10 @@ std::string nearest_of(const ucl::Spec& spec, std::string_view naming,
 // One of the specs, over one checkpoint.
 class Candidate {
  public:
-  Candidate(const Catalog& catalog, std::string name, const ucl::Spec& spec, const layout::Settings& settings)
-      : catalog_(catalog), name_(std::move(name)), spec_(spec), settings_(settings) {
+  // `explains`: also how far from fitting a layout is that does not know all names, which takes a while.
+  Candidate(const Catalog& catalog, std::string name, const ucl::Spec& spec, const layout::Settings& settings,
+            bool explains)
+      : catalog_(catalog), name_(std::move(name)), spec_(spec), settings_(settings), explains_(explains) {
     ucl::each<ucl::Layout>(spec_.root().program.statements,
                            [&](const ucl::Layout& l) { layouts_.push_back(l.name.text); });
   }
@@ -76,12 +79,13 @@ class Candidate {
 
   // A naming that does not fit, and the first reason.
   struct Misfit {
-    size_t strangers = 0;  // names that it does not know
+    size_t strangers = 0;     // names that it does not know
+    bool leads_away = false;  // no map goes on from it to where it should
     size_t errors = 0;
     std::string naming, reason;
-    auto key() const { return std::tie(strangers, errors); }
+    auto key() const { return std::tie(strangers, leads_away, errors); }
   };
-  // The one that knows the most names, with the fewest reasons.
+  // The one that knows the most names and leads on, with the fewest reasons.
   const std::optional<Misfit>& nearest() const { return nearest_; }
 
   void add_fits(std::string_view as, std::vector<Fit>& out) {
@@ -91,7 +95,7 @@ class Candidate {
       if (leads_to(naming, as))
         out.push_back({{name_, naming, naming, leads_to(naming, "hf")}, 0, *unused});
       else
-        note_misfit({0, 0, naming, cat("no map leads from it to `", escape(as), "`")});
+        note_misfit({0, true, 0, naming, cat("no map leads from it to `", escape(as), "`")});
     }
     if (!catalog_.ranks.empty()) return;
     for (const std::string& naming : namings_of(spec_)) {
@@ -125,7 +129,12 @@ class Candidate {
     const layout::RuleBook book(spec_, spec_.layout(naming));
     layout::Facts facts(spec_, book.layouts(), settings, said);
     facts.take_defaults();
-    if (!layout::takes_names_of(catalog.ranks.front(), catalog, book, facts)) return std::nullopt;
+    if (!layout::takes_names_of(catalog.ranks.front(), catalog, book, facts)) {
+      if (explains_)
+        note_strangers(naming, catalog.ranks.front(),
+                       layout::strangers_of(catalog.ranks.front(), catalog, book, facts));
+      return std::nullopt;
+    }
     const layout::Sorted sorted = layout::sort_fragments(catalog, book, facts, said, true);
     if (is_about_names(said)) return note_misfit(naming, said, has_strangers(said)), std::nullopt;
     std::set<uint32_t> used;
@@ -161,9 +170,18 @@ class Candidate {
     return std::max<size_t>(1, static_cast<size_t>(count));
   }
 
+  // A layout that knows none of the names is not near.
+  void note_strangers(const std::string& naming, const RankSet& set, const std::set<std::string>& names) {
+    if (std::ranges::all_of(set.tensors, [&](const Tensor& t) { return names.contains(t.name); })) return;
+    const std::vector<std::string> list(names.begin(), names.end());
+    note_misfit({list.size(), false, list.size(), naming,
+                 cat("no rule takes ", list.size(),
+                     list.size() == 1 ? " name: " : " names: ", layout::quoted_names(list))});
+  }
+
   void note_misfit(const std::string& naming, const ucl::Diagnostics& said, size_t strangers) {
     const std::vector<ucl::Diagnostic> all = said.sorted();
-    note_misfit({strangers, said.errors(), naming, all.front().message});
+    note_misfit({strangers, false, said.errors(), naming, all.front().message});
   }
 
   void note_misfit(Misfit misfit) {
@@ -174,6 +192,7 @@ class Candidate {
   const std::string name_;
   const ucl::Spec& spec_;
   const layout::Settings& settings_;
+  const bool explains_;
   std::vector<std::string> layouts_;  // of the spec itself, not of what it imports
   std::optional<Misfit> nearest_;
 };
@@ -190,25 +209,29 @@ std::optional<FoundSpec> find_spec(const Catalog& catalog, std::string_view fold
                                    const layout::Settings& settings, std::string* nearest) {
   std::vector<Candidate::Fit> fits;
   std::optional<Candidate::Misfit> least;
-  for (const ucl::Shipped& s : ucl::shipped_specs()) {
-    if (!folder.empty() && !s.name.starts_with(cat(folder, "/"))) continue;
-    ucl::Diagnostics said;
-    const ucl::Spec spec = ucl::open_spec(std::string(s.name), said);
-    if (said.has_errors()) continue;
-    Candidate candidate(catalog, std::string(s.name), spec, settings);
-    candidate.add_fits(as, fits);
-    const auto& misfit = candidate.nearest();
-    if (!nearest || !misfit || (least && !(misfit->key() < least->key()))) continue;
-    least = misfit;
-    *nearest = cat("the nearest is `", misfit->naming, "` of ", s.name, ": ", misfit->reason);
-  }
+  const auto look = [&](bool explains) {
+    for (const ucl::Shipped& s : ucl::shipped_specs()) {
+      if (!folder.empty() && !s.name.starts_with(cat(folder, "/"))) continue;
+      ucl::Diagnostics said;
+      const ucl::Spec spec = ucl::open_spec(std::string(s.name), said);
+      if (said.has_errors()) continue;
+      Candidate candidate(catalog, std::string(s.name), spec, settings, explains);
+      candidate.add_fits(as, fits);
+      const auto& misfit = candidate.nearest();
+      if (!explains || !misfit || (least && !(misfit->key() < least->key()))) continue;
+      least = misfit;
+      *nearest = cat("the nearest is `", misfit->naming, "` of ", s.name, ": ", misfit->reason);
+    }
+  };
+  look(false);
+  if (fits.empty() && nearest) look(true);
   return best(fits);
 }
 
 std::optional<FoundSpec> find_naming(const Catalog& catalog, const ucl::Spec& spec, std::string_view as,
                                      const layout::Settings& settings) {
   std::vector<Candidate::Fit> fits;
-  Candidate(catalog, "", spec, settings).add_fits(as, fits);
+  Candidate(catalog, "", spec, settings, false).add_fits(as, fits);
   return best(fits);
 }
 

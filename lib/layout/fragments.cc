@@ -207,6 +207,16 @@ bool takes_names_of(const RankSet& set, const Catalog& catalog, const RuleBook& 
   });
 }
 
+std::set<std::string> strangers_of(const RankSet& set, const Catalog& catalog, const RuleBook& book,
+                                   const Facts& facts) {
+  ucl::Diagnostics none;
+  const NameRules names(book, facts, none);
+  std::set<std::string> out;
+  for (const Tensor& t : set.tensors)
+    if (!is_scattered(catalog, t) && !names.rule_for(t.name, t.state)) out.insert(t.name);
+  return out;
+}
+
 void leave_to_rules(Catalog& catalog, const RuleBook& book, const Facts& facts) {
   if (catalog.scattered.empty()) return;
   ucl::Diagnostics none;

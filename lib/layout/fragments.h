@@ -48,6 +48,9 @@ struct Sorted {
 
 // Does a rule take each of its names? Far quicker than `sort_fragments`, which says the same of all ranks.
 bool takes_names_of(const RankSet& set, const Catalog& catalog, const RuleBook& book, const Facts& facts);
+// The names that it does not take, in order.
+std::set<std::string> strangers_of(const RankSet& set, const Catalog& catalog, const RuleBook& book,
+                                   const Facts& facts);
 
 // Of names that the input describes itself (`Catalog::scattered`), leaves those alone that no rule takes: for
 // rules that somebody gave, which go before what the input says.

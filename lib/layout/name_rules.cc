@@ -8,17 +8,6 @@
 
 namespace uckpt::layout {
 
-namespace {
-
-std::string quoted_names(const std::vector<std::string>& names) {
-  std::string out;
-  for (size_t i = 0; i < names.size() && i < kMostNames; ++i)
-    out += cat(i ? ", `" : "`", escape(names[i], 80), "`");
-  return names.size() > kMostNames ? out + ", …" : out;
-}
-
-}  // namespace
-
 NameRules::NameRules(const RuleBook& book, const Facts& facts, ucl::Diagnostics& diagnostics)
     : book_(book), facts_(facts), diagnostics_(diagnostics), used_(book.rules().size()) {
   find_indexes();
@@ -99,11 +88,17 @@ void NameRules::add_name(uint32_t rule, const std::string& name) {
   use.any = true;
   const ucl::NamePattern& pattern = book_.rules()[rule].rule->name;
   std::vector<int64_t> together(indexes_[rule].size());
-  for (const ucl::CaptureValue& v : ucl::match(pattern, name).value_or(ucl::CaptureValues{})) {
+  const ucl::CaptureValues values = ucl::match(pattern, name).value_or(ucl::CaptureValues{});
+  std::vector<std::map<std::string, Numbers>*> chosen;
+  for (const ucl::CaptureValue& v : values)
+    if (const ucl::Capture* c = pattern.find(v.name); c && c->kind == ucl::Capture::Kind::kChoice)
+      chosen.push_back(&use.chosen[{v.name, v.text}]);
+  for (const ucl::CaptureValue& v : values) {
     const ucl::Capture* c = pattern.find(v.name);
     if (!c || c->kind != ucl::Capture::Kind::kNumber) continue;
     use.numbers[v.name].add(v.number);
     numbers_[v.name].add(v.number);
+    for (std::map<std::string, Numbers>* numbers : chosen) (*numbers)[v.name].add(v.number);
     for (size_t i = 0; i < together.size(); ++i)
       if (indexes_[rule][i] == v.name) together[i] = v.number;
   }
@@ -140,21 +135,49 @@ void NameRules::tell_unused() {
           .hint("write `optional` before it if that may be");
       continue;
     }
-    if (r.rule->body.kind == ucl::Body::Kind::kDrop) continue;
-    for (auto& [capture, numbers] : used_[i].numbers) tell_gaps(r, capture, numbers.sorted());
+    if (r.rule->body.kind != ucl::Body::Kind::kDrop) tell_missing(static_cast<uint32_t>(i));
   }
 }
 
-void NameRules::tell_gaps(const RuleRef& r, const std::string& capture, const std::vector<int64_t>& numbers) {
-  for (const int64_t wanted : numbers_[capture].sorted()) {
-    if (std::binary_search(numbers.begin(), numbers.end(), wanted)) continue;
+// A layer has each of the names that a choice stands for.
+void NameRules::tell_missing(uint32_t rule) {
+  const RuleRef& r = book_.rules()[rule];
+  Use& use = used_[rule];
+  if (tell_gaps(r, use.numbers, "")) return;
+  for (const ucl::Segment& s : r.rule->name.segments) {
+    if (!s.capture || s.capture->kind != ucl::Capture::Kind::kChoice) continue;
+    for (const std::string& text : s.capture->choices) {
+      const std::string with = cat(" with ", s.capture->name.text, " = ", text);
+      const auto found = use.chosen.find({s.capture->name.text, text});
+      if (found != use.chosen.end()) {
+        tell_gaps(r, found->second, with);
+        continue;
+      }
+      diagnostics_
+          .error(r.scope.file->source, r.rule->name.span, "ucl.missing_choice",
+                 cat("nothing of the checkpoint fits ", ucl::text_of(r.rule->name), with))
+          .hint("write `optional` before the rule if that may be");
+    }
+  }
+}
+
+bool NameRules::tell_gaps(const RuleRef& r, std::map<std::string, Numbers>& numbers,
+                          const std::string& chosen) {
+  bool is_told = false;
+  for (auto& [capture, own] : numbers) {
+    const std::vector<int64_t>& wanted = numbers_[capture].sorted();
+    const std::vector<int64_t>& there = own.sorted();
+    const auto missing = std::ranges::find_if(
+        wanted, [&](int64_t n) { return !std::binary_search(there.begin(), there.end(), n); });
+    if (missing == wanted.end()) continue;
+    is_told = true;
     diagnostics_
         .error(r.scope.file->source, r.rule->name.span, "ucl.missing_number",
-               cat("nothing of the checkpoint fits ", ucl::text_of(r.rule->name), " at ", capture, " = ",
-                   wanted, ", which other rules have"))
+               cat("nothing of the checkpoint fits ", ucl::text_of(r.rule->name), chosen, " at ", capture,
+                   " = ", *missing, ", which other rules have"))
         .hint("write `optional` before the rule if that may be");
-    return;
   }
+  return is_told;
 }
 
 // Every layer has every expert: a rule's numbers are all combinations of those of each index.

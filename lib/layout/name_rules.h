@@ -49,13 +49,16 @@ class NameRules {
     bool any = false;
     std::map<std::string, Numbers> numbers;
     std::set<std::vector<int64_t>> together;  // the numbers of its indexes, where it has several
+    // The same numbers of the names with one text of a choice: by its capture and that text.
+    std::map<std::pair<std::string, std::string>, std::map<std::string, Numbers>> chosen;
   };
   void add_name(uint32_t rule, const std::string& name);
   void find_indexes();
   void find_local_prefixes();
   void tell_unmatched();
   void tell_unused();
-  void tell_gaps(const RuleRef& rule, const std::string& capture, const std::vector<int64_t>& numbers);
+  void tell_missing(uint32_t rule);
+  bool tell_gaps(const RuleRef& rule, std::map<std::string, Numbers>& numbers, const std::string& chosen);
   void tell_missing_together(uint32_t rule);
   void tell_indexes();
 

@@ -82,7 +82,8 @@ def _models(job):
     import torch.nn.functional as F
     from megatron.core import parallel_state
     from megatron.core.models.gpt import GPTModel
-    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec, get_gpt_layer_local_spec
+    from megatron.core.models.gpt.gpt_layer_specs import (get_gpt_decoder_block_spec, get_gpt_layer_local_spec,
+                                                          get_gpt_mtp_block_spec)
     from megatron.core.transformer import TransformerConfig
     c, vp = job["config"], job.get("vp", 1)
     moe = dict(num_moe_experts=c["experts"], moe_router_topk=2, moe_ffn_hidden_size=c["ffn"],
@@ -106,6 +107,8 @@ def _models(job):
     out = []
     for stage in range(vp):
         more = {"vp_stage": stage} if vp > 1 else {}
+        if config.mtp_num_layers:
+            more["mtp_block_spec"] = get_gpt_mtp_block_spec(config, spec, use_transformer_engine=False)
         pp, pp_rank = job["pp"], parallel_state.get_pipeline_model_parallel_rank()
         out.append(GPTModel(
             config, spec, vocab_size=padded(c["vocab"], c["div"], job["tp"]), max_sequence_length=c["seq"],
@@ -203,10 +206,13 @@ def _sharded(job, chunks, optimizer, metadata, is_loading):
         out["model" if len(chunks) == 1 else f"model{v}"] = chunk.module.sharded_state_dict(metadata=metadata)
     out["optimizer"] = optimizer.sharded_state_dict(dict(out), is_loading=is_loading, metadata=metadata)
     place = (parallel_state.get_pipeline_model_parallel_rank(), parallel_state.get_tensor_model_parallel_rank())
-    rng = None if is_loading else [{"torch_rng_state": torch.get_rng_state()}]
-    if job.get("rng", True):
-        out["rng_state"] = ShardedObject("rng_state", rng, (job["pp"], job["tp"]), place,
-                                         replica_id=parallel_state.get_data_parallel_rank(with_context_parallel=True))
+    rng = None if is_loading else [{"torch_rng_state": torch.get_rng_state(), "rank": torch.distributed.get_rank()}]
+    replica = parallel_state.get_data_parallel_rank(with_context_parallel=True)
+    if job.get("rng", True) == "each":   # newer versions, where there are several expert ranks
+        out["rng_state"] = ShardedObject("rng_state", rng, (job["pp"], job["tp"], job["world"] // job["pp"] // job["tp"]),
+                                         place + (replica,), replica_id=0)
+    elif job.get("rng", True):
+        out["rng_state"] = ShardedObject("rng_state", rng, (job["pp"], job["tp"]), place, replica_id=replica)
     return out
 
 
@@ -288,6 +294,7 @@ def _load_core(job, folder):
     _started(optimizer)
     path = os.path.join(job["folder"], job["iteration"])
     common = dist_checkpointing.load_common_state_dict(path)
+    vars(common["args"]).update(job.get("arguments", {}))
     metadata = _with_groups(common["content_metadata"])
     loaded = dist_checkpointing.load(_sharded(job, chunks, optimizer, metadata, True), path)
     for v, chunk in enumerate(chunks):

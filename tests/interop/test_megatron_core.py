@@ -2,6 +2,7 @@
 loads what `--to megatron-core` makes, in other meshes."""
 import functools
 import glob
+import io
 import json
 import os
 import shutil
@@ -259,6 +260,37 @@ def test_experts_and_a_plain_optimizer(ep, tmp_path, out):
             state["optimizer"]["optimizer"]["state"])
         assert kept == len(names)
     convert(made, out)
+    check_made(out, ranks)
+
+
+def test_random_states_of_each_expert_rank(tmp_path):
+    """Newer versions keep, and ask for, those of each data parallel rank; older ones for those of rank 0."""
+    saved = str(tmp_path / "saved")
+    make(saved, ep=2, moe=True, rng="each", sharding="fully_reshardable")
+    file = convert(saved, str(tmp_path / "x.h5"))
+    for source, dp in (saved, 2), (saved, 4), (file, 2):
+        to = os.path.join(convert(source, str(tmp_path / f"{os.path.basename(source)}-{dp}"), "--to", "megatron-core", "--layout", f"dp={dp}"),
+                          ITERATION)
+        expected = {f"rng_state/shard_0.0.{d}_1.1.{dp}": min(d, 1) for d in range(dp)} | {"rng_state/shard_0.0_1.1": 0}
+        state = {key: io.BytesIO() for key in expected}
+        dcp.load(state, checkpoint_id=to, no_dist=True)
+        assert {key: value[0][0]["rank"] for key, value in state.items()} == expected
+    legacy = convert(saved, str(tmp_path / "legacy"), "--to", "megatron")
+    for rank in range(2):
+        state = torch.load(os.path.join(legacy, ITERATION, f"mp_rank_00_00{rank}", "model_optim_rng.pt"), weights_only=False)
+        assert state["rng_state"][0]["rank"] == rank
+
+
+@pytest.mark.parametrize("sharding", ["dp_zero_gather_scatter", "dp_reshardable"])
+def test_layers_that_predict_further_tokens(sharding, tmp_path, out):
+    """They are on the last stage, and a copy of the embedding with them."""
+    further = dict(model=dict(mtp_num_layers=1), rng=False)
+    ranks = make(str(tmp_path / ITERATION), sharding="fully_reshardable", **further)
+    saved = str(tmp_path / "saved")
+    megatron_run.load({"core": True, "config": CONFIG, "folder": str(tmp_path), "iteration": ITERATION, "tp": 1, "pp": 2, "world": 2,
+                       "arguments": dict(pipeline_model_parallel_size=2, world_size=2),
+                       "save": {"folder": saved, "sharding": sharding}} | further)
+    convert(saved, out)
     check_made(out, ranks)
 
 

@@ -370,11 +370,55 @@ def test_vocabulary_is_padded(tp, tie, tmp_path):
     assert_loads_and_computes(back, model)
 
 
-def test_what_no_family_has_gets_no_config_of_another(published, tmp_path):
+def rewritten(middle, out, change, **settings):
+    """A copy of Megatron's files of one rank, with other tensors and args."""
+    shutil.copytree(middle, out)
+    file, saved = args_in(out)
+    change(saved["model"])
+    vars(saved["args"]).update(settings)
+    torch.save(saved, file)
+    return str(out)
+
+
+def test_what_no_family_has_gets_no_config_of_another(ours, tmp_path, out):
     """Biases in QKV make a Qwen2, norms of queries and keys a Qwen3: transformers would drop what its model lacks."""
-    middle = to_megatron("qwen3", published("qwen3")[0], str(tmp_path / "qwen3.h5"))
-    text = refused(middle, str(tmp_path / "hf"), "--to", "safetensors", "--as", "hf", "--set", "qkv_bias=1")
-    assert "`qk_layernorm` is true: expected false" in text
+    def with_biases(model):
+        for name in [n for n in model if n.endswith("linear_qkv.weight")]:
+            model[name.replace("weight", "bias")] = torch.ones(model[name].shape[0])
+
+    both = rewritten(ours("qwen3"), tmp_path / "both", with_biases, add_qkv_bias=True)
+    assert "`qk_layernorm` is true: expected false" in refused(both, out, "--to", "safetensors", "--as", "hf")
+
+
+@pytest.mark.parametrize("name,setting,tensor", [("qwen2", "add_qkv_bias", "linear_qkv.bias"), ("qwen3", "qk_layernorm", "q_layernorm.weight")])
+def test_args_without_the_family(name, setting, tensor, ours, tmp_path, out):
+    """The config.json would be Llama's, and its model would leave them out."""
+    middle = rewritten(ours(name), tmp_path / "m", lambda model: None, **{setting: False})
+    message = refused(middle, out, "--to", "safetensors", "--as", "hf")
+    assert "no rule of this map takes" in message and tensor in message
+
+
+LOST = [("qwen2", "decoder.layers.1.self_attention.linear_qkv.bias", "linear_qkv.bias\" at i = 1"),
+        ("qwen3", "decoder.layers.1.self_attention.q_layernorm.weight", "with x = q at i = 1"),
+        ("gpt2", "decoder.layers.2.input_layernorm.bias", "with p = bias at i = 2"), ("gpt2", "decoder.final_layernorm.bias", "with p = bias")]
+
+
+@pytest.mark.parametrize("name,lost,said", LOST)
+def test_tensors_that_one_layer_lost(name, lost, said, ours, tmp_path, out):
+    middle = rewritten(ours(name), tmp_path / "megatron", lambda model: model.pop(lost))
+    assert said in refused(middle, out, "--to", "safetensors", "--as", "hf")
+
+
+@pytest.mark.parametrize("name,lost", [
+    ("qwen2", "self_attn.q_proj.bias self_attn.k_proj.bias self_attn.v_proj.bias"), ("qwen3", "self_attn.q_norm.weight"), ("gpt2", "ln_1.bias")])
+def test_tensors_that_one_layer_of_hugging_face_lost(name, lost, published, tmp_path, out):
+    copy = str(tmp_path / "copy")
+    shutil.copytree(published(name)[0], copy)
+    tensors = tensors_in(copy)
+    kept = {k: v for k, v in tensors.items() if ".1." not in k or not k.endswith(tuple(lost.split()))}
+    assert len(tensors) - len(kept) == len(lost.split())
+    save_file(kept, os.path.join(copy, "model.safetensors"), {"format": "pt"})
+    assert "at i = 1, which other rules have" in refused(copy, out, "--to", "megatron", "--layout", "tp=1")
 
 
 # ---- settings that change what is computed

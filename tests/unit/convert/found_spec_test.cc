@@ -92,6 +92,15 @@ TEST_CASE("found spec: a layout that fits and leads elsewhere is told") {
   CHECK(nearest == "the nearest is `megatron_gpt` of megatron/gpt: no map leads from it to `hf_nothing`");
 }
 
+TEST_CASE("found spec: a layout that lacks a few names is nearer than one that lacks most") {
+  Catalog further = megatron_llama();
+  put(further, "mtp.layers.0.enorm.weight");
+  std::string nearest;
+  CHECK_FALSE(find_spec(further, "megatron", "", kGated, &nearest));
+  CHECK(nearest ==
+        "the nearest is `megatron_gpt` of megatron/gpt: no rule takes 1 name: `mtp.layers.0.enorm.weight`");
+}
+
 TEST_CASE("found spec: none where a name is foreign, one is missing, or it leads elsewhere") {
   Catalog foreign = megatron_llama();
   put(foreign, "vision_model.conv.weight");

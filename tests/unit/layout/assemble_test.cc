@@ -264,6 +264,27 @@ std::string said(const std::string& rules, const std::function<void(World&)>& fi
   return w.join(layout_of(rules), "l", two_ranks());
 }
 
+TEST_CASE("assemble: a choice stands for names that all have to be there") {
+  const auto fill = [](World& w) {
+    for (int64_t t = 0; t < 2; ++t) {
+      w.put(tp(t), "layers.0.norm.weight", made_up("a", {2}));
+      w.put(tp(t), "layers.0.norm.bias", made_up("b", {2}));
+      w.put(tp(t), "layers.1.norm.weight", made_up("c", {2}));
+      w.put(tp(t), "head.weight", made_up("d", {2}));
+    }
+  };
+  const std::string lost =
+      said("\"layers.{i}.norm.{p:weight|bias}\" replicate\n\"head.{p:weight|bias}\" replicate", fill);
+  CHECK(
+      lost.find("nothing of the checkpoint fits \"layers.{i}.norm.{p:weight|bias}\" with p = bias at i = 1, "
+                "which other rules have [ucl.missing_number]") != std::string::npos);
+  CHECK(lost.find("nothing of the checkpoint fits \"head.{p:weight|bias}\" with p = bias "
+                  "[ucl.missing_choice]") != std::string::npos);
+  CHECK(said("optional \"layers.{i}.norm.{p:weight|bias}\" replicate\n"
+             "optional \"head.{p:weight|bias}\" replicate",
+             fill) == "");
+}
+
 TEST_CASE("assemble: names without a rule, rules without a name, numbers that are missing") {
   const auto fill = [](World& w) {
     for (int64_t t = 0; t < 2; ++t) {

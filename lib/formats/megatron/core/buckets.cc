@@ -15,7 +15,8 @@ namespace uckpt::megatron {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-constexpr std::string_view kEmbedding = "embedding.word_embeddings.weight", kOutput = "output_layer.weight";
+constexpr std::string_view kEmbedding = "embedding.word_embeddings.weight", kOutput = "output_layer.weight",
+                           kCopy = "copy of the last pipeline stage";
 
 // In which order the modules of the embedding, of a layer and of what follows them register their parameters:
 // a module's own come before those of its children. Of layers that predict further tokens the first three.
@@ -132,6 +133,7 @@ std::optional<BucketFragment> fragment_of(const Parameter& p, int64_t ranks, int
 
 struct StageChunk {
   int64_t stage, number;
+  bool is_last;  // of several
 };
 
 struct Variant {
@@ -283,7 +285,7 @@ class Placer {
         const size_t least = last ? layers_.size() - next : 0;
         for (count = least; !fit && next + count <= layers_.size(); ++count) {
           std::vector<const Parameter*> own = held(next, count, first, last);
-          fit = fill(own, {p, v}, last && !first, dense[static_cast<size_t>(p)],
+          fit = fill(own, {p, v, last && !first}, dense[static_cast<size_t>(p)],
                      expert[static_cast<size_t>(p)]);
         }
         if (!fit) {
@@ -304,10 +306,20 @@ class Placer {
     const auto add = [&](const std::vector<Parameter>& list) {
       for (const Parameter& p : list) out.push_back(&p);
     };
-    if (first) add(before_);
+    if (first || (last && has_further())) add(before_);
     for (size_t l = first_layer; l < first_layer + layers; ++l) add(layers_[l]);
     if (last) add(behind_);
     return out;
+  }
+
+  // Layers that predict further tokens have a copy of the embedding beside them, before all else.
+  bool has_further() const {
+    return std::ranges::any_of(behind_,
+                               [](const Parameter& p) { return p.module > 0 && p.module < SIZE_MAX; });
+  }
+
+  static bool is_copy(const Parameter& p, const StageChunk& chunk) {
+    return chunk.is_last && p.tensor->name.starts_with("embedding.");
   }
 
   bool has_head() const {
@@ -315,22 +327,20 @@ class Placer {
   }
 
   // All ranks of a stage; the numbers of the buffers of this chunk follow those before it.
-  std::optional<Fragments> fill(std::vector<const Parameter*> own, StageChunk chunk, bool is_last,
-                                int64_t& dense, int64_t& expert) const {
+  std::optional<Fragments> fill(std::vector<const Parameter*> own, StageChunk chunk, int64_t& dense,
+                                int64_t& expert) const {
     const bool apart = mesh_.ep > 1;
     std::vector<const Parameter*> dense_own, expert_own;
     for (const Parameter* p : own) (apart && p->is_expert ? expert_own : dense_own).push_back(p);
     // The last stage has the table of embeddings, too, where it is the head.
-    const Parameter* shared = nullptr;
-    if (is_last && is_tied_ && !has_head())
+    if (chunk.is_last && is_tied_ && !has_head() && !has_further())
       for (const Parameter& p : before_)
-        if (p.tensor->name == kEmbedding) shared = &p;
-    if (shared) dense_own.push_back(shared);
+        if (p.tensor->name == kEmbedding) dense_own.push_back(&p);
     Fragments out;
     int64_t next_dense = dense, next_expert = expert;
     for (int64_t t = 0; t < mesh_.tp; ++t) {
       next_dense = dense;
-      if (!fill_rank(dense_own, 0, t + mesh_.tp * chunk.stage, mesh_.tp, t, chunk, next_dense, shared, out))
+      if (!fill_rank(dense_own, 0, t + mesh_.tp * chunk.stage, mesh_.tp, t, chunk, next_dense, out))
         return std::nullopt;
     }
     for (int64_t e = 0; apart && e < mesh_.ep; ++e) {
@@ -341,7 +351,7 @@ class Placer {
       for (int64_t t = 0; t < mesh_.etp; ++t) {
         next_expert = expert;
         const int64_t group = t + mesh_.etp * (e + mesh_.ep * chunk.stage);
-        if (!fill_rank(local, optimizers_ - 1, group, mesh_.etp, t, chunk, next_expert, nullptr, out))
+        if (!fill_rank(local, optimizers_ - 1, group, mesh_.etp, t, chunk, next_expert, out))
           return std::nullopt;
       }
     }
@@ -351,8 +361,7 @@ class Placer {
 
   // One rank's buffers: one for each type of its parameters, in order of their first one.
   bool fill_rank(const std::vector<const Parameter*>& own, int64_t optimizer, int64_t group, int64_t ranks,
-                 int64_t rank, StageChunk chunk, int64_t& buffer, const Parameter* shared,
-                 Fragments& out) const {
+                 int64_t rank, StageChunk chunk, int64_t& buffer, Fragments& out) const {
     std::vector<DType> dtypes;
     for (const Parameter* p : own)
       if (std::ranges::find(dtypes, p->tensor->dtype) == dtypes.end()) dtypes.push_back(p->tensor->dtype);
@@ -363,9 +372,8 @@ class Placer {
       const BucketPlace at{optimizer, group, buffer++, 0};
       const auto bucket = buckets_.find(at);
       if (bucket == buckets_.end()) return false;
-      const bool fits = bucket->second.is_coalesced
-                            ? fill_coalesced(list, at, ranks, rank, chunk, shared, out)
-                            : fill_buffer(list, at, ranks, rank, shared, out);
+      const bool fits = bucket->second.is_coalesced ? fill_coalesced(list, at, ranks, rank, chunk, out)
+                                                    : fill_buffer(list, at, ranks, rank, chunk, out);
       if (!fits) return false;
     }
     return !dtypes.empty() || !buckets_.contains({optimizer, group, buffer, 0});
@@ -373,13 +381,13 @@ class Placer {
 
   // The buckets are not apart, so their rule has to tell where they end.
   bool fill_coalesced(const std::vector<const Parameter*>& list, const BucketPlace& at, int64_t ranks,
-                      int64_t rank, StageChunk chunk, const Parameter* shared, Fragments& out) const {
+                      int64_t rank, StageChunk chunk, Fragments& out) const {
     std::vector<GradParameter> parameters;
     std::vector<BucketFragment> fragments;
     for (const Parameter* p : list) {
       auto fragment = fragment_of(*p, ranks, rank);
       if (!fragment) return false;
-      const bool is_shared = is_tied_ && mesh_.pp > 1 && p->tensor->name == kEmbedding;
+      const bool is_shared = (is_tied_ || has_further()) && mesh_.pp > 1 && p->tensor->name == kEmbedding;
       parameters.push_back({numel_of(fragment->shape), p->tensor->dtype, false, is_shared});
       fragments.push_back(std::move(*fragment));
     }
@@ -393,7 +401,7 @@ class Placer {
         BucketFragment& fragment = fragments[placed.parameter];
         fragment.bucket = at;
         fragment.start = placed.coalesced;
-        if (list[placed.parameter] == shared) fragment.replica = "copy of the last pipeline stage";
+        if (is_copy(*list[placed.parameter], chunk)) fragment.replica = kCopy;
         out[list[placed.parameter]->tensor->name].push_back(std::move(fragment));
       }
       return true;
@@ -402,7 +410,7 @@ class Placer {
   }
 
   bool fill_buffer(const std::vector<const Parameter*>& list, BucketPlace at, int64_t ranks, int64_t rank,
-                   const Parameter* shared, Fragments& out) const {
+                   StageChunk chunk, Fragments& out) const {
     auto bucket = buckets_.find(at);
     int64_t position = 0;
     const auto is_full = [&] {
@@ -427,7 +435,7 @@ class Placer {
       if (!is_cut(fragment->start) || (*end != bucket->second.numel && !is_cut(*end))) return false;
       position = *end;
       fragment->bucket = at;
-      if (*p == shared) fragment->replica = "copy of the last pipeline stage";
+      if (is_copy(**p, chunk)) fragment->replica = kCopy;
       out[(*p)->tensor->name].push_back(std::move(*fragment));
     }
     if (list.empty()) return true;

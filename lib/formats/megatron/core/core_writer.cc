@@ -340,15 +340,23 @@ class CoreWriter {
     objects_.push_back({key, {}, item});
   }
 
+  // With experts each data parallel rank has states of its own in newer versions, which ask for these alone.
   void add_rng_states() {
+    const int64_t ranks = mesh_.ep > 1 ? mesh_.dp * mesh_.cp : 0;
     for (int64_t p = 0; p < mesh_.pp; ++p)
       for (int64_t t = 0; t < mesh_.tp; ++t) {
-        const SourceState::Found found = source_.rng(t, p, 0);
-        if (!found.value) return;
-        add_object(cat("rng_state/shard_", p, ".", t, "_", mesh_.pp, ".", mesh_.tp), [&](OutputFile& file) {
-          StateCopier(file, parts_, notes_).copy(found.value, *found.file);
-        });
+        const std::string place = cat(p, ".", t), sizes = cat(mesh_.pp, ".", mesh_.tp);
+        add_rng_state(cat(place, "_", sizes), source_.rng(t, p, 0, 0));
+        for (int64_t d = 0; d < ranks; ++d)
+          add_rng_state(cat(place, ".", d, "_", sizes, ".", ranks),
+                        source_.rng(t, p, (t + mesh_.tp * d) / mesh_.etp % mesh_.ep, d));
       }
+  }
+
+  void add_rng_state(const std::string& shard, const SourceState::Found& found) {
+    if (!found.value) return;
+    add_object(cat("rng_state/shard_", shard),
+               [&](OutputFile& file) { StateCopier(file, parts_, notes_).copy(found.value, *found.file); });
   }
 
   void add_common() {

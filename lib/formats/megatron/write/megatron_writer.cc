@@ -241,7 +241,7 @@ void note_what_is_made(const TargetCheckpoint& target) {
   if (target.source.empty())
     target.notes.push_back(
         "args are made from what the input says of its model: load it with your own arguments");
-  const bool has_rng = static_cast<bool>(target.source.rng(0, 0, 0).value);
+  const bool has_rng = static_cast<bool>(target.source.rng(0, 0, 0, 0).value);
   if (!has_rng && target.iteration)
     target.notes.push_back("the input has no random states of Megatron: load it with --no-load-rng");
   if (has_rng && !target.mesh.is_as(target.catalog.mesh))

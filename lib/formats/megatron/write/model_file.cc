@@ -142,7 +142,7 @@ class ModelWriter {
 
   // A loader stops without them, unless told `--no-load-rng` or `--finetune`, or of a release.
   void rng_state() {
-    const SourceState::Found found = target_.source.rng(at_.tp, at_.pp, at_.ep);
+    const SourceState::Found found = target_.source.rng(at_.tp, at_.pp, at_.ep, at_.dp);
     if (!found.value) return;
     file_.key("rng_state");
     copier_.copy(found.value, *found.file);

@@ -103,11 +103,13 @@ void SourceState::take(const Object& object, const Value& root) {
     return;
   }
   if (const size_t at = path.find(kRng);
-      at != path.npos) {  // "rng_state/shard_0.1_2.2": pp, tp of their sizes
+      at !=
+      path.npos) {  // "rng_state/shard_0.1_2.2": pp, tp of their sizes; "0.1.3_2.2.4" with experts: dp, too
     const std::string_view rest = path.substr(at + kRng.size());
     const auto place = numbers_of(rest.substr(0, rest.find('_')), '.');
     if (!place.empty()) file.pp = place[0];
     if (place.size() > 1) file.tp = place[1];
+    if (place.size() > 2) file.dp = place[2];
     rng_files_.push_back(std::move(file));
     return;
   }
@@ -230,11 +232,11 @@ const SourceFile* SourceState::nearest(int64_t tp, int64_t pp, int64_t ep) const
   return best;
 }
 
-SourceState::Found SourceState::rng(int64_t tp, int64_t pp, int64_t ep) const {
+SourceState::Found SourceState::rng(int64_t tp, int64_t pp, int64_t ep, int64_t dp) const {
   if (const SourceFile* file = nearest(tp, pp, ep)) return {entry(file->root, "rng_state"), file};
   const SourceFile* best = nullptr;
   const auto distance = [&](const SourceFile& f) {
-    return std::pair(std::abs(f.pp - pp), std::abs(f.tp - tp));
+    return std::tuple(std::abs(f.pp - pp), std::abs(f.tp - tp), std::abs(f.dp - dp));
   };
   for (const SourceFile& f : rng_files_)
     if (!best || distance(f) < distance(*best)) best = &f;

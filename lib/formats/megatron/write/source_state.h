@@ -23,6 +23,7 @@ struct SourceFile {
   std::string origin;  // path inside the checkpoint
   std::string folder;  // "mp_rank_00_001"; of the core format empty
   int64_t tp = 0, pp = 0, ep = 0;
+  int64_t dp = 0;  // of random states that each data parallel rank has of its own
   pickle::Value root;
 };
 
@@ -38,7 +39,7 @@ class SourceState {
     pickle::Value value;
     const SourceFile* file = nullptr;
   };
-  Found rng(int64_t tp, int64_t pp, int64_t ep) const;
+  Found rng(int64_t tp, int64_t pp, int64_t ep, int64_t dp) const;
   // What all ranks say: of the first file, or of common.pt.
   const SourceFile& common() const { return common_; }
   pickle::Value args_value() const { return entry(common_.root, "args"); }

@@ -36,7 +36,7 @@ void add_files(TargetMesh& m) {
   std::map<std::pair<int64_t, int64_t>, int64_t> etp_of;  // tp, ep
   std::vector<RankFile> stage;
   for (int64_t r = 0; r < smallest_stage(m); ++r) {
-    RankFile file{r % m.tp, 0, r / m.etp % m.ep, r % m.etp, r / m.tp == 0, r / (m.etp * m.ep) == 0};
+    RankFile file{r % m.tp, 0, r / m.etp % m.ep, r % m.etp, r / m.tp == 0, r / (m.etp * m.ep) == 0, r / m.tp};
     const auto [at, is_new] = etp_of.try_emplace({file.tp, file.ep}, file.etp);
     if (is_new) stage.push_back(file);
     if (at->second != file.etp)

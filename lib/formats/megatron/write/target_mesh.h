@@ -19,6 +19,7 @@ struct RankFile {
   // Its rank is the first one of the data parallel group of the dense parameters, or of the experts: who is
   // not leaves their optimizer states to another file.
   bool has_dense_states = true, has_expert_states = true;
+  int64_t dp = 0;  // of the first rank that would write it
 };
 
 struct TargetMesh {
