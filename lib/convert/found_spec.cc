@@ -22,9 +22,9 @@ constexpr std::string_view kProgramBegins = "ucl 1\n# the family was told by its
 
 // What is said of names, before any shape is looked at.
 bool is_about_names(const ucl::Diagnostics& diagnostics) {
-  static constexpr std::string_view kCodes[] = {
-      "ucl.no_rule", "ucl.unused_rule",  "ucl.missing_number", "ucl.missing_choice", "ucl.wildcard_local",
-      "ucl.no_name", "ucl.missing_part", "ucl.number_gap",     "ucl.two_names"};
+  static constexpr std::string_view kCodes[] = {"ucl.no_rule",        "ucl.unused_rule", "ucl.missing_number",
+                                                "ucl.wildcard_local", "ucl.no_name",     "ucl.missing_part",
+                                                "ucl.number_gap",     "ucl.two_names"};
   return std::ranges::any_of(diagnostics.sorted(), [](const ucl::Diagnostic& d) {
     return std::ranges::find(kCodes, d.code) != std::end(kCodes);
   });

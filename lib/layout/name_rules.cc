@@ -139,26 +139,13 @@ void NameRules::tell_unused() {
   }
 }
 
-// A layer has each of the names that a choice stands for.
+// Which texts of a choice a model has is for it to say, but no layer lacks one that others have.
 void NameRules::tell_missing(uint32_t rule) {
   const RuleRef& r = book_.rules()[rule];
   Use& use = used_[rule];
   if (tell_gaps(r, use.numbers, "")) return;
-  for (const ucl::Segment& s : r.rule->name.segments) {
-    if (!s.capture || s.capture->kind != ucl::Capture::Kind::kChoice) continue;
-    for (const std::string& text : s.capture->choices) {
-      const std::string with = cat(" with ", s.capture->name.text, " = ", text);
-      const auto found = use.chosen.find({s.capture->name.text, text});
-      if (found != use.chosen.end()) {
-        tell_gaps(r, found->second, with);
-        continue;
-      }
-      diagnostics_
-          .error(r.scope.file->source, r.rule->name.span, "ucl.missing_choice",
-                 cat("nothing of the checkpoint fits ", ucl::text_of(r.rule->name), with))
-          .hint("write `optional` before the rule if that may be");
-    }
-  }
+  for (auto& [choice, numbers] : use.chosen)
+    tell_gaps(r, numbers, cat(" with ", choice.first, " = ", choice.second));
 }
 
 bool NameRules::tell_gaps(const RuleRef& r, std::map<std::string, Numbers>& numbers,

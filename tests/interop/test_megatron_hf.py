@@ -400,7 +400,7 @@ def test_args_without_the_family(name, setting, tensor, ours, tmp_path, out):
 
 LOST = [("qwen2", "decoder.layers.1.self_attention.linear_qkv.bias", "linear_qkv.bias\" at i = 1"),
         ("qwen3", "decoder.layers.1.self_attention.q_layernorm.weight", "with x = q at i = 1"),
-        ("gpt2", "decoder.layers.2.input_layernorm.bias", "with p = bias at i = 2"), ("gpt2", "decoder.final_layernorm.bias", "with p = bias")]
+        ("gpt2", "decoder.layers.2.input_layernorm.bias", "with p = bias at i = 2"), ("gpt2", "decoder.final_layernorm.bias", "decoder.final_layernorm.bias")]
 
 
 @pytest.mark.parametrize("name,lost,said", LOST)
