@@ -337,7 +337,9 @@ std::vector<DTypeRules::Rule> parse_dtypes(const std::vector<std::string>& texts
     if (!rules.empty() && rules.back().names.empty())
       throw trouble("usage.dtype", cat("--dtype: `", escape(text, 60), "` changes nothing behind `",
                                        rules.back().typed, "`, which takes every weight"))
-          .hint("the first that matches wins: types of some weights (TYPE:PATTERN) stand before the one of all");
+          .hint(
+              "the first that matches wins: types of some weights (TYPE:PATTERN) stand before the one of "
+              "all");
     rules.push_back(parse_dtype_rule(text));
   }
   return rules;

@@ -272,9 +272,10 @@ void Facts::tell_no_number(const Equation& e) const {
 // It is known, and no size was made of it.
 void Facts::tell_no_size(const Equation& e) const {
   const auto value = evaluate(*e.right, e.scope, no_axis).value();
-  diagnostics_.error(e.scope.file->source, e.right->span, "ucl.size_conflict",
-                     cat("`", sizes_[e.left].name, "` cannot be this: a size is a whole number from 0 up, this is ",
-                         value ? cat(*value) : std::string("a fraction")));
+  diagnostics_.error(
+      e.scope.file->source, e.right->span, "ucl.size_conflict",
+      cat("`", sizes_[e.left].name, "` cannot be this: a size is a whole number from 0 up, this is ",
+          value ? cat(*value) : std::string("a fraction")));
 }
 
 void Facts::check() const {

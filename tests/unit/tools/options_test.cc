@@ -54,7 +54,8 @@ TEST_CASE("flags become what a conversion is asked") {
   CHECK(options.dtypes.rules[1].names.empty());
   flags.dtypes = {"bf16", "fp32:**.router.weight"};
   CHECK(message_of([&] { (void)flags.checked(); }) ==
-        "usage.dtype: --dtype: `fp32:**.router.weight` changes nothing behind `bf16`, which takes every weight");
+        "usage.dtype: --dtype: `fp32:**.router.weight` changes nothing behind `bf16`, which takes every "
+        "weight");
   flags.dtypes = {"bf16", "fp16"};
   CHECK(message_of([&] { (void)flags.checked(); }) ==
         "usage.dtype: --dtype: `fp16` changes nothing behind `bf16`, which takes every weight");
