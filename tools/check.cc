@@ -79,7 +79,8 @@ class Check final : public Verb {
     const ReadSpec& read = rules.read();
     ucl::Diagnostics diagnostics = read.diagnostics;
     Trusted trusted;
-    if (!in_.empty() && !diagnostics.has_errors()) check_against(rules, diagnostics, trusted);
+    if (!diagnostics.has_errors())
+      in_.empty() ? check_sizes(*read.spec, rules, diagnostics) : check_against(rules, diagnostics, trusted);
     if (json_) {
       out.line(diagnostics.json());
     } else {

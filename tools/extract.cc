@@ -93,7 +93,7 @@ class Extract final : public Verb {
     const Tensor& tensor = readable(catalog, tensor_called(catalog, name_));
     try {
       NpyWriter writer(tensor.dtype, tensor.shape, raw_);
-      output_ == "-" ? to_stdout(catalog, tensor, writer, out) : to_file(catalog, tensor, writer, out);
+      is_stdout(output_) ? to_stdout(catalog, tensor, writer, out) : to_file(catalog, tensor, writer, out);
     } catch (Error& e) {
       throw e.in_file(catalog.path).in_tensor(tensor.name);
     }

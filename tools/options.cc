@@ -9,6 +9,7 @@
 #include "lib/base/memory.h"
 #include "lib/base/text.h"
 #include "lib/formats/writer.h"
+#include "tools/output.h"
 
 namespace uckpt::cli {
 namespace {
@@ -327,6 +328,33 @@ void ConvertFlags::add(CLI::App& app) {
                "Write past the page cache: for outputs larger than the memory that is free");
 }
 
+namespace {
+
+// The first rule that takes a name wins: behind one that takes every name the others would do nothing.
+std::vector<DTypeRules::Rule> parse_dtypes(const std::vector<std::string>& texts) {
+  std::vector<DTypeRules::Rule> rules;
+  for (const std::string& text : texts) {
+    if (!rules.empty() && rules.back().names.empty())
+      throw trouble("usage.dtype", cat("--dtype: `", escape(text, 60), "` changes nothing behind `",
+                                       rules.back().typed, "`, which takes every weight"))
+          .hint(
+              "the first that matches wins: types of some weights (TYPE:PATTERN) stand before the one of "
+              "all");
+    rules.push_back(parse_dtype_rule(text));
+  }
+  return rules;
+}
+
+// The report of the run goes to standard output.
+const std::string& manifest_file(const std::string& path) {
+  if (is_stdout(path))
+    throw trouble("usage.manifest", "--manifest: expected a file, found `-`")
+        .hint("`uckpt sum OUT` prints the same digests; `./-` is a file of that name");
+  return path;
+}
+
+}  // namespace
+
 ConvertOptions ConvertFlags::checked() const {
   require(in, "IN");
   require(out, "OUT");
@@ -335,7 +363,7 @@ ConvertOptions ConvertFlags::checked() const {
   options.rules = rules.checked();
   options.to = to;
   options.selection = select.selection;
-  for (const std::string& text : dtypes) options.dtypes.rules.push_back(parse_dtype_rule(text));
+  options.dtypes.rules = parse_dtypes(dtypes);
   options.layout = parse_layout("--layout", layout);
   options.stage_sizes = parse_counts("--stages", stages);
   if (!shard_size.empty()) options.shard_size = parse_size("--shard-size", shard_size);
@@ -349,7 +377,7 @@ ConvertOptions ConvertFlags::checked() const {
   options.check_crc = !no_crc;
   options.digests = !no_verify;
   options.restart = restart;
-  options.manifest = manifest;
+  options.manifest = manifest_file(manifest);
   options.trust_copies = trust_copies;
   options.sync = !no_sync;
   options.direct = direct;

@@ -13,6 +13,9 @@ namespace uckpt::cli {
 // The reader of our output went away (`uckpt ls … | head`): a normal end.
 struct ClosedPipe {};
 
+// Whether a path that the user typed stands for standard output.
+inline bool is_stdout(std::string_view path) { return path == "-"; }
+
 // Buffered stdout.
 class Out {
  public:

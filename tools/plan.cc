@@ -4,6 +4,7 @@
 #include "lib/convert/convert.h"
 #include "lib/io/output.h"
 #include "tools/options.h"
+#include "tools/output.h"
 #include "tools/plan_page.h"
 #include "tools/verb.h"
 
@@ -32,7 +33,7 @@ class Plan final : public Verb {
   }
   int run(Out& out) override {
     flags_.resources.hold_to();
-    const bool to_stdout = output_ == "-";
+    const bool to_stdout = is_stdout(output_);
     std::string document;
     const PlanSummary summary = plan_conversion(flags_.in, flags_.out, flags_.checked(),
                                                 json_ || !output_.empty() ? &document : nullptr);

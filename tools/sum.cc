@@ -53,7 +53,7 @@ class Sum final : public Verb {
     std::vector<TensorSum> sums = sum_tensors(opened, sha256_ ? DigestKind::kSha256 : DigestKind::kCrc64,
                                               options.buffers(opened.catalog), *progress, stop_on_signals());
     const std::string text = json_ ? json_of(path_, sums) : manifest_text(std::move(sums));
-    output_.empty() || output_ == "-" ? out.print(text) : write_text_file(output_, text, force_, true);
+    output_.empty() || is_stdout(output_) ? out.print(text) : write_text_file(output_, text, force_, true);
     return 0;
   }
 

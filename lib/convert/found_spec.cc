@@ -25,9 +25,7 @@ bool is_about_names(const ucl::Diagnostics& diagnostics) {
   static constexpr std::string_view kCodes[] = {"ucl.no_rule",        "ucl.unused_rule", "ucl.missing_number",
                                                 "ucl.wildcard_local", "ucl.no_name",     "ucl.missing_part",
                                                 "ucl.number_gap",     "ucl.two_names"};
-  return std::ranges::any_of(diagnostics.sorted(), [](const ucl::Diagnostic& d) {
-    return std::ranges::find(kCodes, d.code) != std::end(kCodes);
-  });
+  return std::ranges::any_of(kCodes, [&](std::string_view code) { return diagnostics.says(code); });
 }
 
 // How many maps lead from a naming to another; nothing if none do.
@@ -155,10 +153,7 @@ class Candidate {
     return false;
   }
 
-  static bool has_strangers(const ucl::Diagnostics& said) {
-    return std::ranges::any_of(said.sorted(),
-                               [](const ucl::Diagnostic& d) { return d.code == "ucl.no_rule"; });
-  }
+  static bool has_strangers(const ucl::Diagnostics& said) { return said.says("ucl.no_rule"); }
 
   // At least one, which a condition may leave without its rule.
   size_t strangers_of_map(const std::string& naming, const std::string& layout) const {
@@ -180,8 +175,7 @@ class Candidate {
   }
 
   void note_misfit(const std::string& naming, const ucl::Diagnostics& said, size_t strangers) {
-    const std::vector<ucl::Diagnostic> all = said.sorted();
-    note_misfit({strangers, false, said.errors(), naming, all.front().message});
+    note_misfit({strangers, false, said.errors(), naming, said.sorted().front().message});
   }
 
   void note_misfit(Misfit misfit) {

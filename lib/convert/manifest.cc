@@ -88,6 +88,16 @@ std::optional<TensorSum> sum_of(std::string_view line) {
   return TensorSum{std::move(*path), *dtype, std::move(*shape), std::string(fields[0])};
 }
 
+bool begins_with(const std::string& path, std::string_view text) try {
+  const auto file = InputFile::open(path);
+  const auto length = static_cast<int64_t>(text.size());
+  if (file->size() < length) return false;
+  const Bytes head = file->read_range(0, length);
+  return std::string_view(reinterpret_cast<const char*>(head.data()), head.size()) == text;
+} catch (const Error&) {
+  return false;
+}
+
 void sort_by_path(std::vector<TensorSum>& sums) { std::ranges::sort(sums, {}, &TensorSum::path); }
 
 }  // namespace
@@ -113,15 +123,9 @@ std::string manifest_text(std::vector<TensorSum> sums) {
   return out;
 }
 
-bool is_manifest(const std::string& path) try {
-  const auto file = InputFile::open(path);
-  const auto length = static_cast<int64_t>(kFirstLine.size());
-  if (file->size() < length) return false;
-  const Bytes head = file->read_range(0, length);
-  return std::string_view(reinterpret_cast<const char*>(head.data()), head.size()) == kFirstLine;
-} catch (const Error&) {
-  return false;
-}
+bool is_manifest(const std::string& path) { return begins_with(path, kFirstLine); }
+
+bool is_answer_in_json(const std::string& path) { return begins_with(path, "{\"uckpt\": 1,"); }
 
 std::vector<TensorSum> read_manifest(const ByteSource& file) {
   if (file.size() > kMaxManifest)

@@ -46,6 +46,8 @@ std::string crc64_text(uint64_t crc64);
 std::string manifest_text(std::vector<TensorSum> sums);
 // By its first line; never throws.
 bool is_manifest(const std::string& path);
+// An answer of `uckpt --json`, which is no manifest; never throws.
+bool is_answer_in_json(const std::string& path);
 // Throws refused (`manifest.line`) that names the line. What it returns is sorted by path.
 std::vector<TensorSum> read_manifest(const ByteSource& file);
 

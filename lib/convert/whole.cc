@@ -340,6 +340,13 @@ void check_set(const ucl::Spec& spec, const RuleOptions& rules) {
 
 }  // namespace
 
+void check_sizes(const ucl::Spec& spec, const RuleOptions& rules, ucl::Diagnostics& diagnostics) {
+  check_set(spec, rules);
+  layout::Settings settings;
+  settings.set = rules.set;
+  layout::Facts(spec, {}, settings, diagnostics).check();
+}
+
 bool join_fragments(Catalog& catalog, const RuleOptions& asked, ucl::Diagnostics& diagnostics,
                     Trusted& trusted) {
   RuleOptions rules = asked;

@@ -42,6 +42,10 @@ struct RuleOptions {
 // What the rules took on trust: sizes that no shape proves, and where each came from.
 using Trusted = std::vector<std::string>;
 
+// What can be said of a program's sizes before there is an input: those under no layout and no map, which
+// --set and the text itself tell. Throws where --set names none of the program's.
+void check_sizes(const ucl::Spec& spec, const RuleOptions& rules, ucl::Diagnostics& diagnostics);
+
 // Joins what is cut, and gives it the names that are wanted: by the rules that are given, the input's own, or
 // those of a shipped spec that its names fit. All that does not fit goes to `diagnostics`; true if nothing
 // did. Throws refused `layout.no_rules` where there are fragments and no rules.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <unordered_map>
 
 #include "lib/base/text.h"
@@ -63,6 +64,7 @@ class Verifier {
   VerifyReport run() {
     report_.warnings = opened_.catalog.warnings;
     report_.of_tensors = static_cast<int64_t>(opened_.tensors.size());
+    open_against();
     take_sample(opened_, options_.sample, options_.seed);
     report_.tensors = static_cast<int64_t>(opened_.tensors.size());
     add_objects();
@@ -121,19 +123,31 @@ class Verifier {
     }
   }
 
-  void judge_against(const exec::Scanned& found) {
-    std::vector<TensorSum> wanted;
-    DigestKind kind = DigestKind::kCrc64;
+  void refuse_json() const {
+    if (is_answer_in_json(options_.against))
+      throw refused("manifest.json", "it is an answer in JSON: expected a manifest or a checkpoint")
+          .in_file(options_.against)
+          .hint("`uckpt sum -o FILE` without --json makes a manifest");
+  }
+
+  // Before anything is read of the checkpoint itself: a mistyped path is told at once.
+  void open_against() {
+    if (options_.against.empty()) return;
     if (is_manifest(options_.against)) {
-      wanted = read_manifest(*InputFile::open(options_.against));
-      if (!wanted.empty() && wanted.front().digest.starts_with("sha256:")) kind = DigestKind::kSha256;
-    } else {
-      ReadOptions other = options_.read;
-      other.open.from.clear();
-      other.selection = {};  // its weights may count as others: what is not chosen is left out below
-      const Opened opened = open_to_read(options_.against, other);
-      wanted = sum_tensors(opened, kind, buffers_, progress_, stop_);
+      wanted_ = read_manifest(*InputFile::open(options_.against));
+      return;
     }
+    refuse_json();
+    ReadOptions other = options_.read;
+    other.open.from.clear();
+    other.selection = {};  // its weights may count as others: what is not chosen is left out below
+    other_ = open_to_read(options_.against, other);
+  }
+
+  void judge_against(const exec::Scanned& found) {
+    const bool is_sha256 = !wanted_.empty() && wanted_.front().digest.starts_with("sha256:");
+    const DigestKind kind = is_sha256 ? DigestKind::kSha256 : DigestKind::kCrc64;
+    if (other_) wanted_ = sum_tensors(*other_, kind, buffers_, progress_, stop_);
     std::vector<TensorSum> have;
     if (kind == DigestKind::kSha256) {
       have = sum_tensors(opened_, kind, buffers_, progress_, stop_);
@@ -142,7 +156,7 @@ class Verifier {
       for (const uint64_t digest : found.digests) digests.push_back(crc64_text(digest));
       have = sums_of(opened_, digests);
     }
-    compare(wanted, have);
+    compare(wanted_, have);
   }
 
   void compare(const std::vector<TensorSum>& wanted, const std::vector<TensorSum>& have) {
@@ -222,6 +236,8 @@ class Verifier {
   Progress& progress_;
   const StopFlag& stop_;
   const exec::Buffers buffers_ = options_.read.buffers(opened_.catalog);
+  std::optional<Opened> other_;  // --against a checkpoint
+  std::vector<TensorSum> wanted_;
   VerifyReport report_;
 };
 

@@ -269,6 +269,15 @@ void Facts::tell_no_number(const Equation& e) const {
       cat("`", sizes_[e.left].name, "` cannot be this: it is beyond 64 bits, or divided by 0"));
 }
 
+// It is known, and no size was made of it.
+void Facts::tell_no_size(const Equation& e) const {
+  const auto value = evaluate(*e.right, e.scope, no_axis).value();
+  diagnostics_.error(
+      e.scope.file->source, e.right->span, "ucl.size_conflict",
+      cat("`", sizes_[e.left].name, "` cannot be this: a size is a whole number from 0 up, this is ",
+          value ? cat(*value) : std::string("a fraction")));
+}
+
 void Facts::check() const {
   for (const Equation& e : defaults_)
     if (!sizes_[e.left].value && knows_all_names(e) && evaluate(*e.right, e.scope, no_axis).is_beyond())
@@ -276,6 +285,7 @@ void Facts::check() const {
   for (const Equation& e : equations_) {
     const Linear left = get(e.left), right = evaluate(*e.right, e.scope, no_axis);
     if (right.is_beyond() && knows_all_names(e)) tell_no_number(e);
+    if (right.is_known() && !left.is_known()) tell_no_size(e);
     if (!left.is_known() || !right.is_known()) continue;
     if (left.value() == right.value() && left.value()) continue;
     const auto value = right.value();

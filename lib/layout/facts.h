@@ -118,6 +118,7 @@ class Facts {
 
   bool knows_all_names(const Equation& equation) const;
   void tell_no_number(const Equation& equation) const;
+  void tell_no_size(const Equation& equation) const;
   Unknown declare(std::string key, std::string name);
   void declare_mesh(const ucl::LayoutRef& ref, const Settings& settings);
   void declare_where(const ucl::Where& where, const Scope& scope);

@@ -122,6 +122,10 @@ Diagnostic& Diagnostics::add(Severity severity, const Source& source, Span span,
   return made;
 }
 
+bool Diagnostics::says(std::string_view code) const {
+  return std::ranges::any_of(all_, [&](const Diagnostic& d) { return d.code == code; });
+}
+
 std::vector<Diagnostic> Diagnostics::sorted() const {
   std::vector<Diagnostic> out = all_;
   const auto key = [this](const Diagnostic& d) {

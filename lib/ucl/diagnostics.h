@@ -60,6 +60,7 @@ class Diagnostics {
   bool has_errors() const { return errors_ > 0; }
   bool empty() const { return errors_ + warnings_ == 0; }
 
+  bool says(std::string_view code) const;  // at least once
   // In the order of files as they were first spoken of, then of places.
   std::vector<Diagnostic> sorted() const;
   // For people: every message with its excerpt, then the counts; at most `limit` messages.

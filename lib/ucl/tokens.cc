@@ -24,6 +24,9 @@ size_t first_broken(std::string_view text) {
   return text.size();
 }
 
+// What some editors put before UTF-8 text.
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+
 bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
 
 }  // namespace
@@ -73,6 +76,8 @@ int Tokens::decimal(int kind, int bad_kind) {
 }
 
 int Tokens::bad(int kind, std::string code, std::string_view what, std::string hint) {
+  if (here_.begin == 0 && source_.text(here_) == kByteOrderMark)
+    hint = "this is a byte-order mark: save the file as plain UTF-8, without one";
   report(here_, std::move(code), cat("`", escape(source_.text(here_), 60), "` ", what), std::move(hint));
   return kind;
 }

@@ -565,6 +565,18 @@ def test_what_megatron_cannot_say_is_refused_by_name(name, settings, key, publis
     assert f"the input's setting `{key}` is " in message
 
 
+@pytest.mark.parametrize("inner", [48, None])  # None: 4 * n_embd
+def test_the_mlp_of_gpt2_has_the_size_that_its_config_tells(inner, tmp_path, out):
+    from transformers import GPT2Config, GPT2LMHeadModel
+    seeded("gpt2")
+    folder = str(tmp_path / "hf")
+    GPT2LMHeadModel(GPT2Config(**GPT2_SIZES | {"n_inner": 40})).save_pretrained(folder)
+    wrong = changed(folder, tmp_path / "wrong", n_inner=inner)
+    assert "has 40 here" in refused(wrong, out, "--to", "megatron", "--layout", "tp=2")
+    file, state = args_in(convert(folder, out, "--to", "megatron", "--layout", "tp=2"))
+    assert state["args"].ffn_hidden_size == 40, file
+
+
 ANY_MODEL = {"window_attn_skip_freq": 2, "window_size": (0, 0), "qk_l2_norm": True, "softmax_type": "off-by-one", "softmax_scale": 0.5,
              "quick_geglu": True, "squared_relu": True, "glu_linear_offset": 1.0, "activation_func_clamp_value": 7.0,
              "apply_residual_connection_post_layernorm": True, "attention_output_gate": True, "multi_latent_attention": True,

@@ -52,6 +52,13 @@ TEST_CASE("flags become what a conversion is asked") {
   CHECK(options.dtypes.rules[0].names.size() == 1);
   CHECK(options.dtypes.rules[1].dtype == DType::kBF16);
   CHECK(options.dtypes.rules[1].names.empty());
+  flags.dtypes = {"bf16", "fp32:**.router.weight"};
+  CHECK(message_of([&] { (void)flags.checked(); }) ==
+        "usage.dtype: --dtype: `fp32:**.router.weight` changes nothing behind `bf16`, which takes every "
+        "weight");
+  flags.dtypes = {"bf16", "fp16"};
+  CHECK(message_of([&] { (void)flags.checked(); }) ==
+        "usage.dtype: --dtype: `fp16` changes nothing behind `bf16`, which takes every weight");
   flags.dtypes = {"bloat16"};
   CHECK(message_of([&] { (void)flags.checked(); }) ==
         "usage.dtype: --dtype: no element type is called `bloat16`");
