@@ -49,8 +49,8 @@ class Page {
   void print_refusal() {
     if (!catalog_.refusal) return;
     out_.line(cat("\ncannot be converted: ", catalog_.refusal->line()));
-    if (!catalog_.refusal->hint_text().empty())
-      out_.line(cat("hint: ", escape(catalog_.refusal->hint_text(), 400)));
+    if (const std::string hint = hint_of(*catalog_.refusal); !hint.empty())
+      out_.line(cat("hint: ", escape(hint, 400)));
   }
   void print_facts() {
     using enum Table::Align;

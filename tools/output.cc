@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "lib/base/text.h"
+#include "lib/pickle/value.h"
 
 namespace uckpt::cli {
 namespace {
@@ -90,6 +91,15 @@ std::string json_strings(const std::vector<std::string>& items) {
   return out + "]";
 }
 
+std::string hint_of(const Error& error) {
+  constexpr std::string_view kLimit = "limit.";
+  const std::string_view code = error.code();
+  if (!error.hint_text().empty() || !code.starts_with(kLimit)) return error.hint_text();
+  const std::string_view name = code.substr(kLimit.size());
+  const auto most = pickle::Limits::most(name);
+  return most ? cat("--limit ", name, "=N raises this limit, to ", *most, " at most") : std::string();
+}
+
 void write_stderr(std::string_view text) { write_all(STDERR_FILENO, text); }
 
 void print_warning(std::string_view text) {
@@ -100,7 +110,8 @@ void print_warning(std::string_view text) {
 void print_error(const Error& error, bool json) {
   if (!json) {
     std::string text = cat("uckpt: ", error.line(), "\n");
-    if (!error.hint_text().empty()) text += cat("hint: ", escape(error.hint_text(), 400), "\n");
+    if (const std::string hint = hint_of(error); !hint.empty())
+      text += cat("hint: ", escape(hint, 400), "\n");
     return write_stderr(text);
   }
   std::string text = cat(R"({"uckpt": 1, "error": {"code": )", json_string(error.code()), R"(, "exit": )",
@@ -110,7 +121,7 @@ void print_error(const Error& error, bool json) {
   };
   field("file", error.file());
   field("tensor", error.tensor());
-  field("hint", error.hint_text());
+  field("hint", hint_of(error));
   write_stderr(text + "}}\n");
 }
 

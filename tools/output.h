@@ -47,6 +47,9 @@ std::string json_strings(const std::vector<std::string>& items);  // a list of t
 std::string json_number(double value);                            // null where it is not finite
 std::string short_number(double value);                           // 6 digits, for people
 
+// What the error says of the way out; of a limit that can be raised, how.
+std::string hint_of(const Error& error);
+
 void write_stderr(std::string_view text);  // one write; failures are ignored
 void print_warning(std::string_view text);
 // `uckpt: LINE` and a hint, or one JSON object on one line.

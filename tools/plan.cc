@@ -1,6 +1,7 @@
 // uckpt plan: what `convert` would do.
 #include <CLI/CLI.hpp>
 
+#include "lib/base/text.h"
 #include "lib/convert/convert.h"
 #include "lib/io/output.h"
 #include "tools/options.h"
@@ -33,6 +34,7 @@ class Plan final : public Verb {
   }
   int run(Out& out) override {
     flags_.resources.hold_to();
+    if (!output_.empty()) refuse_to_lose_bytes();
     const bool to_stdout = is_stdout(output_);
     std::string document;
     const PlanSummary summary = plan_conversion(flags_.in, flags_.out, flags_.checked(),
@@ -43,6 +45,15 @@ class Plan final : public Verb {
   }
 
  private:
+  // JSON holds no such text: what is read back would be another path.
+  void refuse_to_lose_bytes() const {
+    for (const std::string& argument : flags_.request())
+      if (!valid_utf8(argument))
+        throw trouble("usage.plan",
+                      cat("`", escape(argument, 100), "` is not UTF-8: no plan of it can be kept"))
+            .hint("give the folder another name, or `convert` without a kept plan");
+  }
+
   ConvertFlags flags_;
   std::string output_;
   bool all_ = false, json_ = false;

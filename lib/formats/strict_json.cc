@@ -87,7 +87,7 @@ class Adapter final : public Json::json_sax_t {
   }
   void enter() {
     if (static_cast<int>(depth_) == max_depth_) {
-      throw refused("limit.depth", cat("JSON is nested more than ", max_depth_, " deep"));
+      throw refused("json.depth", cat("JSON is nested more than ", max_depth_, " deep"));
     }
     if (keys_.size() == depth_) keys_.emplace_back();
     keys_[depth_++].clear();

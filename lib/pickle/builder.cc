@@ -178,7 +178,7 @@ void Builder::link(uint32_t target, std::span<const uint32_t> items, uint32_t co
   if (items.empty()) return;
   std::vector<uint32_t>& links = doc_->links_;
   if (links.size() + items.size() + kChunkHead >= kNoNode)
-    throw place_.error("limit.nodes", "expected at most 4 billion references in one pickle");
+    throw place_.error("limit.references", "expected at most 4 billion references in one pickle");
   Node& box = node(target);
   const auto here = static_cast<uint32_t>(links.size());
   const bool extends_last = box.a != kNoNode && box.b + kChunkHead + links[box.b + 1] == here;
@@ -362,7 +362,7 @@ void Builder::join_chunks() {
   }
   for (const auto& [dict, factory] : factories_) node(dict).b = factory;
   if (links.size() >= kNoNode)
-    throw place_.error("limit.nodes", "expected at most 4 billion references in one pickle");
+    throw place_.error("limit.references", "expected at most 4 billion references in one pickle");
 }
 
 // Depth and cycles of a graph whose containers were changed after they had a parent.

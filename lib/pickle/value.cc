@@ -149,30 +149,44 @@ std::pair<Value, Value> Value::item(size_t i) const {
   return {Value(), items.at(i)};
 }
 
+namespace {
+
+struct Bound {
+  std::string_view name;
+  int64_t Limits::*field;
+  int64_t max;  // what the data structures can hold
+};
+constexpr int64_t kMax32 = 0xffffffff;
+constexpr Bound kBounds[] = {{"pickle_bytes", &Limits::pickle_bytes, kMax32},
+                             {"nodes", &Limits::nodes, kMax32 - 1},
+                             {"depth", &Limits::depth, 60000},
+                             {"string_bytes", &Limits::string_bytes, kMax32},
+                             {"global_name", &Limits::global_name, 1 << 20},
+                             {"tensor_rank", &Limits::tensor_rank, 255},
+                             {"json_bytes", &Limits::json_bytes, int64_t{1} << 40}};
+
+const Bound* bound_of(std::string_view name) {
+  for (const Bound& bound : kBounds)
+    if (bound.name == name) return &bound;
+  return nullptr;
+}
+
+}  // namespace
+
+std::optional<int64_t> Limits::most(std::string_view name) {
+  const Bound* bound = bound_of(name);
+  return bound ? std::optional(bound->max) : std::nullopt;
+}
+
 void Limits::set(std::string_view name, int64_t value) {
-  struct Bound {
-    std::string_view name;
-    int64_t Limits::*field;
-    int64_t max;  // what the data structures can hold
-  };
-  constexpr int64_t kMax32 = 0xffffffff;
-  static constexpr Bound kBounds[] = {{"pickle_bytes", &Limits::pickle_bytes, kMax32},
-                                      {"nodes", &Limits::nodes, kMax32 - 1},
-                                      {"depth", &Limits::depth, 60000},
-                                      {"string_bytes", &Limits::string_bytes, kMax32},
-                                      {"global_name", &Limits::global_name, 1 << 20},
-                                      {"tensor_rank", &Limits::tensor_rank, 255},
-                                      {"json_bytes", &Limits::json_bytes, int64_t{1} << 40}};
-  std::vector<std::string> names;
-  for (const Bound& f : kBounds) {
-    if (f.name == name) {
-      if (value < 1 || value > f.max)
-        throw trouble("usage.limit", cat("limit ", name, ": expected 1 to ", f.max, ", found ", value));
-      this->*f.field = value;
-      return;
-    }
-    names.emplace_back(f.name);
+  if (const Bound* bound = bound_of(name)) {
+    if (value < 1 || value > bound->max)
+      throw trouble("usage.limit", cat("limit ", name, ": expected 1 to ", bound->max, ", found ", value));
+    this->*bound->field = value;
+    return;
   }
+  std::vector<std::string> names;
+  for (const Bound& b : kBounds) names.emplace_back(b.name);
   Error error = trouble("usage.limit", cat("there is no limit called ", escape(name)));
   if (const auto near = nearest(name, names)) error.hint(cat("did you mean ", *near, "?"));
   throw error;

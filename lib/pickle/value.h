@@ -92,7 +92,8 @@ class Value {
   uint32_t id_ = 0;
 };
 
-// `--limit NAME=N` raises these; reaching one is a refusal that names it (`limit.NAME`).
+// `--limit NAME=N` raises these; reaching one is a refusal with the code `limit.NAME`. Others of that kind
+// cannot be raised.
 struct Limits {
   int64_t pickle_bytes = int64_t{1} << 30;
   int64_t nodes = 64 << 20;
@@ -102,6 +103,8 @@ struct Limits {
   int64_t tensor_rank = 64;
   int64_t json_bytes = 256 << 20;                  // of a printed view
   void set(std::string_view name, int64_t value);  // throws trouble for an unknown name
+  // The most that the limit of this name can be raised to; nothing if there is none.
+  static std::optional<int64_t> most(std::string_view name);
 };
 
 }  // namespace uckpt::pickle

@@ -76,7 +76,7 @@ TEST_CASE("what is no plan, and plans of other versions") {
                             "{\"a\": {\"uckpt\": 1, \"plan\": 1}}"})
     CHECK(refusal(other) == "plan.kind: expected a plan that `uckpt plan -o` kept, found other JSON");
   CHECK(refusal(edited("12", "null")) == "plan.kind: a plan is made of texts and whole numbers, found null");
-  CHECK(refusal(edited("[2, 3, 4]", "[[[[[[]]]]]]")) == "limit.depth: JSON is nested more than 8 deep");
+  CHECK(refusal(edited("[2, 3, 4]", "[[[[[[]]]]]]")) == "json.depth: JSON is nested more than 8 deep");
 }
 
 TEST_CASE("an input that changed is named") {

@@ -147,7 +147,7 @@ TEST_CASE("safetensors: what is refused, and under which code") {
        1},
       {"json.duplicate", R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1},
       {"json.duplicate", R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":{"k":1,"k":1}}})", 1},
-      {"limit.depth", R"({"a":{"x":[[[[[[[1]]]]]]]}})", 0},
+      {"json.depth", R"({"a":{"x":[[[[[[[1]]]]]]]}})", 0},
       {"safetensors.field", R"({"a":1})", 0},
       {"safetensors.field", R"({"a":[]})", 0},
       {"safetensors.field", R"({"a":{"dtype":"U8","shape":[1]}})", 1},
@@ -209,7 +209,7 @@ TEST_CASE("safetensors: every prefix of a good file is refused") {
 
 TEST_CASE("safetensors: 50,000 nested lists cost nothing") {
   const std::string deep = cat("{\"a\":{\"x\":", std::string(50'000, '['), std::string(50'000, ']'), "}}");
-  CHECK(verdict(deep, 0) == "limit.depth");
+  CHECK(verdict(deep, 0) == "json.depth");
 }
 
 TEST_CASE("safetensors: messages name file, tensor, expected and found") {

@@ -82,5 +82,5 @@ TEST_CASE("settings and arguments, there and back") {
   CHECK(code_of("[1]") == "json.syntax");
   CHECK(code_of("{") == "json.syntax");
   CHECK(code_of(R"({"settings": {"a": 1, "a": 2}})") == "json.duplicate");
-  CHECK(code_of(std::string(100, '[') + std::string(100, ']')) == "limit.depth");
+  CHECK(code_of(std::string(100, '[') + std::string(100, ']')) == "json.depth");
 }
