@@ -42,6 +42,8 @@ class Assembler {
     for (const Parts& p : sorted_.scattered) build_scattered(p);
     for (const Parts& n : sorted_.numbers) build_number(n);
     if (!diagnostics_.has_errors()) add_aliases();
+    if (!sorted_.dropped.empty())
+      catalog_.warnings.push_back(left_out({sorted_.dropped.begin(), sorted_.dropped.end()}, "a rule"));
     Assembled out{trusted(), facts_.solved_givens()};
     catalog_.ranks.clear();
     catalog_.scattered.clear();  // their names are those of whole tensors now

@@ -146,7 +146,10 @@ class Sorter {
     const std::string& name = global_name(t.name, *rule, set.at);
     names_.note_use(*rule, name);
     const ucl::Body::Kind body = book_.rules()[*rule].rule->body.kind;
-    if (body == ucl::Body::Kind::kDrop) return;
+    if (body == ucl::Body::Kind::kDrop) {
+      if (!t.alias && numel_of(t.shape) > 0) out_.dropped.insert(name);
+      return;
+    }
     if (t.alias) {
       const Tensor& target = set.tensors[*t.alias];
       const auto target_rule = names_.rule_for(target.name, target.state);

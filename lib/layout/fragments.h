@@ -44,6 +44,7 @@ struct Sorted {
   std::vector<Parts> scattered;  // described by the input itself, under no rule
   std::vector<Parts> numbers;    // one value a parameter: they follow it, and must agree
   std::vector<AliasName> aliases;
+  std::set<std::string> dropped;  // names of tensors with elements
 };
 
 // Does a rule take each of its names? Far quicker than `sort_fragments`, which says the same of all ranks.

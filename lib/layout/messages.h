@@ -22,4 +22,13 @@ inline std::string quoted_names(const std::vector<std::string>& names) {
   return names.size() > kMostNames ? out + ", …" : out;
 }
 
+// A warning of names that `by` ("the map", say) leaves out; there are some. A second head may differ from the
+// table that it is taken for: that is not lost without a word.
+inline std::string left_out(const std::vector<std::string>& names, std::string_view by) {
+  std::string what = ticked(names.front());
+  if (names.size() > 1) what += cat(" and ", names.size() - 1, " more");
+  const bool several = names.size() > 1;
+  return cat(what, several ? " are" : " is", " left out: ", by, " drops ", several ? "them" : "it");
+}
+
 }  // namespace uckpt::layout

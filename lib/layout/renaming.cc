@@ -33,17 +33,8 @@ class Renamer {
     if (!diagnostics_.has_errors()) emit_all();
     if (diagnostics_.has_errors()) return;
     settle_aliases();
-    tell_dropped();
+    if (!dropped_.empty()) catalog_.warnings.push_back(left_out(dropped_, "the map"));
     catalog_.tensors = std::move(new_);
-  }
-
-  // A second head may differ from the table that it is taken for: that is not lost without a word.
-  void tell_dropped() {
-    if (dropped_.empty()) return;
-    std::string what = ticked(dropped_.front());
-    if (dropped_.size() > 1) what += cat(" and ", dropped_.size() - 1, " more");
-    catalog_.warnings.push_back(cat(what, dropped_.size() > 1 ? " are" : " is", " left out: the map drops ",
-                                    dropped_.size() > 1 ? "them" : "it"));
   }
 
   // Blocks of a fused tensor, on either side: another order of them has the same shapes.

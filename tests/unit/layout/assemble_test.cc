@@ -102,6 +102,7 @@ TEST_CASE("assemble: partial, unique, opaque, drop, values, states, numbers") {
   CHECK(w.tensor("bias", "exp_avg_sq").factor == 0.25);
   CHECK(w.tensor("norm").summand == -1);
   CHECK_THROWS(w.tensor("dropped"));
+  CHECK(w.catalog.warnings == std::vector<std::string>{"`dropped` is left out: a rule drops it"});
   CHECK(w.holds("opaque", b));
   CHECK(w.holds("owned", a));
   CHECK(w.tensor("odd", "exp_avg").shape == Shape{4});
