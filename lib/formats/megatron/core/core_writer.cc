@@ -324,7 +324,7 @@ class CoreWriter {
     SourceFile from;
     from.origin = object.origin;
     const Value root = documents_.back()->root();
-    const size_t item =
+    const uint32_t item =
         add_item(0, [&](OutputFile& file) { StateCopier(file, parts_, notes_).copy(root, from); });
     objects_.push_back({key, {}, item});
   }
@@ -332,7 +332,7 @@ class CoreWriter {
   // Each is a list around the value.
   template <class Write>
   void add_object(const std::string& key, const Write& write) {
-    const size_t item = add_item(0, [&](OutputFile& file) {
+    const uint32_t item = add_item(0, [&](OutputFile& file) {
       file.out().begin_list();
       write(file);
       file.out().end_list();
