@@ -1,13 +1,15 @@
 """Models saved by transformers now: whole, sharded, and what safetensors' own writer makes of odd tensors."""
+import json
 import os
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file, save_file
 
-from common import Consolidated, convert, differences, refused, uckpt
+from common import DATA, Consolidated, convert, differences, refused, uckpt
 
 
 @pytest.mark.parametrize("shard", ["5GB", "20KB"])
@@ -144,6 +146,21 @@ def test_an_index_of_a_variant(tmp_path):
         '{"weight_map": {"w": "model.fp16-00001-of-00002.safetensors", "v": "model.fp16-00002-of-00002.safetensors"}}')
     for path in (tmp_path, tmp_path / "model.safetensors.index.fp16.json"):
         assert "2 tensors" in uckpt("ls", str(path)).text
+
+
+def test_the_configuration_stays_with_the_shards_of_ranks(tmp_path):
+    """As transformers' save_pretrained(distributed_checkpoint=True) leaves them, and there and back."""
+    model = os.path.join(DATA, "torch/hf_llama_tied/model")
+    shards = convert(model, str(tmp_path / "shards"), "--to", "dcp-hf", "--layout", "dp=3")
+    back = convert(shards, str(tmp_path / "back"), "--to", "safetensors")
+    for name in ("config.json", "generation_config.json"):
+        want = Path(model, name).read_text()
+        assert Path(shards, name).read_text() == want == Path(back, name).read_text()
+    from transformers import AutoModelForCausalLM
+    ours, theirs = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (back, model))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    cast = convert(model, str(tmp_path / "cast"), "--to", "dcp-hf", "--dtype", "bf16")
+    assert [json.loads(Path(at, "config.json").read_text())["dtype"] for at in (model, cast)] == ["float32", "bfloat16"]
 
 
 @pytest.mark.parametrize("ending", ["_scale_inv", "_scale"])

@@ -9,16 +9,14 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
-#include "lib/formats/hugging_face/model_config.h"
+#include "lib/formats/hugging_face/config_writer.h"
 #include "lib/formats/plain_names.h"
 #include "lib/formats/safetensors/header.h"
-#include "lib/formats/settings_json.h"
 
 namespace uckpt::safetensors {
 
 namespace {
 
-using hugging_face::kConfigName, hugging_face::kGenerationConfigName;
 using Json = nlohmann::json;
 
 constexpr int64_t kMaxHeader = 100'000'000;
@@ -155,13 +153,6 @@ void add_file(const Catalog& catalog, const Part& part, std::string name, const 
   out.fixed.push_back({0, std::move(start)});
 }
 
-void add_text_file(std::string name, const std::string& text, TargetLayout& layout) {
-  TargetFile& file = layout.files.emplace_back();
-  file.name = std::move(name);
-  file.size = static_cast<int64_t>(text.size());
-  file.fixed.push_back({0, Bytes(text.begin(), text.end())});
-}
-
 void add_index(const std::vector<Part>& parts, TargetLayout& layout) {
   int64_t total = 0;
   for (const Part& part : parts) total += part.bytes;
@@ -170,76 +161,13 @@ void add_index(const std::vector<Part>& parts, TargetLayout& layout) {
     for (const Item& item : parts[i].items) weight_map[item.name] = numbered(i, parts.size());
   const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
   const std::string text = index.dump(2) + "\n";
-  add_text_file("model.safetensors.index.json", text, layout);
+  hugging_face::add_text_file("model.safetensors.index.json", text, layout);
 }
 
-// What transformers calls the types that a model is loaded as.
-std::string_view torch_name(DType dtype) {
-  switch (dtype) {
-    case DType::kF64:
-      return "float64";
-    case DType::kF32:
-      return "float32";
-    case DType::kF16:
-      return "float16";
-    case DType::kBF16:
-      return "bfloat16";
-    default:
-      return {};
-  }
-}
-
-// The floating type that most bytes are of.
-std::string_view main_type(const std::vector<Item>& items) {
-  std::map<std::string_view, int64_t> bytes;
-  for (const Item& item : items) bytes[torch_name(item.dtype)] += item.bytes;
-  bytes.erase("");
-  const auto most = std::ranges::max_element(bytes, {}, [](const auto& b) { return b.second; });
-  return most == bytes.end() ? std::string_view() : most->first;
-}
-
-bool is_config(const Object& o) { return o.origin == kConfigName || o.origin == kGenerationConfigName; }
-
-// The input's own files, with the type of the weights where another one is written.
-void add_own_configs(const Catalog& catalog, const WriteRequest& request, std::string_view type,
-                     TargetLayout& layout) {
-  const bool cast = std::ranges::any_of(request.dtypes, [](const auto& d) { return d.has_value(); });
-  for (const Object& o : catalog.objects) {
-    if (!is_config(o) || o.json.empty() || o.json == "null") continue;
-    std::string text = o.json;
-    if (auto json = nlohmann::ordered_json::parse(text); cast && json.is_object() && !type.empty()) {
-      for (const char* key : {"torch_dtype", "dtype"})
-        if (json.contains(key)) json[key] = type;
-      text = json.dump(2) + "\n";
-    }
-    add_text_file(o.origin, text, layout);
-  }
-}
-
-// One made of the settings that maps gave with the new names. Those without a `model_type` are not of Hugging
-// Face.
-void add_made_config(const Catalog& catalog, std::string_view type, TargetLayout& layout) {
-  if (!catalog.settings.contains("model_type")) return;
-  if (!catalog.settings_lack.empty()) {
-    std::string keys;
-    for (const std::string& key : catalog.settings_lack) keys += cat(keys.empty() ? "`" : ", `", key, "`");
-    layout.notes.push_back(cat("no ", kConfigName, " is written, since nothing tells ", keys));
-    return;
-  }
-  ModelSettings settings = catalog.settings;
-  settings.erase("dtype");
-  if (!type.empty()) settings.insert_or_assign("torch_dtype", std::string(type));
-  add_text_file(std::string(kConfigName), config_json(settings), layout);
-}
-
-void add_config(const Catalog& catalog, const WriteRequest& request, const Content& content,
-                TargetLayout& layout) {
-  const std::string_view type = main_type(content.items);
-  if (catalog.settings_are == SettingsAre::kTranslated) return add_made_config(catalog, type, layout);
-  if (catalog.settings_are == SettingsAre::kOfOldNames) return;
-  const size_t before = layout.files.size();
-  add_own_configs(catalog, request, type, layout);
-  if (layout.files.size() == before) add_made_config(catalog, type, layout);
+std::map<DType, int64_t> bytes_of_types(const std::vector<Item>& items) {
+  std::map<DType, int64_t> out;
+  for (const Item& item : items) out[item.dtype] += item.bytes;
+  return out;
 }
 
 }  // namespace
@@ -258,7 +186,8 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   const Content content = content_of(catalog, request, layout);
   const bool is_file = request.path.ends_with(".safetensors");
   const bool keeps_own = !is_file && catalog.settings_are == SettingsAre::kAsRead;
-  if (std::ranges::any_of(catalog.objects, [&](const Object& o) { return !keeps_own || !is_config(o); }))
+  if (std::ranges::any_of(catalog.objects,
+                          [&](const Object& o) { return !keeps_own || !hugging_face::is_config(o); }))
     layout.notes.push_back(
         "left out, since safetensors files hold tensors alone: the state that is no tensor");
   std::vector<Part> parts = parts_of(content.items, request.shard_size);
@@ -269,13 +198,13 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
         .hint("a name without .safetensors is a folder's");
   if (parts.size() == 1) {
     add_file(catalog, parts[0], is_file ? "" : "model.safetensors", content, layout);
-    if (!is_file) add_config(catalog, request, content, layout);
+    if (!is_file) hugging_face::add_config(catalog, request, bytes_of_types(content.items), layout);
     return layout;
   }
   for (size_t i = 0; i < parts.size(); ++i)
     add_file(catalog, parts[i], numbered(i, parts.size()), content, layout);
   add_index(parts, layout);
-  add_config(catalog, request, content, layout);
+  hugging_face::add_config(catalog, request, bytes_of_types(content.items), layout);
   return layout;
 }
 

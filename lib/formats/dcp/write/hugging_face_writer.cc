@@ -9,6 +9,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/dcp/write/chunks.h"
 #include "lib/formats/dcp/write/item.h"
+#include "lib/formats/hugging_face/config_writer.h"
 #include "lib/formats/plain_names.h"
 #include "lib/formats/safetensors/safetensors_writer.h"
 
@@ -51,12 +52,15 @@ class HuggingFaceOutput {
       add(plain, tensor, written[source]);
       written[source] = true;
     }
-    if (!catalog_.objects.empty())
+    const bool keeps_own = catalog_.settings_are == SettingsAre::kAsRead;
+    if (std::ranges::any_of(catalog_.objects,
+                            [&](const Object& o) { return !keeps_own || !hugging_face::is_config(o); }))
       layout_.notes.push_back(
           "left out, since safetensors files hold tensors alone: the state that is no tensor");
     std::map<int64_t, int64_t> numbers;  // of ranks that write
     for (const auto& [place, entries] : files_) numbers.try_emplace(place.first, numbers.size() + 1);
     for (auto& [place, entries] : files_) add_file(numbers.at(place.first), place.second, entries);
+    hugging_face::add_config(catalog_, request_, bytes_, layout_);
     return std::move(layout_);
   }
 
@@ -80,7 +84,8 @@ class HuggingFaceOutput {
           .in_file(catalog_.path)
           .in_tensor(t.path())
           .hint(way_round(dtype));
-    const int64_t file = target_file(units_of(t) * unit_size(dtype));
+    const int64_t size = units_of(t) * unit_size(dtype), file = target_file(size);
+    bytes_[dtype] += size;
     const bool is_cut = t.state != state::kBuffer && t.state != state::kOther;
     for (HeldBox& box : cutter_.cut(t.alias.value_or(tensor), is_cut)) {
       Entry entry{plain.name, tensor, dtype, is_copy, std::move(box.offsets), std::move(box.sizes)};
@@ -153,6 +158,7 @@ class HuggingFaceOutput {
   RankLoads loads_;
   std::map<Place, std::vector<Entry>> files_;
   int64_t targets_ = 1, filled_ = 0;
+  std::map<DType, int64_t> bytes_;
 };
 
 }  // namespace

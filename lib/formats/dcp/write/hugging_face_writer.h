@@ -9,8 +9,10 @@
 namespace uckpt::dcp {
 
 // Of each parameter the fp32 master, else the weight, and buffers. `shard_size` bounds the bytes of a target
-// file, over all ranks. A rank that writes nothing has no number. Throws what `mesh_of` does; refused
-// `safetensors.dtype`, `safetensors.name`, and `dcp.cut` for a rank with several boxes of one tensor.
+// file, over all ranks. The configuration of a model is written beside them, as transformers'
+// save_pretrained(distributed_checkpoint=True) does. A rank that writes nothing has no number. Throws what
+// `mesh_of` does; refused `safetensors.dtype`, `safetensors.name`, and `dcp.cut` for a rank with several
+// boxes of one tensor.
 TargetLayout lay_out_hugging_face(const Catalog& catalog, const WriteRequest& request);
 
 }  // namespace uckpt::dcp
