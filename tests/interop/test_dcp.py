@@ -1,6 +1,7 @@
 """Distributed checkpoints: what torch itself reads of the fixtures, and what it saves now in one process."""
 import os
 import pickle
+import shutil
 import warnings
 
 import pytest
@@ -238,3 +239,14 @@ def test_folders_that_only_look_alike(tmp_path):
     assert "step-10" in uckpt("inspect", str(tmp_path / "run")).error
     os.rename(os.path.join(folder, ".metadata"), os.path.join(folder, ".metadata.tmp"))
     assert "the save was never finished" in uckpt("inspect", folder).error
+
+
+def test_empty_files_of_ranks_are_no_strangers(tmp_path):
+    """torch leaves one for each rank that has nothing to write."""
+    folder = str(tmp_path / "ckpt")
+    shutil.copytree(os.path.join(DATA, "torch/dcp_fsdp2_adamw/ckpt"), folder)
+    stranger = tmp_path / "ckpt" / "__9_0.distcp"
+    stranger.touch()
+    assert "__9_0" not in uckpt("ls", folder).error
+    stranger.write_bytes(b"x")
+    assert "__9_0.distcp is not part of this checkpoint: not read" in uckpt("ls", folder).error

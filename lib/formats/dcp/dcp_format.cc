@@ -87,7 +87,7 @@ void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder
   };
   add_tensors(builder, stored, saved.items, name_tensors(stored, read_list, catalog.warnings));
   builder.add_views(*target.folder, saved);
-  warn_of_other_files(target.entries, saved, catalog);
+  warn_of_other_files(*target.folder, target.entries, saved, catalog);
   for (const StoredBytes& b : stored.bytes) builder.add_object(b, open_object(files, b, options));
   catalog.iteration = iteration_of(files, stored, options);
   for (auto& fact : placement_facts(stored)) catalog.facts.push_back(std::move(fact));

@@ -1,6 +1,7 @@
 #include "lib/formats/dcp/saved.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <unordered_set>
 
 #include "lib/base/memory.h"
@@ -34,12 +35,17 @@ std::vector<std::string> metadata_files(const std::vector<std::string>& entries)
   return out;
 }
 
-void warn_of_other_files(const std::vector<std::string>& entries, const Saved& saved, Catalog& catalog) {
+void warn_of_other_files(const InputFolder& folder, const std::vector<std::string>& entries,
+                         const Saved& saved, Catalog& catalog) {
   std::unordered_set<std::string_view> own = {"common.pt"};  // Megatron's, in a folder that torch reads too
   for (const std::string& name : saved.stored.files) own.insert(name);
   for (const auto& [name, json] : saved.views) own.insert(name);
+  const auto is_empty = [&](std::string_view name) {
+    std::error_code error;  // where it cannot be told, it is a stranger
+    return name.ends_with(".distcp") && std::filesystem::file_size(folder.join(name), error) == 0;
+  };
   warn_of_strangers(
-      entries, [&](std::string_view name) { return own.contains(name); }, catalog);
+      entries, [&](std::string_view name) { return own.contains(name) || is_empty(name); }, catalog);
 }
 
 void check_all_tiled(const Stored& stored, const std::string& path) {

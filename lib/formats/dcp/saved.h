@@ -33,8 +33,10 @@ std::vector<std::string> metadata_files(const std::vector<std::string>& entries)
 Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entries,
                  const OpenOptions& options);
 
-// Warns of what looks like a data file, and is none of this save.
-void warn_of_other_files(const std::vector<std::string>& entries, const Saved& saved, Catalog& catalog);
+// Warns of what looks like a data file, and is none of this save. A rank that had nothing to write may have
+// left an empty one.
+void warn_of_other_files(const InputFolder& folder, const std::vector<std::string>& entries,
+                         const Saved& saved, Catalog& catalog);
 
 // Throws what `check_tiling` does, naming the file at `path` and the tensor.
 void check_all_tiled(const Stored& stored, const std::string& path);

@@ -85,7 +85,7 @@ Catalog read_core(const Target& target, const OpenOptions& options) {
   builder.add_views(folder.files, saved);
   for (const dcp::StoredBytes& b : saved.stored.bytes)
     builder.add_object(b, dcp::open_object(*saved.files, b, options), !is_optimizer_state(b.key));
-  dcp::warn_of_other_files(folder.entries, saved, catalog);
+  dcp::warn_of_other_files(folder.files, folder.entries, saved, catalog);
   catalog.warn_of_unknown_classes();
   if (catalog.tensors.empty() && !catalog.refusal)
     catalog.refusal = refused("megatron.no_tensors", "the checkpoint holds no tensors").in_file(catalog.path);
