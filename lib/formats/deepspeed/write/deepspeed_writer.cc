@@ -120,24 +120,6 @@ void tell_lost_states(const Catalog& catalog, const SourceObjects& source, const
                         list, " of the optimizer's state"));
 }
 
-// A run may keep its masters in 16 bits (bf16_master_weights_and_grads), and so may a file that they were
-// cast for: DeepSpeed's files have them in fp32.
-void tell_widened_masters(const Catalog& catalog, const Parameters& parameters,
-                          std::vector<std::string>& notes) {
-  std::set<std::string_view> types;
-  size_t count = 0;
-  for (const Named& n : parameters.all()) {
-    if (!n.is_trained() || catalog.tensors[*n.master].dtype == DType::kF32) continue;
-    types.insert(name_of(catalog.tensors[*n.master].dtype));
-    ++count;
-  }
-  std::string list;
-  for (const std::string_view type : types) list += cat(list.empty() ? "" : ", ", type);
-  if (count > 0)
-    notes.push_back(cat(count, count == 1 ? " master is " : " masters are ", list,
-                        " in the input: written as fp32, as DeepSpeed's files have them"));
-}
-
 // What both kinds of output are made from.
 struct Making {
   TargetLayout layout;
@@ -154,7 +136,6 @@ struct Making {
         target{source, parameters, book, notes, std::move(folder), version_of(source)} {
     target.is_bf16 = is_bf16(source, parameters);
     tell_lost_states(catalog, source, parameters, notes);
-    tell_widened_masters(catalog, parameters, notes);
   }
   // Elements that the first tensor parallel rank has of a parameter that is trained.
   int64_t numel_of(const std::string& name) {

@@ -35,6 +35,7 @@ class Completion {
 
   void run() {
     trained_weights();
+    tell_widened_masters();
     masters();
     sort();
     if (trained_.empty()) return;  // there is nothing to train, which the writer refuses
@@ -93,6 +94,24 @@ class Completion {
               escape(first_frozen), frozen == 1 ? "" : ", …",
               "; the input does not tell buffers and tied names from them, which at stages 1 and "
               "2 does not matter"));
+  }
+
+  // A run may keep its masters in 16 bits (bf16_master_weights_and_grads), and so may a file that they were
+  // cast for: DeepSpeed's files have them in fp32.
+  void tell_widened_masters() {
+    Names types;
+    size_t count = 0;
+    for (const uint32_t i : tensors_) {
+      const Tensor& t = catalog_.tensors[i];
+      if (t.state != state::kMaster || t.alias || t.dtype == DType::kF32) continue;
+      types.emplace(name_of(t.dtype));
+      ++count;
+    }
+    std::string list;
+    for (const std::string& name : types) list += cat(list.empty() ? "" : " and ", name);
+    if (count > 0)
+      notes_.push_back(cat(count, count == 1 ? " master is " : " masters are ", list,
+                           " in the input: written as fp32, as DeepSpeed's files have them"));
   }
 
   // Where there is no master at all, the weights become masters. Else those without one are frozen.
