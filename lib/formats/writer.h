@@ -49,6 +49,17 @@ inline std::string way_round(DType dtype) {
   return is_float(dtype) ? "--drop leaves it out, --dtype writes another type" : "--drop leaves it out";
 }
 
+// Files whose bytes are all known when they are laid out.
+inline void add_fixed_file(TargetLayout& layout, std::string name, SharedBytes bytes) {
+  TargetFile& file = layout.files.emplace_back();
+  file.name = std::move(name);
+  file.size = static_cast<int64_t>(bytes.size());
+  file.fixed.push_back({0, std::move(bytes)});
+}
+inline void add_text_file(TargetLayout& layout, std::string name, std::string_view text) {
+  add_fixed_file(layout, std::move(name), Bytes(text.begin(), text.end()));
+}
+
 struct Writer {
   std::string_view name;                     // for --to
   std::string_view what;                     // one line for --help and README

@@ -35,6 +35,8 @@ std::string_view main_type(const std::map<DType, int64_t>& bytes_of_types) {
   return most == bytes.end() ? std::string_view() : most->first;
 }
 
+bool is_config(const Object& o) { return o.origin == kConfigName || o.origin == kGenerationConfigName; }
+
 // The input's own files, with the type of the weights where another one is written.
 void add_own_configs(const Catalog& catalog, const WriteRequest& request, std::string_view type,
                      TargetLayout& layout) {
@@ -47,7 +49,7 @@ void add_own_configs(const Catalog& catalog, const WriteRequest& request, std::s
         if (json.contains(key)) json[key] = type;
       text = json.dump(2) + "\n";
     }
-    add_text_file(o.origin, text, layout);
+    add_text_file(layout, o.origin, text);
   }
 }
 
@@ -64,18 +66,15 @@ void add_made_config(const Catalog& catalog, std::string_view type, TargetLayout
   ModelSettings settings = catalog.settings;
   settings.erase("dtype");
   if (!type.empty()) settings.insert_or_assign("torch_dtype", std::string(type));
-  add_text_file(std::string(kConfigName), config_json(settings), layout);
+  add_text_file(layout, std::string(kConfigName), config_json(settings));
 }
 
 }  // namespace
 
-bool is_config(const Object& o) { return o.origin == kConfigName || o.origin == kGenerationConfigName; }
-
-void add_text_file(std::string name, const std::string& text, TargetLayout& layout) {
-  TargetFile& file = layout.files.emplace_back();
-  file.name = std::move(name);
-  file.size = static_cast<int64_t>(text.size());
-  file.fixed.push_back({0, Bytes(text.begin(), text.end())});
+void tell_lost_objects(const Catalog& catalog, bool keeps_configs, std::vector<std::string>& notes) {
+  const bool keeps_own = keeps_configs && catalog.settings_are == SettingsAre::kAsRead;
+  if (std::ranges::any_of(catalog.objects, [&](const Object& o) { return !keeps_own || !is_config(o); }))
+    notes.push_back("left out, since safetensors files hold tensors alone: the state that is no tensor");
 }
 
 void add_config(const Catalog& catalog, const WriteRequest& request, const std::map<DType, int64_t>& bytes,

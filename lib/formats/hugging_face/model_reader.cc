@@ -73,8 +73,9 @@ Catalog ModelReader::read(const Target& target) {
 
 void ModelReader::read_folder(const ModelFolder& folder) {
   const std::vector<std::string> entries = folder.list();
-  std::vector<std::string> indexes = with_end(entries, ".json");
-  std::erase_if(indexes, [&](const std::string& name) { return !files_.is_index(name); });
+  std::vector<std::string> indexes;
+  std::ranges::copy_if(entries, std::back_inserter(indexes),
+                       [&](const std::string& name) { return files_.is_index(name); });
   for (const std::string_view usual : files_.usual) {
     const std::string index = cat(usual, files_.index_ends());
     if (has(indexes, index)) return read_indexed(folder, index);

@@ -161,7 +161,7 @@ void add_index(const std::vector<Part>& parts, TargetLayout& layout) {
     for (const Item& item : parts[i].items) weight_map[item.name] = numbered(i, parts.size());
   const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
   const std::string text = index.dump(2) + "\n";
-  hugging_face::add_text_file("model.safetensors.index.json", text, layout);
+  add_text_file(layout, "model.safetensors.index.json", text);
 }
 
 std::map<DType, int64_t> bytes_of_types(const std::vector<Item>& items) {
@@ -185,11 +185,7 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   TargetLayout layout;
   const Content content = content_of(catalog, request, layout);
   const bool is_file = request.path.ends_with(".safetensors");
-  const bool keeps_own = !is_file && catalog.settings_are == SettingsAre::kAsRead;
-  if (std::ranges::any_of(catalog.objects,
-                          [&](const Object& o) { return !keeps_own || !hugging_face::is_config(o); }))
-    layout.notes.push_back(
-        "left out, since safetensors files hold tensors alone: the state that is no tensor");
+  hugging_face::tell_lost_objects(catalog, !is_file, layout.notes);
   std::vector<Part> parts = parts_of(content.items, request.shard_size);
   for (Part& part : parts) sort_by_width(part);
   if (is_file && parts.size() > 1)

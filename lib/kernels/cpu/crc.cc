@@ -278,15 +278,15 @@ WordOf<Field> fold_512(const uint8_t* p, size_t n) {
 }
 
 template <class Field>
-WordOf<Field> fold_wide(const uint8_t* p, size_t n) {
-  return wide_products() == 512 ? fold_512<Field>(p, n) : fold_256<Field>(p, n);
+WordOf<Field> fold_wide(const uint8_t* p, size_t n, int bits) {
+  return bits == 512 ? fold_512<Field>(p, n) : fold_256<Field>(p, n);
 }
 #undef UCKPT_WITH
 #else
 constexpr size_t kFewestForWide = SIZE_MAX;
 int wide_products() { return 0; }
 template <class Field>
-WordOf<Field> fold_wide(const uint8_t*, size_t) {
+WordOf<Field> fold_wide(const uint8_t*, size_t, int) {
   return 0;
 }
 #endif
@@ -294,14 +294,14 @@ WordOf<Field> fold_wide(const uint8_t*, size_t) {
 }  // namespace
 
 uint32_t crc32_raw(std::span<const uint8_t> bytes) {
-  if (bytes.size() >= kFewestForWide && wide_products() > 0)
-    return fold_wide<Crc32>(bytes.data(), bytes.size());
+  const int wide = bytes.size() >= kFewestForWide ? wide_products() : 0;
+  if (wide > 0) return fold_wide<Crc32>(bytes.data(), bytes.size(), wide);
   return HWY_DYNAMIC_DISPATCH(Fold32)(bytes.data(), bytes.size());
 }
 
 uint64_t crc64_raw(std::span<const uint8_t> bytes) {
-  if (bytes.size() >= kFewestForWide && wide_products() > 0)
-    return fold_wide<Crc64>(bytes.data(), bytes.size());
+  const int wide = bytes.size() >= kFewestForWide ? wide_products() : 0;
+  if (wide > 0) return fold_wide<Crc64>(bytes.data(), bytes.size(), wide);
   return HWY_DYNAMIC_DISPATCH(Fold64)(bytes.data(), bytes.size());
 }
 

@@ -33,11 +33,8 @@ class Output {
     for (const ContentTensor& t : content_.tensors) add(t);
     for (const ContentObject& o : content_.objects) add(o);
     const std::vector<ItemRange> places = std::move(files_).lay_out(layout_);
-    Bytes bytes = metadata_pickle(tensors_, objects_, places, layout_.files, content_.has_paths);
-    TargetFile& metadata = layout_.files.emplace_back();
-    metadata.name = ".metadata";
-    metadata.size = static_cast<int64_t>(bytes.size());
-    metadata.fixed.push_back({0, std::move(bytes)});
+    add_fixed_file(layout_, ".metadata",
+                   metadata_pickle(tensors_, objects_, places, layout_.files, content_.has_paths));
     return std::move(layout_);
   }
 

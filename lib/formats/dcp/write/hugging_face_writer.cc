@@ -52,11 +52,7 @@ class HuggingFaceOutput {
       add(plain, tensor, written[source]);
       written[source] = true;
     }
-    const bool keeps_own = catalog_.settings_are == SettingsAre::kAsRead;
-    if (std::ranges::any_of(catalog_.objects,
-                            [&](const Object& o) { return !keeps_own || !hugging_face::is_config(o); }))
-      layout_.notes.push_back(
-          "left out, since safetensors files hold tensors alone: the state that is no tensor");
+    hugging_face::tell_lost_objects(catalog_, true, layout_.notes);
     std::map<int64_t, int64_t> numbers;  // of ranks that write
     for (const auto& [place, entries] : files_) numbers.try_emplace(place.first, numbers.size() + 1);
     for (auto& [place, entries] : files_) add_file(numbers.at(place.first), place.second, entries);

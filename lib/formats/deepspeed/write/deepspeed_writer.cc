@@ -82,13 +82,6 @@ void check(const TargetCheckpoint& target, int64_t ep) {
           .hint("--layout zero=1 writes it");
 }
 
-void add_text_file(TargetLayout& layout, std::string name, std::string_view text) {
-  TargetFile& file = layout.files.emplace_back();
-  file.name = std::move(name);
-  file.size = static_cast<int64_t>(text.size());
-  file.fixed.push_back({0, Bytes(text.begin(), text.end())});
-}
-
 int64_t asked(const WriteRequest& request, std::string_view axis, int64_t otherwise) {
   const auto found = request.mesh.find(axis);
   return found == request.mesh.end() ? otherwise : found->second;

@@ -24,6 +24,13 @@ constexpr std::array<std::string_view, 8> kBeginAtZero = {"exp_avg",         "ex
 constexpr std::string_view kWayOut =
     "--missing zero takes masters from the weights, moments as zeros and AdamW's default options";
 
+// "bf16 and fp16"
+std::string joined(const Names& names) {
+  std::string out;
+  for (const std::string& name : names) out += cat(out.empty() ? "" : " and ", name);
+  return out;
+}
+
 bool begins_at_zero(std::string_view state) {
   return state == state::kStep || std::ranges::find(kBeginAtZero, state) != kBeginAtZero.end();
 }
@@ -107,10 +114,8 @@ class Completion {
       types.emplace(name_of(t.dtype));
       ++count;
     }
-    std::string list;
-    for (const std::string& name : types) list += cat(list.empty() ? "" : " and ", name);
     if (count > 0)
-      notes_.push_back(cat(count, count == 1 ? " master is " : " masters are ", list,
+      notes_.push_back(cat(count, count == 1 ? " master is " : " masters are ", joined(types),
                            " in the input: written as fp32, as DeepSpeed's files have them"));
   }
 
@@ -137,10 +142,8 @@ class Completion {
       t.state = state::kMaster;
       t.module_dtype = t.dtype;
     }
-    std::string types;
-    for (const std::string& name : dtypes) types += cat(types.empty() ? "" : " and ", name);
     notes_.push_back(cat("--missing zero: the fp32 masters of ", weights.size(),
-                         " parameters are taken from their ", types,
+                         " parameters are taken from their ", joined(dtypes),
                          " weights, every floating one of which is trained"));
   }
 

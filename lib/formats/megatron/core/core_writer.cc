@@ -26,14 +26,6 @@ constexpr std::string_view kMetadataJson =
     "{\"sharded_backend\": \"torch_dist\", \"sharded_backend_version\": 1, \"common_backend\": \"torch\", "
     "\"common_backend_version\": 1}";
 
-TargetFile& add_text_file(TargetLayout& layout, std::string name, std::string_view text) {
-  TargetFile& file = layout.files.emplace_back();
-  file.name = std::move(name);
-  file.size = static_cast<int64_t>(text.size());
-  file.fixed.push_back({0, Bytes(text.begin(), text.end())});
-  return file;
-}
-
 // Tensors are whole here, whatever the ranks hold.
 WriteRequest whole_of(const WriteRequest& request) {
   WriteRequest out = request;
@@ -67,13 +59,10 @@ class CoreWriter {
     add_common();
     const size_t first = layout_.files.size();
     const std::vector<dcp::ItemRange> places = std::move(files_).lay_out(layout_);
-    const Bytes metadata = dcp::metadata_pickle(tensors_, objects_, places, layout_.files, false);
+    Bytes metadata = dcp::metadata_pickle(tensors_, objects_, places, layout_.files, false);
     for (size_t f = first; f < layout_.files.size(); ++f)
       layout_.files[f].name = target_.folder + layout_.files[f].name;
-    TargetFile& file = layout_.files.emplace_back();
-    file.name = target_.folder + ".metadata";
-    file.size = static_cast<int64_t>(metadata.size());
-    file.fixed.push_back({0, metadata});
+    add_fixed_file(layout_, target_.folder + ".metadata", std::move(metadata));
     note_what_is_made(target_);
     std::set<std::string> seen;
     for (std::string& note : notes_)

@@ -38,13 +38,6 @@ DType TargetCheckpoint::grad_dtype(DType params) const {
 
 namespace {
 
-void add_text_file(TargetLayout& layout, std::string name, std::string_view text) {
-  TargetFile& file = layout.files.emplace_back();
-  file.name = std::move(name);
-  file.size = static_cast<int64_t>(text.size());
-  file.fixed.push_back({0, Bytes(text.begin(), text.end())});
-}
-
 class Layouter {
  public:
   Layouter(const Catalog& catalog, const WriteRequest& request)
