@@ -173,6 +173,13 @@ std::string ranges_text(std::span<const int64_t> sorted) {
   return out;
 }
 
+std::string some_of(std::span<const std::string> names, size_t count) {
+  const size_t shown = count > 4 ? 3 : count;
+  std::string out;
+  for (size_t i = 0; i < shown; ++i) out += cat(i > 0 ? ", " : "", escape(names[i], 80));
+  return shown < count ? cat(out, " and ", count - shown, " more") : out;
+}
+
 bool glob_match(std::string_view pattern, std::string_view text) {
   size_t p = 0, t = 0, star = std::string_view::npos, mark = 0;
   while (t < text.size()) {

@@ -56,6 +56,11 @@ std::string shape_text(std::span<const int64_t> shape);  // [2, 3]
 // "0-2, 4-7" for {0,1,2,4,5,6,7}; the input is sorted.
 std::string ranges_text(std::span<const int64_t> sorted);
 
+// "a, b, c and 4 more": names from a file, made safe; all of up to four, else the first three. `count`: how
+// many there are, where `names` holds but the first four.
+std::string some_of(std::span<const std::string> names, size_t count);
+inline std::string some_of(std::span<const std::string> names) { return some_of(names, names.size()); }
+
 // Shell-style patterns on whole names: `*` any text without a dot-segment rule, `?` one character.
 bool glob_match(std::string_view pattern, std::string_view text);
 

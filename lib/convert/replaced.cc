@@ -67,13 +67,9 @@ void refuse_to_take_strangers(const std::string& out) {
   std::erase_if(left, [&](const std::string& name) { return read.contains(name); });
   if (left.empty()) return;
   std::ranges::sort(left);
-  constexpr size_t kShown = 3;
-  std::string text;
-  for (size_t i = 0; i < std::min(left.size(), kShown); ++i)
-    text += cat(i > 0 ? ", " : "", "`", escape(left[i]), "`");
-  if (left.size() > kShown) text += cat(" and ", left.size() - kShown, " more");
-  throw trouble("output.folder", cat("the output is a folder that holds more than one checkpoint: ", text,
-                                     left.size() == 1 ? " is not part of it" : " are not part of it"))
+  throw trouble("output.folder",
+                cat("the output is a folder that holds more than one checkpoint: ", some_of(left),
+                    left.size() == 1 ? " is not part of it" : " are not part of it"))
       .in_file(out)
       .hint("-f replaces the whole folder: move what is to be kept, or give another name");
 }

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "lib/base/error.h"
@@ -18,6 +19,17 @@ namespace uckpt {
 namespace {
 
 constexpr std::string_view kMagic = "uckpt journal 1\n";
+
+// By `errno`.
+Error cannot_create(const std::string& output) {
+  const bool lacks_folder = errno == ENOENT;
+  Error e = system_trouble("cannot create the output", output);
+  const std::filesystem::path folder = std::filesystem::path(output).parent_path();
+  std::error_code ignored;
+  if (lacks_folder && !folder.empty() && !std::filesystem::exists(folder, ignored))
+    e.hint(cat("there is no folder `", escape(folder.string()), "`: make it first"));
+  return e;
+}
 
 std::string first_line_of(const char* path) {
   const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
@@ -94,7 +106,7 @@ void Claim::take() {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     fd_ = uninterrupted(
         [&] { return ::open(file_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666); });
-    if (fd_ < 0) throw system_trouble("cannot create the output", output_);
+    if (fd_ < 0) throw cannot_create(output_);
     const Lock got = lock(fd_);
     last_ = read_owner(fd_);
     if (got == Lock::kHeld || (got == Lock::kUnknown && is_alive(last_, me_))) {

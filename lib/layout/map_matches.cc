@@ -13,12 +13,6 @@ namespace {
 
 constexpr int64_t kNoNumber = INT64_MIN;  // the capture is text
 
-std::string ticked_list(const std::vector<std::string>& names) {
-  std::string out;
-  for (size_t i = 0; i < names.size() && i < kMostNames; ++i) out += cat(i ? ", " : "", ticked(names[i]));
-  return names.size() > kMostNames ? out + ", …" : out;
-}
-
 CaptureKey key_of(const ucl::CaptureValue& value, const ucl::Capture& capture) {
   if (capture.kind == ucl::Capture::Kind::kNumber) return {value.number, {}};
   return {kNoNumber, value.text};
@@ -177,7 +171,7 @@ class Matcher {
                unmatched_.size() == 1 ? cat("no rule of this map takes the name ", ticked(unmatched_.front()),
                                             " of `", from, "`")
                                       : cat("no rule of this map takes ", unmatched_.size(), " names of `",
-                                            from, "`: ", ticked_list(unmatched_)))
+                                            from, "`: ", quoted_names(unmatched_)))
         .hint("what is not wanted is dropped in writing: `\"NAME\" <-> drop`");
   }
 

@@ -17,8 +17,7 @@ inline std::string ticked(std::string_view name) { return cat("`", escape(name, 
 
 inline std::string quoted_names(const std::vector<std::string>& names) {
   std::string out;
-  for (size_t i = 0; i < names.size() && i < kMostNames; ++i)
-    out += cat(i ? ", `" : "`", escape(names[i], 80), "`");
+  for (size_t i = 0; i < names.size() && i < kMostNames; ++i) out += cat(i ? ", " : "", ticked(names[i]));
   return names.size() > kMostNames ? out + ", …" : out;
 }
 

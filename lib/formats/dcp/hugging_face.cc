@@ -22,7 +22,7 @@ namespace {
 
 constexpr std::string_view kSuffix = ".safetensors", kInfo = safetensors::kShardingKey;
 
-constexpr size_t kMostNames = 3;
+constexpr size_t kMostNames = 4;
 
 struct ShardName {
   int64_t rank, file, files;
@@ -125,14 +125,12 @@ void check_all_ranks(const InputFolder& folder, const HuggingFaceShards& shards)
     if (!has_hole && (!any_whole || !by_rows || t.chunks.size() == 1 || is_chunked(t, last))) continue;
     const int64_t file = file_of(t);
     const ShardName sample = *parse_name(shards.stored.files[t.chunks.item(0).file]);
-    std::string names;
+    std::vector<std::string> names;
     size_t count = 0;
-    for (int64_t r = 1; r <= last; ++r) {
-      if (ranks[file].contains(r) || ++count > kMostNames) continue;
-      names += cat(count > 1 ? ", " : "", shard_name({r, file, sample.files}));
-    }
-    if (count > kMostNames) names += cat(" and ", count - kMostNames, " more");
-    throw refused("dcp.missing_files", cat(names, count == 1 ? " is" : " are",
+    for (int64_t r = 1; r <= last; ++r)
+      if (!ranks[file].contains(r) && ++count <= kMostNames)
+        names.push_back(shard_name({r, file, sample.files}));
+    throw refused("dcp.missing_files", cat(some_of(names, count), count == 1 ? " is" : " are",
                                            " missing: the parts of the tensor that are here are not all"))
         .in_file(folder.path())
         .in_tensor(t.key)

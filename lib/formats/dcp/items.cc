@@ -197,11 +197,7 @@ DataFiles::DataFiles(const InputFolder& folder, const Stored& stored) {
   for (const StoredTensor& t : stored.tensors)
     lost += std::ranges::any_of(t.chunks, [&](const Chunk& c) { return !files_[c.item.file]; });
   std::ranges::sort(missing, natural_less);
-  std::string names;
-  for (size_t i = 0; i < std::min<size_t>(missing.size(), 3); ++i)
-    names += cat(i > 0 ? ", " : "", escape(missing[i], 80));
-  if (missing.size() > 3) names += cat(" and ", missing.size() - 3, " more");
-  throw refused("dcp.missing_files", cat(names, missing.size() == 1 ? " is" : " are", " missing (",
+  throw refused("dcp.missing_files", cat(some_of(missing), missing.size() == 1 ? " is" : " are", " missing (",
                                          stored.files.size() - missing.size(), " of ", stored.files.size(),
                                          " data files are here): ", lost, lost == 1 ? " tensor" : " tensors",
                                          " cannot be rebuilt"))

@@ -19,14 +19,6 @@ using RankKey = std::pair<int64_t, int64_t>;  // model rank, data rank
 
 RankKey key_of(const RankFile& f) { return {f.model, f.data}; }
 
-// "a, b and 3 more"
-std::string some_names(const std::vector<std::string>& names) {
-  std::string out;
-  const size_t shown = names.size() > 4 ? 3 : names.size();
-  for (size_t i = 0; i < shown; ++i) out += cat(i ? ", " : "", escape(names[i], 80));
-  return shown < names.size() ? cat(out, " and ", names.size() - shown, " more") : out;
-}
-
 // Two files for one rank: the first is taken, and the checkpoint is refused.
 std::vector<RankFile> one_a_rank(const std::vector<RankFile>& files, Checkpoint& out) {
   std::vector<RankFile> unique;
@@ -179,7 +171,7 @@ void drop_all_stale(Checkpoint& out) {
     stale.push_back(f.name);
   drop_foreign_weights(out, stale);
   if (stale.empty()) return;
-  out.warnings.push_back(cat(some_names(stale), stale.size() == 1 ? " is" : " are",
+  out.warnings.push_back(cat(some_of(stale), stale.size() == 1 ? " is" : " are",
                              " not part of this checkpoint (", out.model_ranks(), " model × ", out.mesh.dp,
                              " data ranks): left from another run, not read"));
 }
@@ -366,7 +358,7 @@ Checkpoint load_checkpoint(Folder folder, const OpenOptions& options, std::optio
     for (auto* files : {&out.folder.optimizers, &out.folder.expert_optimizers})
       drop_names(*files, beside_universal);
   if (!beside_universal.empty())
-    out.warnings.push_back(cat(some_names(beside_universal), beside_universal.size() == 1 ? " is" : " are",
+    out.warnings.push_back(cat(some_of(beside_universal), beside_universal.size() == 1 ? " is" : " are",
                                " not part of a universal checkpoint: left from another run, not read"));
   const auto optimizers = one_a_rank(out.folder.optimizers, out);
   out.optimizers =

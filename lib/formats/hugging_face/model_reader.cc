@@ -21,16 +21,6 @@ bool has(const std::vector<std::string>& names, const std::string& name) {
   return std::ranges::find(names, name) != names.end();
 }
 
-// "`a`, `b` and 3 more"
-std::string some_of(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 3;
-  std::string out;
-  for (size_t i = 0; i < std::min(names.size(), kShown); ++i)
-    out += cat(i ? ", " : "", "`", escape(names[i]), "`");
-  if (names.size() > kShown) out += cat(" and ", names.size() - kShown, " more");
-  return out;
-}
-
 }  // namespace
 
 bool WeightFiles::is_index(std::string_view name) const {

@@ -52,13 +52,6 @@ std::vector<std::string> iterations_of(std::span<const std::string> entries) {
   return out;
 }
 
-std::string some_of(const std::vector<std::string>& names) {
-  constexpr size_t kMost = 5;
-  std::string out;
-  for (size_t i = 0; i < names.size() && i < kMost; ++i) out += cat(i ? ", " : "", escape(names[i], 60));
-  return names.size() > kMost ? cat(out, " and ", names.size() - kMost, " more") : out;
-}
-
 std::string folder_named_by_tracker(const InputFolder& root) {
   const std::string text = trimmed(text_of(root, kTracker, kMaxTracker));
   if (text == kRelease) return text;

@@ -16,16 +16,6 @@ namespace {
 // for its share of the states.
 constexpr std::string_view kOldModelFile = "model_rng.pt", kOldOptimFile = "optim.pt";
 
-// "a, b and 3 more"
-std::string some(const std::vector<std::string>& names) {
-  constexpr size_t kMost = 4;
-  std::string out;
-  const size_t shown = names.size() > kMost ? kMost - 1 : names.size();
-  for (size_t i = 0; i < shown; ++i)
-    out += cat(i == 0 ? "" : i + 1 == names.size() ? " and " : ", ", escape(names[i], 80));
-  return shown < names.size() ? cat(out, " and ", names.size() - shown, " more") : out;
-}
-
 // What the folders hold, by name.
 struct Listing {
   std::vector<std::string> ranks;       // with a model file
@@ -127,11 +117,11 @@ void check_foreign(const Listing& listing, const std::set<std::string>& expected
                        });
   if (by_data && foreign.size() == listing.ranks.size()) {
     throw refused("megatron.old_layout", cat("the folders are numbered by data parallel rank (",
-                                             some(foreign), "), as before 2023: this layout is not read"))
+                                             some_of(foreign), "), as before 2023: this layout is not read"))
         .in_file(out.folder.files.path());
   }
   out.problems.push_back(
-      refused("megatron.foreign_ranks", cat(some(foreign), foreign.size() == 1 ? " is" : " are",
+      refused("megatron.foreign_ranks", cat(some_of(foreign), foreign.size() == 1 ? " is" : " are",
                                             " not of the ranks that args speaks of (tp ", p.tp, ", pp ", p.pp,
                                             ", ep ", p.ep, "): two checkpoints lie in one folder"))
           .in_file(out.folder.files.path()));
@@ -216,7 +206,7 @@ void find_missing(LegacyCheckpoint& out, const Listing& listing) {
       here.push_back(rank.name);
     }
   }
-  out.here = cat(some(here), here.size() == 1 ? " is here" : " are here");
+  out.here = cat(some_of(here), here.size() == 1 ? " is here" : " are here");
 }
 
 void check_consistency(LegacyCheckpoint& out, const ModelFile& reference) {
