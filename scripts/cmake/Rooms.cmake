@@ -37,6 +37,15 @@ endif()
 set(UCKPT_COMMON_HEADERS <algorithm> <array> <charconv> <cstdint> <cstring> <functional> <map> <memory> <numeric> <optional>
                          <set> <span> <string> <string_view> <unordered_map> <unordered_set> <utility> <variant> <vector>)
 
+# ccache compares precompiled headers: nothing in them may change by itself, and sources must name them.
+if(UCKPT_PCH AND CCACHE)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    target_compile_options(uckpt_flags INTERFACE "SHELL:-Xclang -fno-pch-timestamp")
+  else()
+    target_compile_options(uckpt_flags INTERFACE -fpch-preprocess)
+  endif()
+endif()
+
 # uckpt_precompiled(TARGET OWNER): TARGET uses the precompiled headers of OWNER, which has the same flags.
 function(uckpt_precompiled target owner)
   if(UCKPT_PCH)

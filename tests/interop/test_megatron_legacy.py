@@ -227,7 +227,7 @@ def test_missing_rank(copy, out):
     root = copy("megatron_llama_tp_pp")
     shutil.rmtree(rank_path(root, "mp_rank_01_001"))
     message = refused(root, out, *flags_of("megatron_llama_tp_pp"))
-    assert "mp_rank_01_001 is missing (mp_rank_00_000, mp_rank_01_000 and mp_rank_00_001 are here)" in message
+    assert "mp_rank_01_001 is missing (mp_rank_00_000, mp_rank_01_000, mp_rank_00_001 are here)" in message
     shown = uckpt("inspect", root)
     assert shown.code == 0 and "mp_rank_01_001 is missing" in shown.text + shown.error
 

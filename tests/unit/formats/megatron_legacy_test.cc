@@ -101,7 +101,7 @@ TEST_CASE("megatron: damaged folders") {
     s.remove("iter_0000120/mp_rank_01_001");
     CHECK(
         refusal_of(s) ==
-        "megatron.missing_files iter_0000120: mp_rank_01_001 is missing (mp_rank_00_000, mp_rank_01_000 and "
+        "megatron.missing_files iter_0000120: mp_rank_01_001 is missing (mp_rank_00_000, mp_rank_01_000, "
         "mp_rank_00_001 are here)");
   }
   {
