@@ -3,12 +3,14 @@ import json
 import os
 import shutil
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from common import convert, expected_tensors, refused
+from common import convert, expected_tensors, refused, uckpt
 from crc64 import crc64
 
 DATA = os.path.join(os.path.dirname(__file__), "..", "data")
@@ -85,3 +87,33 @@ def test_the_name_of_the_metadata_is_refused(flags, tmp_path):
     torch.save({"__metadata__": torch.ones(2), "w": torch.ones(1)}, tmp_path / "in.pt")
     assert "__metadata__" in refused(str(tmp_path / "in.pt"), str(tmp_path / "out"), *flags)
     assert convert(str(tmp_path / "in.pt"), str(tmp_path / "out"), "--drop", "__metadata__", *flags)
+
+
+def test_a_name_that_is_no_text_is_named(tmp_path):
+    source, out = str(tmp_path / "x.h5"), str(tmp_path / "x.safetensors")
+    with h5py.File(source, "w") as file:
+        for name in (b"a\xff", b"b"):
+            file.create_dataset(name, data=np.arange(4, dtype="f4"))
+    assert "::a\\xff: its name is not UTF-8" in refused(source, out, "--to", "safetensors")
+    convert(source, out, "--to", "safetensors", "--drop", "a*")
+    assert list(load_file(out)) == ["b"]
+
+
+@pytest.mark.parametrize("to", ["safetensors", "dcp-hf"])
+@pytest.mark.parametrize("way", ["direct", "hdf5"])
+def test_a_tokenizer_comes_along(way, to, tmp_path):
+    from tokenizers import Tokenizer, models
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    source, out = str(tmp_path / "model"), str(tmp_path / "out")
+    tiny("llama").save_pretrained(source)
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1, "b": 2}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>").save_pretrained(source)
+    (tmp_path / "model" / "vocab.txt").touch()
+    saved = set(os.listdir(source)) - {"model.safetensors"}
+    through = convert(source, str(tmp_path / "all.h5")) if way == "hdf5" else source
+    result = uckpt("convert", through, out, "--to", to, "--dtype", "bf16")
+    assert result.code == 0 and "left out" not in result.error, result.error
+    for name in saved - {"config.json"}:
+        with open(os.path.join(source, name), "rb") as old, open(os.path.join(out, name), "rb") as new:
+            assert old.read() == new.read(), name
+    assert AutoTokenizer.from_pretrained(out)("a").input_ids == [1]

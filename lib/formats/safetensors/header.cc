@@ -20,8 +20,9 @@ struct RawEntry {
   std::optional<std::vector<uint64_t>> shape, offsets;
 };
 
-// Walks {"name": {"dtype": …, "shape": […], "data_offsets": [b, e]}, …, "__metadata__": {string: string}}.
-// Fields that an entry has beyond these three are skipped, as the reference reader does.
+// Walks {"name": {"dtype": …, "shape": […], "data_offsets": [b, e]}, …, "__metadata__": {string: string}},
+// where null is as good as no metadata. Fields that an entry has beyond these three are skipped, as the
+// reference reader does.
 class HeaderVisitor final : public JsonVisitor {
  public:
   explicit HeaderVisitor(Header& header) : header_(header) {}
@@ -82,7 +83,10 @@ class HeaderVisitor final : public JsonVisitor {
       scalar("a number");
     }
   }
-  void other(std::string_view what) override { scalar(what); }
+  void other(std::string_view what) override {
+    const bool is_no_metadata = place() == Place::kTop && key_ == "__metadata__" && what == "null";
+    if (!is_no_metadata) scalar(what);
+  }
 
  private:
   enum class Place : uint8_t { kOutside, kTop, kMetadata, kEntry, kShape, kOffsets, kIgnored };

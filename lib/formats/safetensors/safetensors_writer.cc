@@ -95,13 +95,27 @@ std::string digest_places(size_t count) {
   return text;
 }
 
+void check_name(const std::string& name, const Catalog& catalog) {
+  if (!valid_utf8(name))
+    throw refused("safetensors.name", "its name is not UTF-8, which safetensors files need")
+        .in_file(catalog.path)
+        .in_tensor(name)
+        .hint("leave it out with --drop, or write another kind");
+}
+
 // Put together by hand, since the names keep their order and may be a hundred thousand.
 std::string header_of(const Catalog& catalog, const Part& part, const Content& content) {
   std::unordered_set<std::string_view> names;
-  for (const Item& item : part.items) names.insert(item.name);
+  for (const Item& item : part.items) {
+    check_name(item.name, catalog);
+    names.insert(item.name);
+  }
   Json metadata = {{"format", "pt"}};
   for (const auto& [alias, kept] : content.aliases)
-    if (names.contains(kept)) metadata[alias] = kept;
+    if (names.contains(kept)) {
+      check_name(alias, catalog);
+      metadata[alias] = kept;
+    }
   metadata.emplace(kDigestKey, digest_places(part.items.size()));  // unless it is a tensor's name
   std::string text = cat(R"({"__metadata__":)", metadata.dump());
   int64_t at = 0;
@@ -117,13 +131,7 @@ std::string header_of(const Catalog& catalog, const Part& part, const Content& c
 
 void add_file(const Catalog& catalog, const Part& part, std::string name, const Content& content,
               TargetLayout& layout) {
-  std::string text;
-  try {
-    text = header_of(catalog, part, content);
-  } catch (const Json::exception&) {
-    throw refused("safetensors.name", "a tensor's name is not UTF-8, which safetensors files need")
-        .in_file(catalog.path);
-  }
+  std::string text = header_of(catalog, part, content);
   text.resize(static_cast<size_t>(round_up(static_cast<int64_t>(text.size()), 8)), ' ');
   if (static_cast<int64_t>(text.size()) > kMaxHeader)
     throw refused("safetensors.header", cat("the header would be too long: expected at most ", kMaxHeader,
@@ -194,13 +202,13 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
         .hint("a name without .safetensors is a folder's");
   if (parts.size() == 1) {
     add_file(catalog, parts[0], is_file ? "" : "model.safetensors", content, layout);
-    if (!is_file) hugging_face::add_config(catalog, request, bytes_of_types(content.items), layout);
+    if (!is_file) hugging_face::add_model_files(catalog, request, bytes_of_types(content.items), layout);
     return layout;
   }
   for (size_t i = 0; i < parts.size(); ++i)
     add_file(catalog, parts[i], numbered(i, parts.size()), content, layout);
   add_index(parts, layout);
-  hugging_face::add_config(catalog, request, bytes_of_types(content.items), layout);
+  hugging_face::add_model_files(catalog, request, bytes_of_types(content.items), layout);
   return layout;
 }
 

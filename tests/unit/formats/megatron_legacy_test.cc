@@ -99,10 +99,9 @@ TEST_CASE("megatron: damaged folders") {
   {
     const Scratch s("megatron_llama_tp_pp");
     s.remove("iter_0000120/mp_rank_01_001");
-    CHECK(
-        refusal_of(s) ==
-        "megatron.missing_files iter_0000120: mp_rank_01_001 is missing (mp_rank_00_000, mp_rank_01_000, "
-        "mp_rank_00_001 are here)");
+    CHECK(refusal_of(s) ==
+          "megatron.missing_files iter_0000120: mp_rank_01_001 is missing (mp_rank_00_000, mp_rank_01_000, "
+          "mp_rank_00_001 are here)");
   }
   {
     const Scratch s("megatron_llama_tp_pp");
