@@ -10,6 +10,7 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/formats/format.h"
+#include "lib/formats/hugging_face/companions.h"
 
 namespace uckpt {
 
@@ -32,7 +33,7 @@ constexpr std::array<std::string_view, 6> kBeginnings = {"mp_rank_", "zero_pp_ra
 constexpr std::array<std::string_view, 2> kEnds = {".distcp", ".safetensors.index.json"};
 
 bool is_companion(std::string_view name) {
-  return std::ranges::find(kNames, name) != kNames.end() ||
+  return std::ranges::find(kNames, name) != kNames.end() || hugging_face::is_companion(name) ||
          std::ranges::any_of(kBeginnings, [&](std::string_view begin) { return name.starts_with(begin); }) ||
          std::ranges::any_of(kEnds, [&](std::string_view end) { return name.ends_with(end); });
 }

@@ -10,6 +10,7 @@
 #include "lib/formats/dcp/placement.h"
 #include "lib/formats/dcp/saved.h"
 #include "lib/formats/file_path.h"
+#include "lib/formats/hugging_face/companions.h"
 #include "lib/formats/hugging_face/model_config.h"
 #include "lib/formats/not_read.h"
 #include "lib/formats/strangers.h"
@@ -61,7 +62,9 @@ void read_shard_files(const Target& target, CatalogBuilder& builder, Catalog& ca
       shards.stored, [](const std::string&) { return std::nullopt; }, catalog.warnings);
   add_tensors(builder, shards.stored, shards.items, names);
   // transformers' save_pretrained(distributed_checkpoint=True) leaves a model's configuration beside them.
-  hugging_face::add_model_config(hugging_face::ModelFolder(*target.folder), catalog);
+  const hugging_face::ModelFolder model(*target.folder);
+  hugging_face::add_model_config(model, catalog);
+  hugging_face::add_companions(model, catalog);
   for (auto& fact : placement_facts(shards.stored)) catalog.facts.push_back(std::move(fact));
   catalog.warnings.push_back(
       "the shards do not say how large the whole tensors are: they are taken to end "

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lib/base/text.h"
+#include "lib/formats/hugging_face/companions.h"
 #include "lib/formats/hugging_face/model_config.h"
 #include "lib/formats/settings_json.h"
 
@@ -69,22 +70,30 @@ void add_made_config(const Catalog& catalog, std::string_view type, TargetLayout
   add_text_file(layout, std::string(kConfigName), config_json(settings));
 }
 
-}  // namespace
-
-void tell_lost_objects(const Catalog& catalog, bool keeps_configs, std::vector<std::string>& notes) {
-  const bool keeps_own = keeps_configs && catalog.settings_are == SettingsAre::kAsRead;
-  if (std::ranges::any_of(catalog.objects, [&](const Object& o) { return !keeps_own || !is_config(o); }))
-    notes.push_back("left out, since safetensors files hold tensors alone: the state that is no tensor");
-}
-
-void add_config(const Catalog& catalog, const WriteRequest& request, const std::map<DType, int64_t>& bytes,
+void add_config(const Catalog& catalog, const WriteRequest& request, std::string_view type,
                 TargetLayout& layout) {
-  const std::string_view type = main_type(bytes);
   if (catalog.settings_are == SettingsAre::kTranslated) return add_made_config(catalog, type, layout);
   if (catalog.settings_are == SettingsAre::kOfOldNames) return;
   const size_t before = layout.files.size();
   add_own_configs(catalog, request, type, layout);
   if (layout.files.size() == before) add_made_config(catalog, type, layout);
+}
+
+}  // namespace
+
+void tell_lost_objects(const Catalog& catalog, bool keeps_configs, std::vector<std::string>& notes) {
+  const bool keeps_own = keeps_configs && catalog.settings_are == SettingsAre::kAsRead;
+  const auto is_kept = [&](const Object& o) {
+    return (keeps_own && is_config(o)) || (keeps_configs && is_companion(o.origin));
+  };
+  if (!std::ranges::all_of(catalog.objects, is_kept))
+    notes.push_back("left out, since safetensors files hold tensors alone: the state that is no tensor");
+}
+
+void add_model_files(const Catalog& catalog, const WriteRequest& request,
+                     const std::map<DType, int64_t>& bytes, TargetLayout& layout) {
+  add_config(catalog, request, main_type(bytes), layout);
+  lay_out_companions(catalog, request, layout);
 }
 
 }  // namespace uckpt::hugging_face

@@ -16,8 +16,8 @@ void tell_lost_objects(const Catalog& catalog, bool keeps_configs, std::vector<s
 
 // Adds `config.json` and `generation_config.json` as the input has them, with the type of the weights where
 // another one is written; or, where maps renamed the tensors and know the settings of the new names, a
-// `config.json` made of those. `bytes`: of the weights, by type.
-void add_config(const Catalog& catalog, const WriteRequest& request, const std::map<DType, int64_t>& bytes,
-                TargetLayout& layout);
+// `config.json` made of those; and the files of companions.h. `bytes`: of the weights, by type.
+void add_model_files(const Catalog& catalog, const WriteRequest& request,
+                     const std::map<DType, int64_t>& bytes, TargetLayout& layout);
 
 }  // namespace uckpt::hugging_face

@@ -4,6 +4,7 @@
 
 #include "lib/base/text.h"
 #include "lib/formats/file_path.h"
+#include "lib/formats/hugging_face/companions.h"
 #include "lib/formats/hugging_face/model_config.h"
 #include "lib/formats/strangers.h"
 
@@ -170,6 +171,7 @@ void ModelReader::finish(const ModelFolder& folder) {
   warn_of_strangers(
       folder.list(), [this](std::string_view name) { return name.ends_with(files_.ends); }, catalog_);
   add_model_config(folder, catalog_);
+  add_companions(folder, catalog_);
   catalog_.path = folder.path();
   describe();
 }

@@ -56,7 +56,7 @@ class HuggingFaceOutput {
     std::map<int64_t, int64_t> numbers;  // of ranks that write
     for (const auto& [place, entries] : files_) numbers.try_emplace(place.first, numbers.size() + 1);
     for (auto& [place, entries] : files_) add_file(numbers.at(place.first), place.second, entries);
-    hugging_face::add_config(catalog_, request_, bytes_, layout_);
+    hugging_face::add_model_files(catalog_, request_, bytes_, layout_);
     return std::move(layout_);
   }
 
