@@ -96,6 +96,29 @@ std::optional<Candidate> candidate_of(size_t tensor, const KeyPath& path, bool w
   return std::nullopt;
 }
 
+// The optimizer whose parameter groups a key is in: "optim" of "optim.param_groups.0.lr".
+std::optional<std::string> optimizer_of_option(const std::string& dotted) {
+  constexpr std::string_view kWord = "param_groups.", kInner = ".param_groups.";
+  if (dotted.starts_with(kWord)) return "";
+  const size_t at = dotted.find(kInner);
+  return at == std::string::npos ? std::nullopt : std::optional(dotted.substr(0, at));
+}
+
+// How many containers two keys both lie in.
+size_t shared_containers(const std::string& a, const std::string& b) {
+  const auto [end, other] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  return static_cast<size_t>(std::count(a.begin(), end, '.'));
+}
+
+// How well the weights of a container are those that an optimizer's states speak of; more is better.
+struct Fit {
+  size_t names = 0;    // of the states, those whose parameter is there
+  size_t shapes = 0;   // and has their shape
+  size_t shared = 0;   // containers that both lie in
+  ptrdiff_t word = 0;  // how usual its name is for a model
+  auto operator<=>(const Fit&) const = default;
+};
+
 // The weights below one container of the state dict, by their names in it.
 struct Container {
   std::unordered_map<std::string, size_t> names;  // also without wrappers; tensor
@@ -118,7 +141,7 @@ class Namer {
     for (auto& [prefix, list] : optimizers_) choose_container(prefix, list);
     choose_model();
     for (size_t t = 0; t < stored_.tensors.size(); ++t)
-      if (!is_state_[t]) name_weight(t);
+      if (!is_of_optimizer_[t]) name_weight(t);
     for (auto& [prefix, list] : optimizers_) name_states(prefix, list);
     drop_duplicates();
     return std::move(out_);
@@ -131,19 +154,23 @@ class Namer {
   }
 
   void collect() {
-    is_state_.assign(stored_.tensors.size(), false);
+    is_of_optimizer_.assign(stored_.tensors.size(), false);
     std::set<std::string> with_groups;  // containers with a list of parameter groups: optimizers
-    for (const StoredBytes& b : stored_.bytes) {
-      const std::string dotted = joined(path_of(b.key));
-      const size_t at = dotted.starts_with("param_groups.") ? 0 : dotted.find(".param_groups.");
-      if (at != std::string::npos) with_groups.insert(dotted.substr(0, at));
-    }
+    for (const StoredBytes& b : stored_.bytes)
+      if (auto optimizer = optimizer_of_option(joined(path_of(b.key)))) with_groups.insert(*optimizer);
     for (size_t t = 0; t < stored_.tensors.size(); ++t) {
-      paths_.push_back(path_of(stored_.tensors[t].key));
+      const std::string& key = stored_.tensors[t].key;
+      paths_.push_back(path_of(key));
+      const auto optimizer = optimizer_of_option(joined(paths_[t]));
+      if (optimizer && with_groups.contains(*optimizer)) {  // a learning rate may be a tensor
+        is_of_optimizer_[t] = true;
+        out_[t] = {std::string(state::kOther), key};
+        continue;
+      }
       auto candidate = candidate_of(t, paths_[t], stored_.paths.empty());
       const bool likely = candidate && (with_groups.contains(candidate->prefix) || likely_state(*candidate));
       if (likely) {
-        is_state_[t] = true;
+        is_of_optimizer_[t] = true;
         optimizers_[candidate->prefix].push_back(std::move(*candidate));
         continue;
       }
@@ -188,29 +215,45 @@ class Namer {
     return cat(prefix, prefix.empty() ? "" : ".", "param_groups.", group, ".");
   }
 
-  // The container whose weights an optimizer's states speak of: the one that has most of them.
-  void choose_container(const std::string& prefix, const std::vector<Candidate>& list) {
+  Fit fit_of(const std::string& prefix, const std::vector<Candidate>& list, const std::string& name,
+             const Container& container) const {
     constexpr size_t kTried = 64;
-    size_t best = 0;
+    Fit fit;
+    for (size_t i = 0; i < std::min(list.size(), kTried); ++i) {
+      const auto found = split(list[i], container);
+      if (!found) continue;
+      ++fit.names;
+      const Shape& weight = stored_.tensors[container.names.at(found->first)].shape;
+      fit.shapes += stored_.tensors[list[i].tensor].shape == weight;
+    }
+    fit.shared = shared_containers(cat(name, "."), cat(prefix, "."));
+    fit.word = std::end(kModelWords) - std::ranges::find(kModelWords, name);
+    return fit;
+  }
+
+  // The container whose weights an optimizer's states speak of: the one that fits best. An average of the
+  // weights, or another model, may have the same names.
+  void choose_container(const std::string& prefix, const std::vector<Candidate>& list) {
     // Numbers are no names, though something may have them for names: the items of a ParameterList.
     const auto params = read_list_(head_of_group(prefix, 0) + "params");
     if (params && params->of_numbers) return;
-    const auto preference = [](const std::string& name) {
-      const auto at = std::ranges::find(kModelWords, name);
-      return at - std::begin(kModelWords);
-    };
+    Fit best;
+    std::vector<std::string> fitting;
     for (const auto& [name, container] : containers_) {
-      size_t found = 0;
-      for (size_t i = 0; i < std::min(list.size(), kTried); ++i)
-        found += split(list[i], container).has_value();
-      if (found == 0) continue;
-      const auto chosen = container_of_.find(prefix);
-      const bool better = chosen == container_of_.end() || found > best ||
-                          (found == best && preference(name) < preference(chosen->second));
-      if (!better) continue;
-      best = found;
-      container_of_[prefix] = name;
+      const Fit fit = fit_of(prefix, list, name, container);
+      if (fit.names == 0 || fit < best) continue;
+      if (fit > best) fitting.clear();
+      best = fit;
+      fitting.push_back(name);
     }
+    if (fitting.empty()) return;
+    const auto first = [this](const std::string& name) { return containers_.at(name).order.front().second; };
+    std::ranges::sort(fitting, {}, first);
+    container_of_[prefix] = fitting.front();
+    if (fitting.size() > 1)
+      warnings_.push_back(cat("the optimizer `", escape(prefix), "` speaks of weights that are in `",
+                              escape(fitting[0]), "` and in `", escape(fitting[1]),
+                              "`: taken for those of the first, which stand before the others"));
   }
 
   // The prefix that names do without.
@@ -353,7 +396,7 @@ class Namer {
   std::vector<std::string>& warnings_;
   std::vector<TensorName> out_;
   std::vector<KeyPath> paths_;
-  std::vector<bool> is_state_;
+  std::vector<bool> is_of_optimizer_;
   std::map<std::string, std::vector<Candidate>> optimizers_;  // by prefix
   std::map<std::string, Container> containers_;               // by the path's first parts
   std::map<std::string, std::string> container_of_;           // of an optimizer's weights
