@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from common import DATA, Consolidated, convert, differences, refused, uckpt
@@ -54,6 +55,20 @@ def test_storage_writer_of_whole_tensors(files, tmp_path):
     shard = str(tmp_path / "shard-00001-model-00001-of-00001.safetensors")
     os.rename(os.path.join(folder, whole), shard)
     assert "one rank's shard" in refused(shard, str(tmp_path / "o.pt"))
+
+
+def test_ranks_that_wrote_over_each_other(tmp_path, out):
+    """FSDP's parts without save_distributed: the file is one rank's, here the first one's, and the index counts all."""
+    folder = str(tmp_path / "model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save({"w": torch.randn(6, 4)}, storage_writer=dcp.HuggingFaceStorageWriter(folder), no_dist=True)
+    [path] = Path(folder).glob("*.safetensors")
+    with safe_open(path, "pt") as file:
+        metadata, rows = file.metadata(), file.get_tensor("w")[:2].clone()
+    save_file({"w": rows}, path, metadata)
+    message = refused(folder, out)
+    assert "promises 96 bytes of tensors, found 32" in message and "save_distributed=True" in message
 
 
 def test_each_snapshot_of_a_cache(tmp_path):
