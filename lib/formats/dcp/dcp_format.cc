@@ -68,6 +68,22 @@ void read_shard_files(const Target& target, CatalogBuilder& builder, Catalog& ca
       "where the shards here end");
 }
 
+// FSDP 1 with LOCAL_STATE_DICT: each rank's part of what it made of many parameters. What else it has are the
+// same keys on every rank with other values, of which torch keeps the first.
+void warn_of_flat_parameters(const Stored& stored, Catalog& catalog) {
+  std::vector<std::string_view> flat;
+  for (const StoredTensor& t : stored.tensors) {
+    const std::string_view key = t.key;
+    if (key.substr(key.rfind('.') + 1) == "_flat_param") flat.push_back(key);
+  }
+  if (flat.empty()) return;
+  catalog.warnings.push_back(
+      cat(flat.size(), flat.size() == 1 ? " tensor is a flat parameter" : " tensors are flat parameters",
+          " of FSDP: ", escape(flat.front()), flat.size() == 1 ? "" : ", …",
+          "; the checkpoint does not tell which parameters lie in them, and of the others and of the "
+          "optimizer's states it keeps one rank's part: SHARDED_STATE_DICT saves all"));
+}
+
 void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder& builder, Catalog& catalog) {
   Saved saved = open_saved(*target.folder, target.entries, options);
   const Stored& stored = saved.stored;
@@ -85,6 +101,7 @@ void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder
     const ItemObject item = open_object(files, *at->second, options);
     return item.file ? texts_in(item.file->root()) : std::nullopt;
   };
+  warn_of_flat_parameters(stored, catalog);
   add_tensors(builder, stored, saved.items, name_tensors(stored, read_list, catalog.warnings));
   builder.add_views(*target.folder, saved);
   warn_of_other_files(*target.folder, target.entries, saved, catalog);
