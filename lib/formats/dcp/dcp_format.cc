@@ -88,10 +88,12 @@ void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder
   Saved saved = open_saved(*target.folder, target.entries, options);
   const Stored& stored = saved.stored;
   const DataFiles& files = *saved.files;
-  catalog.description = cat("PyTorch distributed checkpoint (DCP)", saved.is_megatron ? " by Megatron" : "");
+  const bool in_parts = is_of_part(saved.views.front().first);
+  catalog.description = cat("PyTorch distributed checkpoint (DCP)", saved.is_megatron ? " by Megatron" : "",
+                            in_parts ? ", model and optimizer apart" : "");
   builder.add_saved(saved);
   if (!saved.version.empty()) catalog.facts.emplace_back("format version", saved.version);
-  if (saved.views.size() > 1)
+  if (saved.views.size() > 1 && !in_parts)
     catalog.facts.emplace_back("metadata", cat("of each of ", saved.views.size(), " ranks"));
   std::map<std::string_view, const StoredBytes*> object_of;
   for (const StoredBytes& b : stored.bytes) object_of.emplace(b.key, &b);
@@ -123,13 +125,13 @@ bool recognises(const Target& target) {
   if (target.file) return is_part(target);
   // Megatron-core's own have that file.
   if (std::ranges::find(target.entries, "metadata.json") != target.entries.end()) return false;
-  return !metadata_files(target.entries).empty() || are_shards(target.entries);
+  return !metadata_files(*target.folder, target.entries).empty() || are_shards(target.entries);
 }
 
 Catalog read(const Target& target, const OpenOptions& options) {
   if (target.file && is_part(target)) {
     const Target folder = open_target(parent_of(target.path));
-    if (metadata_files(folder.entries).empty()) throw not_read(folder).in_file(folder.path);
+    if (metadata_files(*folder.folder, folder.entries).empty()) throw not_read(folder).in_file(folder.path);
     return read(folder, options);
   }
   if (!target.folder)
@@ -139,7 +141,7 @@ Catalog read(const Target& target, const OpenOptions& options) {
   catalog.kind = "dcp";
   catalog.path = target.path;
   CatalogBuilder builder(options, catalog);
-  if (!metadata_files(target.entries).empty())
+  if (!metadata_files(*target.folder, target.entries).empty())
     read_saved(target, options, builder, catalog);
   else if (are_shards(target.entries))
     read_shard_files(target, builder, catalog);

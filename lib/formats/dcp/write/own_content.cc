@@ -6,6 +6,7 @@
 #include "lib/formats/dcp/metadata.h"
 #include "lib/formats/dcp/naming.h"
 #include "lib/formats/dcp/placement.h"
+#include "lib/formats/dcp/saved.h"
 #include "lib/formats/dcp/write/content.h"
 #include "lib/io/input.h"
 #include "lib/pickle/machine.h"
@@ -64,13 +65,12 @@ class OwnContent {
       merger.add(read_metadata(source, {}, false).stored);
       return true;
     };
-    if (!add(std::string(kMetadataFile))) {
-      size_t rank = 0;
-      while (add(cat("__", rank, kMetadataFile))) ++rank;
-      if (rank == 0) return false;
-    }
-    stored_ = std::move(merger).finish();
-    return true;
+    bool found = add(std::string(kMetadataFile));
+    for (size_t rank = 0; add(cat("__", rank, kMetadataFile)); ++rank) found = true;
+    for (const Object& object : catalog_.objects)
+      if (is_of_part(object.origin)) found |= add(object.origin);
+    if (found) stored_ = std::move(merger).finish();
+    return found;
   }
 
   KeyPath path_of(const std::string& key) const {
@@ -163,7 +163,8 @@ class OwnContent {
 
 bool has_own_keys(const Catalog& catalog) {
   return std::ranges::any_of(catalog.objects, [](const Object& o) {
-    return o.size > 0 && (o.origin == kMetadataFile || o.origin == cat("__0", kMetadataFile));
+    return o.size > 0 &&
+           (o.origin == kMetadataFile || o.origin == cat("__0", kMetadataFile) || is_of_part(o.origin));
   });
 }
 
