@@ -73,14 +73,17 @@ struct Candidate {
   std::optional<std::pair<std::string, std::string>> split = {};
 };
 
-// `whole_keys`: the save kept no paths, so a key has its containers in it.
-std::optional<Candidate> candidate_of(size_t tensor, const KeyPath& path, bool whole_keys) {
+// All that it may be: a container of the optimizer may be called `state`, too. `whole_keys`: the save kept no
+// paths, so a key has its containers in it.
+std::vector<Candidate> candidates_of(size_t tensor, const KeyPath& path, bool whole_keys) {
   constexpr std::string_view kState = "state", kHead = "state.";
+  std::vector<Candidate> out;
   for (size_t i = 0; i < path.size(); ++i) {
     const std::span parts(path);
     if (path[i].text == kState && i + 2 < path.size()) {
       const std::string param = path[i + 1].text, state = joined(parts.subspan(i + 2));
-      return Candidate{tensor, joined(parts.first(i)), cat(param, ".", state), std::pair(param, state)};
+      out.push_back({tensor, joined(parts.first(i)), cat(param, ".", state), std::pair(param, state)});
+      continue;
     }
     // Flattened by the state-dict API.
     const std::string& text = path[i].text;
@@ -91,9 +94,9 @@ std::optional<Candidate> candidate_of(size_t tensor, const KeyPath& path, bool w
     if (at > 0) prefix += text.substr(0, at - 1);
     std::string rest = text.substr(at + kHead.size());
     if (i + 1 < path.size()) rest += cat(".", joined(parts.subspan(i + 1)));
-    return Candidate{tensor, std::move(prefix), std::move(rest)};
+    out.push_back({tensor, std::move(prefix), std::move(rest)});
   }
-  return std::nullopt;
+  return out;
 }
 
 // The optimizer whose parameter groups a key is in: "optim" of "optim.param_groups.0.lr".
@@ -167,15 +170,18 @@ class Namer {
         out_[t] = {std::string(state::kOther), key};
         continue;
       }
-      auto candidate = candidate_of(t, paths_[t], stored_.paths.empty());
-      const bool likely = candidate && (with_groups.contains(candidate->prefix) || likely_state(*candidate));
-      if (likely) {
+      std::vector<Candidate> candidates = candidates_of(t, paths_[t], stored_.paths.empty());
+      auto state = std::ranges::find_if(candidates,
+                                        [&](const Candidate& c) { return with_groups.contains(c.prefix); });
+      if (state == candidates.end()) state = std::ranges::find_if(candidates, likely_state);
+      if (state != candidates.end()) {
         is_of_optimizer_[t] = true;
-        optimizers_[candidate->prefix].push_back(std::move(*candidate));
+        optimizers_[state->prefix].push_back(std::move(*state));
         continue;
       }
+      constexpr size_t kDeepest = 6;
       const std::span parts(paths_[t]);
-      for (size_t n = 0; n < parts.size() && n < 3; ++n)
+      for (size_t n = 0; n < parts.size() && n < kDeepest; ++n)
         containers_[joined(parts.first(n))].add(joined(parts.subspan(n)), t);
     }
   }
@@ -283,8 +289,9 @@ class Namer {
       out_[t] = {std::string(state::kOther), key};
       return;
     }
-    const bool training = is_one_of(path.front().text, kTrainingWords) ||
-                          std::ranges::any_of(path, [](const KeyPart& p) { return p.is_index; });
+    const bool in_list = std::ranges::any_of(path, [](const KeyPart& p) { return p.is_index; });
+    const bool training =
+        is_one_of(path.front().text, kTrainingWords) || (in_list && !path.front().text.starts_with("model"));
     out_[t] = {std::string(training ? state::kOther : state::kParam), joined(path)};
   }
 

@@ -268,6 +268,17 @@ TEST_CASE("dcp: names of weights and of their optimizer states") {
   CHECK(averaged == Names{"param/a", "other/ema.a", "mu/a",
                           "warning: the optimizer `optim` speaks of weights that are in `net` and in `ema`: "
                           "taken for those of the first, which stand before the others"});
+  // All of it in a container called `state`, and deep below; several models in a list.
+  CHECK(named({{path({"state", "model", "a"}), {2}},
+               {path({"state", "optimizers", "AdamW", "state", "a", "exp_avg"}), {2}}},
+              {{"state.optimizers.AdamW.param_groups.0.params", {"a"}}}) == Names{"param/a", "exp_avg/a"});
+  CHECK(named({{path({"a", "b", "c", "model", "w"}), {2}},
+               {path({"a", "b", "c", "optim", "state", "w", "step"}), {}}}) == Names{"param/w", "step/w"});
+  CHECK(named({{{{"model", false}, {"0", true}, {"a", false}}, {2}},
+               {{{"model", false}, {"1", true}, {"b", false}}, {2}},
+               {path({"optim", "state", "a", "mu"}), {2}},
+               {path({"optim2", "state", "b", "mu"}), {2}}}) ==
+        Names{"param/model.0.a", "param/model.1.b", "mu/model.0.a", "mu/model.1.b"});
   // A learning rate that is a tensor is no weight, though weights lie bare beside it.
   CHECK(named({{path({"a"}), {2}}, {path({"state.a.exp_avg"}), {2}}, {path({"param_groups.a.lr"}), {}}},
               {{"param_groups.a.betas", {"0", "1"}}}) ==
