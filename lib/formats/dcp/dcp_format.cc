@@ -84,6 +84,15 @@ void warn_of_flat_parameters(const Stored& stored, Catalog& catalog) {
           "optimizer's states it keeps one rank's part: SHARDED_STATE_DICT saves all"));
 }
 
+// A save that took no dict apart has whole state dicts for objects, and no key that names a weight.
+void warn_of_whole_dicts(size_t tensors_inside, Catalog& catalog) {
+  catalog.warnings.push_back(
+      cat(tensors_inside, tensors_inside == 1 ? " tensor lies" : " tensors lie",
+          " inside objects, as flatten_state_dict=False leaves them, and are no weights and states here: "
+          "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch` makes a torch.save file, of "
+          "which they are known"));
+}
+
 void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder& builder, Catalog& catalog) {
   Saved saved = open_saved(*target.folder, target.entries, options);
   const Stored& stored = saved.stored;
@@ -107,7 +116,10 @@ void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder
   add_tensors(builder, stored, saved.items, name_tensors(stored, read_list, catalog.warnings));
   builder.add_views(*target.folder, saved);
   warn_of_other_files(*target.folder, target.entries, saved, catalog);
+  const size_t outside = catalog.tensors.size();
   for (const StoredBytes& b : stored.bytes) builder.add_object(b, open_object(files, b, options));
+  const size_t inside = catalog.tensors.size() - outside;
+  if (inside > 0 && stored.paths.empty()) warn_of_whole_dicts(inside, catalog);
   catalog.iteration = iteration_of(files, stored, options);
   for (auto& fact : placement_facts(stored)) catalog.facts.push_back(std::move(fact));
 }
