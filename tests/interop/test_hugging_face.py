@@ -1,6 +1,7 @@
 """Models saved by transformers now: whole, sharded, and what safetensors' own writer makes of odd tensors."""
 import json
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -168,6 +169,9 @@ def test_the_configuration_stays_with_the_shards_of_ranks(tmp_path):
     model = os.path.join(DATA, "torch/hf_llama_tied/model")
     shards = convert(model, str(tmp_path / "shards"), "--to", "dcp-hf", "--layout", "dp=3")
     back = convert(shards, str(tmp_path / "back"), "--to", "safetensors")
+    lost = shutil.copytree(shards, str(tmp_path / "lost"))
+    os.remove(os.path.join(lost, "shard-00003-model-00001-of-00001.safetensors"))
+    assert "(vocab_size): those of further ranks are missing" in refused(lost, str(tmp_path / "lost.h5"))
     for name in ("config.json", "generation_config.json"):
         want = Path(model, name).read_text()
         assert Path(shards, name).read_text() == want == Path(back, name).read_text()

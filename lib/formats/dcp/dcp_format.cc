@@ -62,6 +62,7 @@ void read_shard_files(const Target& target, CatalogBuilder& builder, Catalog& ca
   add_tensors(builder, shards.stored, shards.items, names);
   // transformers' save_pretrained(distributed_checkpoint=True) leaves a model's configuration beside them.
   hugging_face::add_model_config(hugging_face::ModelFolder(*target.folder), catalog);
+  if (auto lost = lost_rows(shards.stored, catalog.arguments)) catalog.refusal = lost->in_file(target.path);
   for (auto& fact : placement_facts(shards.stored)) catalog.facts.push_back(std::move(fact));
   catalog.warnings.push_back(
       "the shards do not say how large the whole tensors are: they are taken to end "
