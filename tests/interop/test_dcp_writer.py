@@ -4,6 +4,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -313,6 +314,27 @@ def test_numpy_arrays_inside_objects(tmp_path):
 
 def numpy_parts(state):
     return state["array"], state["rng"], state["list"], state["loader"][0]
+
+
+def test_numbers_of_the_optimizer_that_are_no_tensors(tmp_path, out):
+    """As an older AdamW, Adafactor and bitsandbytes keep their steps: states like others, and objects again in their own kind."""
+    model, optim = trained()
+    weights, states = get_state_dict(model, optim)
+    for state in states["state"].values():
+        state.update(step=int(state["step"]), rms=0.25)
+    state = {"model": weights, "optim": states, "loops": {"state": {"fit": {"epoch": 3}}}}
+    source = save(state, tmp_path / "in")
+    for way, folder in ((source, str(tmp_path / "one")), (convert(source, out), str(tmp_path / "two"))):
+        to_dcp(way, folder)
+        assert not differences(merged(folder, tmp_path), state)
+        convert(way, folder + ".ds", "--to", "deepspeed", "--layout", "dp=1,zero=1", "--drop", "rms/*")
+        [path] = Path(folder + ".ds").rglob("*optim_states.pt")
+        base = torch.load(path, weights_only=False)["optimizer_state_dict"]["base_optimizer_state"]
+        assert base["state"][0]["step"] == 2
+    with Consolidated(out) as file:
+        assert {p for p in file.paths() if p.startswith(("step", "rms", "epoch"))} == {
+            f"{s}/{name}" for s in ("step", "rms") for name in states["state"]}
+    assert "step" not in merged(to_dcp(source, str(tmp_path / "less"), "--drop", "step/*"), tmp_path)["optim"]["state"]["0.weight"]
 
 
 def test_what_accelerate_saves_apart_is_one_checkpoint(tmp_path, out):

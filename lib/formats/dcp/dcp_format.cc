@@ -113,8 +113,14 @@ void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder
     const ItemObject item = open_object(files, *at->second, options);
     return item.file ? texts_in(item.file->root()) : std::nullopt;
   };
+  const auto read_number = [&](const StoredBytes& object) {
+    const ItemObject item = open_object(files, object, options);
+    return item.file ? deepspeed::scalar_of(item.file->root()) : std::nullopt;
+  };
   warn_of_flat_parameters(stored, catalog);
-  add_tensors(builder, stored, saved.items, name_tensors(stored, read_list, catalog.warnings));
+  const Naming naming = name_all(stored, read_list, read_number, catalog.warnings);
+  add_tensors(builder, stored, saved.items, naming.tensors);
+  for (const StateNumber& number : naming.numbers) builder.add_state_number(number);
   builder.add_views(*target.folder, saved);
   warn_of_other_files(*target.folder, target.entries, saved, catalog);
   const size_t outside = catalog.tensors.size();

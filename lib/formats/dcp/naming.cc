@@ -136,18 +136,25 @@ struct Container {
 
 class Namer {
  public:
-  Namer(const Stored& stored, const ReadList& read_list, std::vector<std::string>& warnings)
-      : stored_(stored), read_list_(read_list), warnings_(warnings), out_(stored.tensors.size()) {}
+  Namer(const Stored& stored, const ReadList& read_list, const ReadNumber& read_number,
+        std::vector<std::string>& warnings)
+      : stored_(stored),
+        read_list_(read_list),
+        read_number_(read_number),
+        warnings_(warnings),
+        out_(stored.tensors.size()) {}
 
-  std::vector<TensorName> run() {
+  Naming run() {
     collect();
+    collect_numbers();
     for (auto& [prefix, list] : optimizers_) choose_container(prefix, list);
     choose_model();
     for (size_t t = 0; t < stored_.tensors.size(); ++t)
       if (!is_of_optimizer_[t]) name_weight(t);
     for (auto& [prefix, list] : optimizers_) name_states(prefix, list);
     drop_duplicates();
-    return std::move(out_);
+    std::vector<StateNumber> numbers = take_numbers();
+    return {std::move(out_), std::move(numbers)};
   }
 
  private:
@@ -156,29 +163,71 @@ class Namer {
     return at == stored_.paths.end() || at->second.empty() ? KeyPath{{key, false}} : at->second;
   }
 
+  // Tensors, and after them the numbers that are states like them.
+  bool is_number_of_state(size_t t) const { return t >= stored_.tensors.size(); }
+  const std::string& key_of(size_t t) const {
+    return is_number_of_state(t) ? stored_.bytes[numbers_[t - stored_.tensors.size()].object].key
+                                 : stored_.tensors[t].key;
+  }
+  Shape shape_of(size_t t) const { return is_number_of_state(t) ? Shape() : stored_.tensors[t].shape; }
+
+  bool is_option(const KeyPath& path) const {
+    const auto optimizer = optimizer_of_option(joined(path));
+    return optimizer && with_groups_.contains(*optimizer);
+  }
+
+  // Keeps it with its optimizer, if it may be one's state.
+  bool take_state(size_t t, const KeyPath& path) {
+    std::vector<Candidate> candidates = candidates_of(t, path, stored_.paths.empty());
+    auto found =
+        std::ranges::find_if(candidates, [&](const Candidate& c) { return with_groups_.contains(c.prefix); });
+    if (found == candidates.end()) found = std::ranges::find_if(candidates, likely_state);
+    if (found == candidates.end()) return false;
+    optimizers_[found->prefix].push_back(std::move(*found));
+    return true;
+  }
+
+  // Those of parameters that are known by their tensors.
+  std::vector<StateNumber> take_numbers() {
+    const size_t tensors = stored_.tensors.size();
+    for (size_t i = 0; i < numbers_.size(); ++i) numbers_[i].name = std::move(out_[tensors + i]);
+    out_.resize(tensors);
+    if (numbers_.empty()) return {};
+    std::set<std::string_view> known;
+    for (const TensorName& n : out_)
+      if (n.state != state::kOther) known.insert(n.name);
+    std::erase_if(numbers_, [&](const StateNumber& n) {
+      return n.name.state == state::kOther || !known.contains(n.name.name);
+    });
+    return std::move(numbers_);
+  }
+
+  void collect_numbers() {
+    for (size_t b = 0; b < stored_.bytes.size(); ++b) {
+      const KeyPath path = path_of(stored_.bytes[b].key);
+      if (stored_.bytes[b].same_key_as || is_option(path)) continue;
+      if (candidates_of(0, path, stored_.paths.empty()).empty()) continue;
+      const auto value = read_number_(stored_.bytes[b]);
+      if (!value || !take_state(out_.size(), path)) continue;
+      numbers_.push_back({b, *value, {}});
+      out_.emplace_back();
+    }
+  }
+
   void collect() {
     is_of_optimizer_.assign(stored_.tensors.size(), false);
-    std::set<std::string> with_groups;  // containers with a list of parameter groups: optimizers
     for (const StoredBytes& b : stored_.bytes)
-      if (auto optimizer = optimizer_of_option(joined(path_of(b.key)))) with_groups.insert(*optimizer);
+      if (auto optimizer = optimizer_of_option(joined(path_of(b.key)))) with_groups_.insert(*optimizer);
     for (size_t t = 0; t < stored_.tensors.size(); ++t) {
       const std::string& key = stored_.tensors[t].key;
       paths_.push_back(path_of(key));
-      const auto optimizer = optimizer_of_option(joined(paths_[t]));
-      if (optimizer && with_groups.contains(*optimizer)) {  // a learning rate may be a tensor
+      if (is_option(paths_[t])) {  // a learning rate may be a tensor
         is_of_optimizer_[t] = true;
         out_[t] = {std::string(state::kOther), key};
         continue;
       }
-      std::vector<Candidate> candidates = candidates_of(t, paths_[t], stored_.paths.empty());
-      auto state = std::ranges::find_if(candidates,
-                                        [&](const Candidate& c) { return with_groups.contains(c.prefix); });
-      if (state == candidates.end()) state = std::ranges::find_if(candidates, likely_state);
-      if (state != candidates.end()) {
-        is_of_optimizer_[t] = true;
-        optimizers_[state->prefix].push_back(std::move(*state));
-        continue;
-      }
+      is_of_optimizer_[t] = take_state(t, paths_[t]);
+      if (is_of_optimizer_[t]) continue;
       constexpr size_t kDeepest = 6;
       const std::span parts(paths_[t]);
       for (size_t n = 0; n < parts.size() && n < kDeepest; ++n)
@@ -230,7 +279,7 @@ class Namer {
       if (!found) continue;
       ++fit.names;
       const Shape& weight = stored_.tensors[container.names.at(found->first)].shape;
-      fit.shapes += stored_.tensors[list[i].tensor].shape == weight;
+      fit.shapes += shape_of(list[i].tensor) == weight;
     }
     fit.shared = shared_containers(cat(name, "."), cat(prefix, "."));
     fit.word = std::end(kModelWords) - std::ranges::find(kModelWords, name);
@@ -316,7 +365,7 @@ class Namer {
       }
       const bool tied = found && is_state_name(found->second);
       out_[c.tensor] = tied ? TensorName{found->second, found->first}
-                            : TensorName{std::string(state::kOther), stored_.tensors[c.tensor].key};
+                            : TensorName{std::string(state::kOther), key_of(c.tensor)};
     }
   }
 
@@ -330,7 +379,7 @@ class Namer {
     for (const Candidate& c : list) {
       if (!c.split || !is_number(c.split->first)) return out;
       auto& of_number = states[c.split->first];
-      if (c.split->second != state::kStep)
+      if (c.split->second != state::kStep && !is_number_of_state(c.tensor))
         of_number.emplace_back(c.split->second, stored_.tensors[c.tensor].shape);
     }
     const std::string* container = weights_container();
@@ -395,15 +444,18 @@ class Namer {
     std::set<std::pair<std::string, std::string>> taken;
     for (size_t t = 0; t < out_.size(); ++t)
       if (!taken.emplace(out_[t].state, out_[t].name).second)
-        out_[t] = {std::string(state::kOther), stored_.tensors[t].key};
+        out_[t] = {std::string(state::kOther), key_of(t)};
   }
 
   const Stored& stored_;
   const ReadList& read_list_;
+  const ReadNumber& read_number_;
   std::vector<std::string>& warnings_;
   std::vector<TensorName> out_;
   std::vector<KeyPath> paths_;
   std::vector<bool> is_of_optimizer_;
+  std::vector<StateNumber> numbers_;
+  std::set<std::string> with_groups_;  // containers with a list of parameter groups: optimizers
   std::map<std::string, std::vector<Candidate>> optimizers_;  // by prefix
   std::map<std::string, Container> containers_;               // by the path's first parts
   std::map<std::string, std::string> container_of_;           // of an optimizer's weights
@@ -429,9 +481,16 @@ std::optional<TextList> texts_in(const pickle::Value& list) {
   return out;
 }
 
+Naming name_all(const Stored& stored, const ReadList& read_list, const ReadNumber& read_number,
+                std::vector<std::string>& warnings) {
+  return Namer(stored, read_list, read_number, warnings).run();
+}
+
 std::vector<TensorName> name_tensors(const Stored& stored, const ReadList& read_list,
                                      std::vector<std::string>& warnings) {
-  return Namer(stored, read_list, warnings).run();
+  return name_all(
+             stored, read_list, [](const StoredBytes&) { return std::nullopt; }, warnings)
+      .tensors;
 }
 
 }  // namespace uckpt::dcp

@@ -243,6 +243,13 @@ bool CatalogBuilder::add_number(Tensor& tensor, const StoredTensor& stored,
   return true;
 }
 
+void CatalogBuilder::add_state_number(const StateNumber& number) {
+  Tensor& tensor = enter(number.name.state, number.name.name, number.value.dtype, number.value.shape);
+  tensor.layout = "one number";
+  catalog_.add_literal(number.value.span(), 1);
+  tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
+}
+
 // An object may hold tensors of its own: a data loader's state, say.
 void CatalogBuilder::add_tensors_inside(const StoredBytes& stored, const torch::TorchFile& file) {
   const auto is_leaf = [&](const Value& value) { return file.tensor(value).has_value(); };

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/formats/dcp/items.h"
+#include "lib/formats/dcp/naming.h"
 #include "lib/formats/dcp/stored.h"
 #include "lib/formats/format.h"
 
@@ -59,6 +60,7 @@ class CatalogBuilder {
   // Under one name and state each, with all of its chunks.
   void add_tensor(const StoredTensor& stored, std::vector<ItemTensor>& items, const std::string& state,
                   const std::string& name);
+  void add_state_number(const StateNumber& number);
   // An item, its view, and tensors inside it, of state "other" under the object's key.
   // Without `tensors_inside` those are for the caller to put somewhere.
   void add_object(const StoredBytes& stored, const ItemObject& item, bool tensors_inside = true);
