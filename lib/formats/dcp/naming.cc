@@ -134,6 +134,8 @@ struct Container {
   }
 };
 
+using NamedContainer = std::pair<const std::string, Container>;
+
 class Namer {
  public:
   Namer(const Stored& stored, const ReadList& read_list, const ReadNumber& read_number,
@@ -251,18 +253,12 @@ class Namer {
 
   // Parameter and state of a candidate, by the weights of a container.
   static std::optional<std::pair<std::string, std::string>> split(const Candidate& c, const Container& in) {
-    const auto true_name = [&](const std::string& name) -> std::optional<std::string> {
-      const auto at = in.names.find(name);
-      if (at == in.names.end()) return std::nullopt;
-      return name;
-    };
-    if (c.split) {
-      if (const auto name = true_name(c.split->first)) return std::pair(*name, c.split->second);
-      return std::nullopt;
-    }
+    if (c.split) return in.names.contains(c.split->first) ? c.split : std::nullopt;
     for (size_t dot = c.rest.rfind('.'); dot != std::string::npos && dot > 0;
-         dot = c.rest.rfind('.', dot - 1))
-      if (const auto name = true_name(c.rest.substr(0, dot))) return std::pair(*name, c.rest.substr(dot + 1));
+         dot = c.rest.rfind('.', dot - 1)) {
+      std::string name = c.rest.substr(0, dot);
+      if (in.names.contains(name)) return std::pair(std::move(name), c.rest.substr(dot + 1));
+    }
     return std::nullopt;
   }
 
@@ -270,8 +266,9 @@ class Namer {
     return cat(prefix, prefix.empty() ? "" : ".", "param_groups.", group, ".");
   }
 
-  Fit fit_of(const std::string& prefix, const std::vector<Candidate>& list, const std::string& name,
-             const Container& container) const {
+  Fit fit_of(const std::string& prefix, const std::vector<Candidate>& list,
+             const NamedContainer& named) const {
+    const auto& [name, container] = named;
     constexpr size_t kTried = 64;
     Fit fit;
     for (size_t i = 0; i < std::min(list.size(), kTried); ++i) {
@@ -281,6 +278,7 @@ class Namer {
       const Shape& weight = stored_.tensors[container.names.at(found->first)].shape;
       fit.shapes += shape_of(list[i].tensor) == weight;
     }
+    if (fit.names == 0) return fit;
     fit.shared = shared_containers(cat(name, "."), cat(prefix, "."));
     fit.word = std::end(kModelWords) - std::ranges::find(kModelWords, name);
     return fit;
@@ -293,21 +291,22 @@ class Namer {
     const auto params = read_list_(head_of_group(prefix, 0) + "params");
     if (params && params->of_numbers) return;
     Fit best;
-    std::vector<std::string> fitting;
-    for (const auto& [name, container] : containers_) {
-      const Fit fit = fit_of(prefix, list, name, container);
+    std::vector<const NamedContainer*> fitting;
+    for (const NamedContainer& named : containers_) {
+      const Fit fit = fit_of(prefix, list, named);
       if (fit.names == 0 || fit < best) continue;
       if (fit > best) fitting.clear();
       best = fit;
-      fitting.push_back(name);
+      fitting.push_back(&named);
     }
     if (fitting.empty()) return;
-    const auto first = [this](const std::string& name) { return containers_.at(name).order.front().second; };
-    std::ranges::sort(fitting, {}, first);
-    container_of_[prefix] = fitting.front();
-    if (fitting.size() > 1)
+    const auto first = [](const NamedContainer* named) { return named->second.order.front().second; };
+    const size_t told = std::min<size_t>(2, fitting.size());
+    std::ranges::partial_sort(fitting, fitting.begin() + static_cast<ptrdiff_t>(told), {}, first);
+    container_of_[prefix] = fitting[0]->first;
+    if (told == 2 && ++unsure_ == 1)
       warnings_.push_back(cat("the optimizer `", escape(prefix), "` speaks of weights that are in `",
-                              escape(fitting[0]), "` and in `", escape(fitting[1]),
+                              escape(fitting[0]->first), "` and in `", escape(fitting[1]->first),
                               "`: taken for those of the first, which stand before the others"));
   }
 
@@ -458,7 +457,8 @@ class Namer {
   std::set<std::string> with_groups_;  // containers with a list of parameter groups: optimizers
   std::map<std::string, std::vector<Candidate>> optimizers_;  // by prefix
   std::map<std::string, Container> containers_;               // by the path's first parts
-  std::map<std::string, std::string> container_of_;           // of an optimizer's weights
+  size_t unsure_ = 0;                                // optimizers whose weights two containers may be
+  std::map<std::string, std::string> container_of_;  // of an optimizer's weights
   std::optional<std::string> model_;
 };
 
