@@ -10,6 +10,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
 from common import DATA, Consolidated, convert, differences, refused, uckpt
 
@@ -180,6 +181,25 @@ def test_the_configuration_stays_with_the_shards_of_ranks(tmp_path):
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
     cast = convert(model, str(tmp_path / "cast"), "--to", "dcp-hf", "--dtype", "bf16")
     assert [json.loads(Path(at, "config.json").read_text())["dtype"] for at in (model, cast)] == ["float32", "bfloat16"]
+
+
+def test_a_tied_model_loads_a_distributed_checkpoint(tmp_path):
+    """Its state dict has both names of the embeddings, its file has one."""
+    source = os.path.join(DATA, "torch/hf_llama_tied/model")
+    folder = str(tmp_path / "dcp")
+    said = uckpt("convert", source, folder, "--to", "dcp").error
+    assert "DefaultLoadPlanner(allow_partial_load=True)" in said
+    from transformers import AutoConfig, AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
+    planner = dcp.DefaultLoadPlanner(allow_partial_load=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.load({"model": get_model_state_dict(model)}, checkpoint_id=folder, planner=planner, no_dist=True)
+    theirs = AutoModelForCausalLM.from_pretrained(source).state_dict()
+    assert "lm_head.weight" in theirs and all(torch.equal(theirs[n], t) for n, t in model.state_dict().items())
+    whole = str(tmp_path / "whole.pt")
+    torch.save(theirs, whole)
+    assert "allow_partial_load" not in uckpt("convert", whole, str(tmp_path / "again"), "--to", "dcp").error
 
 
 @pytest.mark.parametrize("ending", ["_scale_inv", "_scale"])
