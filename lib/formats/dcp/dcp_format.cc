@@ -6,12 +6,14 @@
 #include "lib/base/memory.h"
 #include "lib/base/text.h"
 #include "lib/formats/dcp/hugging_face.h"
+#include "lib/formats/dcp/lost_state.h"
 #include "lib/formats/dcp/naming.h"
 #include "lib/formats/dcp/placement.h"
 #include "lib/formats/dcp/saved.h"
 #include "lib/formats/file_path.h"
 #include "lib/formats/hugging_face/model_config.h"
 #include "lib/formats/not_read.h"
+#include "lib/formats/read_number.h"
 #include "lib/formats/strangers.h"
 
 namespace uckpt::dcp {
@@ -19,17 +21,22 @@ namespace uckpt::dcp {
 namespace {
 
 // How far training had come, where a number near the root says so.
-std::optional<int64_t> iteration_of(const DataFiles& files, const Stored& stored,
+std::optional<int64_t> iteration_of(const DataFiles& files, const Stored& stored, const Catalog& catalog,
                                     const OpenOptions& options) {
-  for (const std::string_view wanted : {"iteration", "global_steps", "global_step", "step"}) {
+  for (const std::string_view word : kIterationWords) {
     for (const StoredBytes& b : stored.bytes) {
-      const auto path = stored.paths.find(b.key);
-      const bool known = path != stored.paths.end() && !path->second.empty();
-      const std::string_view last = known ? path->second.back().text : std::string_view(b.key);
-      if (last != wanted || (known && path->second.size() > 2)) continue;
+      if (!is_iteration_key(b.key, word)) continue;
       const ItemObject object = open_object(files, b, options);
       const auto n = object.file ? object.file->root().integer() : std::nullopt;
       if (n) return n;
+    }
+    for (const Tensor& t : catalog.tensors) {  // torchtitan's are tensors
+      const bool is_whole = t.dtype == DType::kI64 || t.dtype == DType::kI32;
+      if (t.state != state::kOther || !is_iteration_key(t.name, word) || !is_whole || !t.shape.empty() ||
+          t.pieces.count != 1)
+        continue;
+      const Bytes bytes = read_number(catalog, t);
+      return t.dtype == DType::kI64 ? load_le<int64_t>(bytes.data()) : load_le<int32_t>(bytes.data());
     }
   }
   return std::nullopt;
@@ -127,7 +134,7 @@ void read_saved(const Target& target, const OpenOptions& options, CatalogBuilder
   for (const StoredBytes& b : stored.bytes) builder.add_object(b, open_object(files, b, options));
   const size_t inside = catalog.tensors.size() - outside;
   if (inside > 0 && stored.paths.empty()) warn_of_whole_dicts(inside, catalog);
-  catalog.iteration = iteration_of(files, stored, options);
+  catalog.iteration = iteration_of(files, stored, catalog, options);
   for (auto& fact : placement_facts(stored)) catalog.facts.push_back(std::move(fact));
 }
 
