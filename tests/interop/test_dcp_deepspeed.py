@@ -1,9 +1,11 @@
 """DeepSpeed trains and saves; that becomes a PyTorch distributed checkpoint; and of it DeepSpeed's again, where training goes on."""
 import os
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from common import DATA, convert, expected_tensors, raw_bytes, refused, uckpt
@@ -83,6 +85,16 @@ def test_what_deepspeed_has_no_place_for_is_told(tmp_path):
     source = save({**state, "lr_scheduler": {"last_epoch": 7}}, tmp_path / "more")
     ran = uckpt("convert", source, str(tmp_path / "out"), "--to", "deepspeed", "--layout", "dp=2,zero=2", "--drop", "ema.*")
     assert "alone: 1 object (lr_scheduler.last_epoch)" in ran.error
+
+
+@pytest.mark.parametrize("kind", ["megatron", "megatron-core"])
+def test_what_megatron_has_no_place_for_is_told(kind, tmp_path):
+    model = {}
+    for path in Path(DATA, "torch/hf_llama_gqa/model").glob("*.safetensors"):
+        model.update(load_file(path))
+    source = save({"model": model, "ema": {"a": torch.ones(2)}, "lr_scheduler": {"last_epoch": 7}}, tmp_path / "in")
+    ran = uckpt("convert", source, str(tmp_path / "out"), "--to", kind, "--layout", "tp=2", "--set", "g=2", "--set", "r=2")
+    assert "alone: 1 tensor (ema.a) and 1 object (lr_scheduler.last_epoch)" in ran.error and ran.code == 0
 
 
 def test_flattened_options_make_groups(tmp_path, out):
