@@ -82,7 +82,8 @@ void warn_of_flat_parameters(const Stored& stored, Catalog& catalog) {
   std::vector<std::string_view> flat;
   for (const StoredTensor& t : stored.tensors) {
     const std::string_view key = t.key;
-    if (key.substr(key.rfind('.') + 1) == "_flat_param") flat.push_back(key);
+    const std::string_view last = key.substr(key.rfind('.') + 1);
+    if (last == "_flat_param" || last == "flat_param") flat.push_back(key);  // the older one
   }
   if (flat.empty()) return;
   catalog.warnings.push_back(

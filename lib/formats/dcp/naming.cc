@@ -64,6 +64,8 @@ std::string without_wrappers(std::string name) {
   return name;
 }
 
+constexpr size_t kDeepest = 6;  // containers around a model
+
 // A tensor that may be an optimizer's state: `prefix.state.rest`.
 struct Candidate {
   size_t tensor;
@@ -77,8 +79,9 @@ struct Candidate {
 // paths, so a key has its containers in it.
 std::vector<Candidate> candidates_of(size_t tensor, const KeyPath& path, bool whole_keys) {
   constexpr std::string_view kState = "state", kHead = "state.";
+  constexpr size_t kMost = 4;  // a path may be thousands of parts long
   std::vector<Candidate> out;
-  for (size_t i = 0; i < path.size(); ++i) {
+  for (size_t i = 0; i < path.size() && out.size() < kMost; ++i) {
     const std::span parts(path);
     if (path[i].text == kState && i + 2 < path.size()) {
       const std::string param = path[i + 1].text, state = joined(parts.subspan(i + 2));
@@ -230,7 +233,6 @@ class Namer {
       }
       is_of_optimizer_[t] = take_state(t, paths_[t]);
       if (is_of_optimizer_[t]) continue;
-      constexpr size_t kDeepest = 6;
       const std::span parts(paths_[t]);
       for (size_t n = 0; n < parts.size() && n < kDeepest; ++n)
         containers_[joined(parts.first(n))].add(joined(parts.subspan(n)), t);
@@ -327,7 +329,7 @@ class Namer {
     const std::string& key = stored_.tensors[t].key;
     const std::span parts(path);
     if (model_) {
-      for (size_t n = 0; n < parts.size(); ++n) {
+      for (size_t n = 0; n < std::min(parts.size(), kDeepest); ++n) {
         if (joined(parts.first(n)) != *model_) continue;
         const bool loose = model_->empty() && parts.size() > 1;  // beside bare weights
         out_[t] = loose ? TensorName{std::string(state::kOther), key}

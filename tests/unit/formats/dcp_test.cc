@@ -286,6 +286,9 @@ TEST_CASE("dcp: names of weights and of their optimizer states") {
   // A module called `state` is no optimizer.
   CHECK(named({{path({"model", "ssm.state.proj.weight"}), {2}}}) == Names{"param/ssm.state.proj.weight"});
   CHECK(named({{path({"ssm.state.proj.weight"}), {2}}}) == Names{"param/ssm.state.proj.weight"});
+  // A path may be long: that takes no longer than reading it.
+  const KeyPath path_of_many(100000, {"state", false});
+  CHECK(named({{path({"model", "a"}), {2}}, {path_of_many, {2}}})[0] == "param/a");
   // What no group of the consolidated file can be called.
   CHECK(named({{path({"model", "a"}), {2}}, {path({"optim", "state", "a", "param"}), {2}}}) ==
         Names{"param/a", "other/optim.state.a.param"});
