@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
-from common import DATA, convert, expected_tensors, raw_bytes, refused, uckpt
+from common import DATA, Consolidated, convert, differences, expected_tensors, raw_bytes, refused, uckpt
 from test_dcp import save, trained
 from test_reshard_deepspeed import (STEPS_AFTER, Case, at, differing, fact_differences, original,  # noqa: F401
                                     state_differences, tolerance, trainer)
@@ -85,6 +85,23 @@ def test_what_deepspeed_has_no_place_for_is_told(tmp_path):
     source = save({**state, "lr_scheduler": {"last_epoch": 7}}, tmp_path / "more")
     ran = uckpt("convert", source, str(tmp_path / "out"), "--to", "deepspeed", "--layout", "dp=2,zero=2", "--drop", "ema.*")
     assert "alone: 1 object (lr_scheduler.last_epoch)" in ran.error
+
+
+def test_two_models_with_an_optimizer_each(tmp_path, out):
+    """Of the same names: each optimizer's states are those of the model beside it, and DeepSpeed has one optimizer."""
+    parts = {}
+    for name in ("gen", "disc"):
+        model, optim = trained()
+        weights, states = get_state_dict(model, optim)
+        parts[name] = {"model": weights, "optim": states}
+        parts[name]["optim"]["state"]["2.weight"]["exp_avg"] += len(name)
+    source = save(parts, tmp_path / "in")
+    convert(source, out)
+    with Consolidated(out) as file:
+        assert not differences((name, file.dataset("exp_avg", f"{name}.model.2.weight"),
+                                part["optim"]["state"]["2.weight"]["exp_avg"], {}) for name, part in parts.items())
+    message = refused(source, str(tmp_path / "ds"), "--to", "deepspeed", "--layout", "dp=2,zero=2")
+    assert "parameter groups of one optimizer" in message and "several" in message
 
 
 @pytest.mark.parametrize("kind", ["megatron", "megatron-core"])
