@@ -168,6 +168,18 @@ def test_a_save_without_paths_keeps_whole_keys(out, tmp_path):
         assert not differences([(k, file.dataset("param", k), v, {}) for k, v in state.items()])
 
 
+def test_whole_state_dicts_are_said_to_be_no_weights(tmp_path):
+    model, optim = trained()
+    folder = str(tmp_path / "ckpt")
+    planner = dcp.DefaultSavePlanner(flatten_state_dict=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save({"model": model.state_dict()}, storage_writer=dcp.FileSystemWriter(folder), planner=planner, no_dist=True)
+        dcp_to_torch_save(folder, tmp_path / "way_out.pt")
+    assert "8 tensors lie inside objects" in uckpt("ls", folder).error
+    assert " param " in uckpt("ls", str(tmp_path / "way_out.pt")).text
+
+
 def test_a_changed_byte_in_a_weight_is_found(out, tmp_path):
     folder = save({"w": torch.arange(1000.)}, tmp_path / "ckpt")
     path = os.path.join(folder, "__0_0.distcp")

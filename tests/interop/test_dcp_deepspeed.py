@@ -1,11 +1,15 @@
 """DeepSpeed trains and saves; that becomes a PyTorch distributed checkpoint; and of it DeepSpeed's again, where training goes on."""
 import os
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import get_state_dict
 
-from common import DATA, convert, expected_tensors, raw_bytes, refused
+from common import DATA, Consolidated, convert, differences, expected_tensors, raw_bytes, refused, uckpt
+from test_dcp import save, trained
 from test_reshard_deepspeed import (STEPS_AFTER, Case, at, differing, fact_differences, original,  # noqa: F401
                                     state_differences, tolerance, trainer)
 
@@ -62,6 +66,52 @@ def test_narrow_weights_are_no_masters(out):
     message = refused(os.path.join(DATA, "torch", "dcp_fsdp2_bf16_two_files_per_rank", "ckpt"), out, "--to", "deepspeed", "--states",
                       "param")
     assert "no fp32 masters" in message and "--missing zero" in message
+
+
+def test_what_deepspeed_has_no_place_for_is_told(tmp_path):
+    """The step of torchtitan's train_state is a tensor, and becomes DeepSpeed's."""
+    model, optim = trained()
+    weights, states = get_state_dict(model, optim)
+    for state in states["state"].values():
+        state["step"] = int(state["step"])
+    state = {"model": weights, "optimizer": states, "ema": {"a": torch.ones(2)}, "train_state": {"step": torch.tensor(7)}}
+    source = save(state, tmp_path / "in")
+    middle = convert(source, str(tmp_path / "middle.h5"))
+    for way, what in ((source, "1 tensor (ema.a)"), (middle, "1 tensor (ema.a)")):
+        root = str(tmp_path / f"{os.path.basename(way)}-out")
+        ran = uckpt("convert", way, root, "--to", "deepspeed-universal")
+        assert ran.error == f"uckpt: warning: left out, since there is a place for a model and its optimizer alone: {what}\n"
+        assert os.path.isdir(os.path.join(root, "global_step7_universal"))
+    source = save({**state, "lr_scheduler": {"last_epoch": 7}}, tmp_path / "more")
+    ran = uckpt("convert", source, str(tmp_path / "out"), "--to", "deepspeed", "--layout", "dp=2,zero=2", "--drop", "ema.*")
+    assert "alone: 1 object (lr_scheduler.last_epoch)" in ran.error
+
+
+def test_two_models_with_an_optimizer_each(tmp_path, out):
+    """Of the same names: each optimizer's states are those of the model beside it, and DeepSpeed has one optimizer."""
+    parts = {}
+    for name in ("gen", "disc"):
+        model, optim = trained()
+        weights, states = get_state_dict(model, optim)
+        parts[name] = {"model": weights, "optim": states}
+        parts[name]["optim"]["state"]["2.weight"]["exp_avg"] += len(name)
+    source = save(parts, tmp_path / "in")
+    convert(source, out)
+    with Consolidated(out) as file:
+        assert not differences((name, file.dataset("exp_avg", f"{name}.model.2.weight"),
+                                part["optim"]["state"]["2.weight"]["exp_avg"], {}) for name, part in parts.items())
+    message = refused(source, str(tmp_path / "ds"), "--to", "deepspeed", "--layout", "dp=2,zero=2")
+    assert "parameter groups of one optimizer" in message and "several" in message
+
+
+@pytest.mark.parametrize("kind", ["megatron", "megatron-core"])
+def test_what_megatron_has_no_place_for_is_told(kind, tmp_path):
+    model = {}
+    for path in Path(DATA, "torch/hf_llama_gqa/model").glob("*.safetensors"):
+        model.update(load_file(path))
+    source = save({"model": model, "ema": {"a": torch.ones(2)}, "lr_scheduler": {"last_epoch": 7}}, tmp_path / "in")
+    ran = uckpt("convert", source, str(tmp_path / "out"), "--to", kind, "--layout", "tp=2", "--set", "g=2", "--set", "r=2")
+    assert "alone: 1 tensor (ema.a) and 1 object (lr_scheduler.last_epoch)" in ran.error and ran.code == 0
 
 
 def test_flattened_options_make_groups(tmp_path, out):

@@ -4,6 +4,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import HuggingFaceStorageReader
 from torch.distributed.checkpoint._consolidate_hf_safetensors import consolidate_safetensors_files
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save, torch_save_to_dcp
+from torch.distributed.checkpoint.state_dict import get_state_dict
 
 import fsdp
 import native
@@ -312,6 +314,43 @@ def test_numpy_arrays_inside_objects(tmp_path):
 
 def numpy_parts(state):
     return state["array"], state["rng"], state["list"], state["loader"][0]
+
+
+def test_numbers_of_the_optimizer_that_are_no_tensors(tmp_path, out):
+    """As an older AdamW, Adafactor and bitsandbytes keep their steps: states like others, and objects again in their own kind."""
+    model, optim = trained()
+    weights, states = get_state_dict(model, optim)
+    for state in states["state"].values():
+        state.update(step=int(state["step"]), rms=0.25)
+    state = {"model": weights, "optim": states, "loops": {"state": {"fit": {"epoch": 3}}}}
+    source = save(state, tmp_path / "in")
+    for way, folder in ((source, str(tmp_path / "one")), (convert(source, out), str(tmp_path / "two"))):
+        to_dcp(way, folder)
+        assert not differences(merged(folder, tmp_path), state)
+        convert(way, folder + ".ds", "--to", "deepspeed", "--layout", "dp=1,zero=1", "--drop", "rms/*")
+        [path] = Path(folder + ".ds").rglob("*optim_states.pt")
+        base = torch.load(path, weights_only=False)["optimizer_state_dict"]["base_optimizer_state"]
+        assert base["state"][0]["step"] == 2
+    with Consolidated(out) as file:
+        assert {p for p in file.paths() if p.startswith(("step", "rms", "epoch"))} == {
+            f"{s}/{name}" for s in ("step", "rms") for name in states["state"]}
+    assert "step" not in merged(to_dcp(source, str(tmp_path / "less"), "--drop", "step/*"), tmp_path)["optim"]["state"]["0.weight"]
+
+
+def test_what_accelerate_saves_apart_is_one_checkpoint(tmp_path, out):
+    model, optim = trained()
+    weights, states = get_state_dict(model, optim)
+    run = tmp_path / "checkpoint-2"
+    save({"model": weights}, run / "pytorch_model_fsdp_0")
+    save({"optimizer": states}, run / "optimizer_0")
+    (run / "scheduler.pt").write_bytes(b"x")
+    assert "scheduler.pt is not part of this checkpoint" in uckpt("ls", str(run)).error
+    for source, folder in ((str(run), str(tmp_path / "one")), (convert(str(run), out), str(tmp_path / "two"))):
+        check_items(to_dcp(source, folder, "--layout", "dp=2"))
+        assert not differences(merged(folder, tmp_path), {"model": weights, "optimizer": states})
+    assert not uckpt("convert", "-q", str(run), str(tmp_path / "ds"), "--to", "deepspeed", "--layout", "dp=2,zero=2").code
+    save({"model": weights}, run / "pytorch_model_fsdp_1")   # of two models nothing tells whose the optimizer is
+    assert "holds 3 checkpoints" in refused(str(run), str(tmp_path / "o.h5"))
 
 
 def test_to_safetensors_and_torch(tmp_path):

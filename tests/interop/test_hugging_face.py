@@ -1,13 +1,16 @@
 """Models saved by transformers now: whole, sharded, and what safetensors' own writer makes of odd tensors."""
 import json
 import os
+import shutil
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
 from common import DATA, Consolidated, convert, differences, refused, uckpt
 
@@ -54,6 +57,20 @@ def test_storage_writer_of_whole_tensors(files, tmp_path):
     shard = str(tmp_path / "shard-00001-model-00001-of-00001.safetensors")
     os.rename(os.path.join(folder, whole), shard)
     assert "one rank's shard" in refused(shard, str(tmp_path / "o.pt"))
+
+
+def test_ranks_that_wrote_over_each_other(tmp_path, out):
+    """FSDP's parts without save_distributed: the file is one rank's, here the first one's, and the index counts all."""
+    folder = str(tmp_path / "model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save({"w": torch.randn(6, 4)}, storage_writer=dcp.HuggingFaceStorageWriter(folder), no_dist=True)
+    [path] = Path(folder).glob("*.safetensors")
+    with safe_open(path, "pt") as file:
+        metadata, rows = file.metadata(), file.get_tensor("w")[:2].clone()
+    save_file({"w": rows}, path, metadata)
+    message = refused(folder, out)
+    assert "promises 96 bytes of tensors, found 32" in message and "save_distributed=True" in message
 
 
 def test_each_snapshot_of_a_cache(tmp_path):
@@ -153,6 +170,9 @@ def test_the_configuration_stays_with_the_shards_of_ranks(tmp_path):
     model = os.path.join(DATA, "torch/hf_llama_tied/model")
     shards = convert(model, str(tmp_path / "shards"), "--to", "dcp-hf", "--layout", "dp=3")
     back = convert(shards, str(tmp_path / "back"), "--to", "safetensors")
+    lost = shutil.copytree(shards, str(tmp_path / "lost"))
+    os.remove(os.path.join(lost, "shard-00003-model-00001-of-00001.safetensors"))
+    assert "(vocab_size): those of further ranks are missing" in refused(lost, str(tmp_path / "lost.h5"))
     for name in ("config.json", "generation_config.json"):
         want = Path(model, name).read_text()
         assert Path(shards, name).read_text() == want == Path(back, name).read_text()
@@ -161,6 +181,25 @@ def test_the_configuration_stays_with_the_shards_of_ranks(tmp_path):
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
     cast = convert(model, str(tmp_path / "cast"), "--to", "dcp-hf", "--dtype", "bf16")
     assert [json.loads(Path(at, "config.json").read_text())["dtype"] for at in (model, cast)] == ["float32", "bfloat16"]
+
+
+def test_a_tied_model_loads_a_distributed_checkpoint(tmp_path):
+    """Its state dict has both names of the embeddings, its file has one."""
+    source = os.path.join(DATA, "torch/hf_llama_tied/model")
+    folder = str(tmp_path / "dcp")
+    said = uckpt("convert", source, folder, "--to", "dcp").error
+    assert "DefaultLoadPlanner(allow_partial_load=True)" in said
+    from transformers import AutoConfig, AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
+    planner = dcp.DefaultLoadPlanner(allow_partial_load=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.load({"model": get_model_state_dict(model)}, checkpoint_id=folder, planner=planner, no_dist=True)
+    theirs = AutoModelForCausalLM.from_pretrained(source).state_dict()
+    assert "lm_head.weight" in theirs and all(torch.equal(theirs[n], t) for n, t in model.state_dict().items())
+    whole = str(tmp_path / "whole.pt")
+    torch.save(theirs, whole)
+    assert "allow_partial_load" not in uckpt("convert", whole, str(tmp_path / "again"), "--to", "dcp").error
 
 
 @pytest.mark.parametrize("ending", ["_scale_inv", "_scale"])

@@ -84,6 +84,8 @@ std::vector<Group> flattened(const Catalog& catalog, const std::map<std::string,
 
 }  // namespace
 
+bool is_option(const std::string& key) { return parse(key).has_value(); }
+
 SavedGroups read_param_groups(const Catalog& catalog) {
   std::map<std::string, Options> saved;  // by number, or by parameter
   std::set<std::string> prefixes;

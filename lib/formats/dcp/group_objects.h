@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "lib/pickle/document.h"
 #include "lib/tensor/catalog.h"
@@ -19,5 +20,7 @@ struct SavedGroups {
 // the state dict, which a consolidated file does not keep. An option that is a tensor is one here, too: the
 // key of its storage is its name in the catalog.
 SavedGroups read_param_groups(const Catalog& catalog);
+// Is it the key of one of those?
+bool is_option(const std::string& key);
 
 }  // namespace uckpt::dcp

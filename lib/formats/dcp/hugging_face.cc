@@ -24,6 +24,10 @@ constexpr std::string_view kSuffix = ".safetensors", kInfo = safetensors::kShard
 
 constexpr size_t kMostNames = 4;
 
+// A row for each token, and perhaps more. The other end of a model may have fewer.
+constexpr std::string_view kEmbeddings[] = {"embed_tokens.weight", "wte.weight", "word_embeddings.weight",
+                                            "embed_in.weight"};
+
 struct ShardName {
   int64_t rank, file, files;
 };
@@ -210,6 +214,26 @@ HuggingFaceShards read_shards(const InputFolder& folder, const std::vector<std::
           .in_tensor(tensor.key);
   check_all_ranks(folder, out);
   return out;
+}
+
+std::optional<Error> lost_rows(const Stored& stored, const Arguments& arguments) {
+  auto rows = arguments.find("vocab_size");
+  if (rows == arguments.end()) rows = arguments.find("text_config.vocab_size");
+  std::vector<const StoredTensor*> embeddings;
+  for (const StoredTensor& t : stored.tensors) {
+    const auto is_its_name = [&](std::string_view name) {
+      return t.key == name || t.key.ends_with(cat(".", name));
+    };
+    if (t.shape.size() == 2 && std::ranges::any_of(kEmbeddings, is_its_name)) embeddings.push_back(&t);
+  }
+  // Of several nothing tells whose rows those are.
+  if (rows == arguments.end() || embeddings.size() != 1) return std::nullopt;
+  const StoredTensor& t = *embeddings.front();
+  if (t.shape[0] >= rows->second) return std::nullopt;
+  return refused("dcp.missing_files", cat("its shards end after ", t.shape[0], " rows, and config.json says ",
+                                          rows->second, " (vocab_size): those of further ranks are missing"))
+      .in_tensor(t.key)
+      .hint("copy the shards of all ranks into this folder");
 }
 
 }  // namespace uckpt::dcp

@@ -5,11 +5,14 @@
 // and are as large as the boxes reach.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "lib/base/error.h"
 #include "lib/formats/dcp/items.h"
 #include "lib/formats/dcp/stored.h"
+#include "lib/formats/settings_json.h"
 
 namespace uckpt::dcp {
 
@@ -26,5 +29,9 @@ struct HuggingFaceShards {
 // file does not say where its boxes lie, `dcp.dtype` and `dcp.shape` where two disagree, and what the reader
 // of safetensors headers throws. That chunks tile their tensors is for the caller to check.
 HuggingFaceShards read_shards(const InputFolder& folder, const std::vector<std::string>& entries);
+
+// `dcp.missing_files` where an embedding has fewer rows than the model's configuration says: of shards that
+// lack the last ranks' nothing else tells. `arguments` are the configuration's numbers.
+std::optional<Error> lost_rows(const Stored& stored, const Arguments& arguments);
 
 }  // namespace uckpt::dcp

@@ -64,6 +64,8 @@ std::string without_wrappers(std::string name) {
   return name;
 }
 
+constexpr size_t kDeepest = 6;  // containers around a model
+
 // A tensor that may be an optimizer's state: `prefix.state.rest`.
 struct Candidate {
   size_t tensor;
@@ -73,14 +75,18 @@ struct Candidate {
   std::optional<std::pair<std::string, std::string>> split = {};
 };
 
-// `whole_keys`: the save kept no paths, so a key has its containers in it.
-std::optional<Candidate> candidate_of(size_t tensor, const KeyPath& path, bool whole_keys) {
+// All that it may be: a container of the optimizer may be called `state`, too. `whole_keys`: the save kept no
+// paths, so a key has its containers in it.
+std::vector<Candidate> candidates_of(size_t tensor, const KeyPath& path, bool whole_keys) {
   constexpr std::string_view kState = "state", kHead = "state.";
-  for (size_t i = 0; i < path.size(); ++i) {
+  constexpr size_t kMost = 4;  // a path may be thousands of parts long
+  std::vector<Candidate> out;
+  for (size_t i = 0; i < path.size() && out.size() < kMost; ++i) {
     const std::span parts(path);
     if (path[i].text == kState && i + 2 < path.size()) {
       const std::string param = path[i + 1].text, state = joined(parts.subspan(i + 2));
-      return Candidate{tensor, joined(parts.first(i)), cat(param, ".", state), std::pair(param, state)};
+      out.push_back({tensor, joined(parts.first(i)), cat(param, ".", state), std::pair(param, state)});
+      continue;
     }
     // Flattened by the state-dict API.
     const std::string& text = path[i].text;
@@ -91,10 +97,33 @@ std::optional<Candidate> candidate_of(size_t tensor, const KeyPath& path, bool w
     if (at > 0) prefix += text.substr(0, at - 1);
     std::string rest = text.substr(at + kHead.size());
     if (i + 1 < path.size()) rest += cat(".", joined(parts.subspan(i + 1)));
-    return Candidate{tensor, std::move(prefix), std::move(rest)};
+    out.push_back({tensor, std::move(prefix), std::move(rest)});
   }
-  return std::nullopt;
+  return out;
 }
+
+// The optimizer whose parameter groups a key is in: "optim" of "optim.param_groups.0.lr".
+std::optional<std::string> optimizer_of_option(const std::string& dotted) {
+  constexpr std::string_view kWord = "param_groups.", kInner = ".param_groups.";
+  if (dotted.starts_with(kWord)) return "";
+  const size_t at = dotted.find(kInner);
+  return at == std::string::npos ? std::nullopt : std::optional(dotted.substr(0, at));
+}
+
+// How many containers two keys both lie in.
+size_t shared_containers(const std::string& a, const std::string& b) {
+  const auto [end, other] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  return static_cast<size_t>(std::count(a.begin(), end, '.'));
+}
+
+// How well the weights of a container are those that an optimizer's states speak of; more is better.
+struct Fit {
+  size_t names = 0;    // of the states, those whose parameter is there
+  size_t shapes = 0;   // and has their shape
+  size_t shared = 0;   // containers that both lie in
+  ptrdiff_t word = 0;  // how usual its name is for a model
+  auto operator<=>(const Fit&) const = default;
+};
 
 // The weights below one container of the state dict, by their names in it.
 struct Container {
@@ -108,20 +137,29 @@ struct Container {
   }
 };
 
+using NamedContainer = std::pair<const std::string, Container>;
+
 class Namer {
  public:
-  Namer(const Stored& stored, const ReadList& read_list, std::vector<std::string>& warnings)
-      : stored_(stored), read_list_(read_list), warnings_(warnings), out_(stored.tensors.size()) {}
+  Namer(const Stored& stored, const ReadList& read_list, const ReadNumber& read_number,
+        std::vector<std::string>& warnings)
+      : stored_(stored),
+        read_list_(read_list),
+        read_number_(read_number),
+        warnings_(warnings),
+        out_(stored.tensors.size()) {}
 
-  std::vector<TensorName> run() {
+  Naming run() {
     collect();
+    collect_numbers();
     for (auto& [prefix, list] : optimizers_) choose_container(prefix, list);
     choose_model();
     for (size_t t = 0; t < stored_.tensors.size(); ++t)
-      if (!is_state_[t]) name_weight(t);
+      if (!is_of_optimizer_[t]) name_weight(t);
     for (auto& [prefix, list] : optimizers_) name_states(prefix, list);
     drop_duplicates();
-    return std::move(out_);
+    std::vector<StateNumber> numbers = take_numbers();
+    return {std::move(out_), std::move(numbers)};
   }
 
  private:
@@ -130,25 +168,73 @@ class Namer {
     return at == stored_.paths.end() || at->second.empty() ? KeyPath{{key, false}} : at->second;
   }
 
-  void collect() {
-    is_state_.assign(stored_.tensors.size(), false);
-    std::set<std::string> with_groups;  // containers with a list of parameter groups: optimizers
-    for (const StoredBytes& b : stored_.bytes) {
-      const std::string dotted = joined(path_of(b.key));
-      const size_t at = dotted.starts_with("param_groups.") ? 0 : dotted.find(".param_groups.");
-      if (at != std::string::npos) with_groups.insert(dotted.substr(0, at));
+  // Tensors, and after them the numbers that are states like them.
+  bool is_number_of_state(size_t t) const { return t >= stored_.tensors.size(); }
+  const std::string& key_of(size_t t) const {
+    return is_number_of_state(t) ? stored_.bytes[numbers_[t - stored_.tensors.size()].object].key
+                                 : stored_.tensors[t].key;
+  }
+  Shape shape_of(size_t t) const { return is_number_of_state(t) ? Shape() : stored_.tensors[t].shape; }
+
+  bool is_option(const KeyPath& path) const {
+    const auto optimizer = optimizer_of_option(joined(path));
+    return optimizer && with_groups_.contains(*optimizer);
+  }
+
+  // Keeps it with its optimizer, if it may be one's state.
+  bool take_state(size_t t, const KeyPath& path) {
+    std::vector<Candidate> candidates = candidates_of(t, path, stored_.paths.empty());
+    auto found =
+        std::ranges::find_if(candidates, [&](const Candidate& c) { return with_groups_.contains(c.prefix); });
+    if (found == candidates.end()) found = std::ranges::find_if(candidates, likely_state);
+    if (found == candidates.end()) return false;
+    optimizers_[found->prefix].push_back(std::move(*found));
+    return true;
+  }
+
+  // Those of parameters that are known by their tensors.
+  std::vector<StateNumber> take_numbers() {
+    const size_t tensors = stored_.tensors.size();
+    for (size_t i = 0; i < numbers_.size(); ++i) numbers_[i].name = std::move(out_[tensors + i]);
+    out_.resize(tensors);
+    if (numbers_.empty()) return {};
+    std::set<std::string_view> known;
+    for (const TensorName& n : out_)
+      if (n.state != state::kOther) known.insert(n.name);
+    std::erase_if(numbers_, [&](const StateNumber& n) {
+      return n.name.state == state::kOther || !known.contains(n.name.name);
+    });
+    return std::move(numbers_);
+  }
+
+  void collect_numbers() {
+    for (size_t b = 0; b < stored_.bytes.size(); ++b) {
+      const KeyPath path = path_of(stored_.bytes[b].key);
+      if (stored_.bytes[b].same_key_as || is_option(path)) continue;
+      if (candidates_of(0, path, stored_.paths.empty()).empty()) continue;
+      const auto value = read_number_(stored_.bytes[b]);
+      if (!value || !take_state(out_.size(), path)) continue;
+      numbers_.push_back({b, *value, {}});
+      out_.emplace_back();
     }
+  }
+
+  void collect() {
+    is_of_optimizer_.assign(stored_.tensors.size(), false);
+    for (const StoredBytes& b : stored_.bytes)
+      if (auto optimizer = optimizer_of_option(joined(path_of(b.key)))) with_groups_.insert(*optimizer);
     for (size_t t = 0; t < stored_.tensors.size(); ++t) {
-      paths_.push_back(path_of(stored_.tensors[t].key));
-      auto candidate = candidate_of(t, paths_[t], stored_.paths.empty());
-      const bool likely = candidate && (with_groups.contains(candidate->prefix) || likely_state(*candidate));
-      if (likely) {
-        is_state_[t] = true;
-        optimizers_[candidate->prefix].push_back(std::move(*candidate));
+      const std::string& key = stored_.tensors[t].key;
+      paths_.push_back(path_of(key));
+      if (is_option(paths_[t])) {  // a learning rate may be a tensor
+        is_of_optimizer_[t] = true;
+        out_[t] = {std::string(state::kOther), key};
         continue;
       }
+      is_of_optimizer_[t] = take_state(t, paths_[t]);
+      if (is_of_optimizer_[t]) continue;
       const std::span parts(paths_[t]);
-      for (size_t n = 0; n < parts.size() && n < 3; ++n)
+      for (size_t n = 0; n < parts.size() && n < kDeepest; ++n)
         containers_[joined(parts.first(n))].add(joined(parts.subspan(n)), t);
     }
   }
@@ -169,18 +255,12 @@ class Namer {
 
   // Parameter and state of a candidate, by the weights of a container.
   static std::optional<std::pair<std::string, std::string>> split(const Candidate& c, const Container& in) {
-    const auto true_name = [&](const std::string& name) -> std::optional<std::string> {
-      const auto at = in.names.find(name);
-      if (at == in.names.end()) return std::nullopt;
-      return name;
-    };
-    if (c.split) {
-      if (const auto name = true_name(c.split->first)) return std::pair(*name, c.split->second);
-      return std::nullopt;
-    }
+    if (c.split) return in.names.contains(c.split->first) ? c.split : std::nullopt;
     for (size_t dot = c.rest.rfind('.'); dot != std::string::npos && dot > 0;
-         dot = c.rest.rfind('.', dot - 1))
-      if (const auto name = true_name(c.rest.substr(0, dot))) return std::pair(*name, c.rest.substr(dot + 1));
+         dot = c.rest.rfind('.', dot - 1)) {
+      std::string name = c.rest.substr(0, dot);
+      if (in.names.contains(name)) return std::pair(std::move(name), c.rest.substr(dot + 1));
+    }
     return std::nullopt;
   }
 
@@ -188,29 +268,48 @@ class Namer {
     return cat(prefix, prefix.empty() ? "" : ".", "param_groups.", group, ".");
   }
 
-  // The container whose weights an optimizer's states speak of: the one that has most of them.
-  void choose_container(const std::string& prefix, const std::vector<Candidate>& list) {
+  Fit fit_of(const std::string& prefix, const std::vector<Candidate>& list,
+             const NamedContainer& named) const {
+    const auto& [name, container] = named;
     constexpr size_t kTried = 64;
-    size_t best = 0;
+    Fit fit;
+    for (size_t i = 0; i < std::min(list.size(), kTried); ++i) {
+      const auto found = split(list[i], container);
+      if (!found) continue;
+      ++fit.names;
+      const Shape& weight = stored_.tensors[container.names.at(found->first)].shape;
+      fit.shapes += shape_of(list[i].tensor) == weight;
+    }
+    if (fit.names == 0) return fit;
+    fit.shared = shared_containers(cat(name, "."), cat(prefix, "."));
+    fit.word = std::end(kModelWords) - std::ranges::find(kModelWords, name);
+    return fit;
+  }
+
+  // The container whose weights an optimizer's states speak of: the one that fits best. An average of the
+  // weights, or another model, may have the same names.
+  void choose_container(const std::string& prefix, const std::vector<Candidate>& list) {
     // Numbers are no names, though something may have them for names: the items of a ParameterList.
     const auto params = read_list_(head_of_group(prefix, 0) + "params");
     if (params && params->of_numbers) return;
-    const auto preference = [](const std::string& name) {
-      const auto at = std::ranges::find(kModelWords, name);
-      return at - std::begin(kModelWords);
-    };
-    for (const auto& [name, container] : containers_) {
-      size_t found = 0;
-      for (size_t i = 0; i < std::min(list.size(), kTried); ++i)
-        found += split(list[i], container).has_value();
-      if (found == 0) continue;
-      const auto chosen = container_of_.find(prefix);
-      const bool better = chosen == container_of_.end() || found > best ||
-                          (found == best && preference(name) < preference(chosen->second));
-      if (!better) continue;
-      best = found;
-      container_of_[prefix] = name;
+    Fit best;
+    std::vector<const NamedContainer*> fitting;
+    for (const NamedContainer& named : containers_) {
+      const Fit fit = fit_of(prefix, list, named);
+      if (fit.names == 0 || fit < best) continue;
+      if (fit > best) fitting.clear();
+      best = fit;
+      fitting.push_back(&named);
     }
+    if (fitting.empty()) return;
+    const auto first = [](const NamedContainer* named) { return named->second.order.front().second; };
+    const size_t told = std::min<size_t>(2, fitting.size());
+    std::ranges::partial_sort(fitting, fitting.begin() + static_cast<ptrdiff_t>(told), {}, first);
+    container_of_[prefix] = fitting[0]->first;
+    if (told == 2 && ++unsure_ == 1)
+      warnings_.push_back(cat("the optimizer `", escape(prefix), "` speaks of weights that are in `",
+                              escape(fitting[0]->first), "` and in `", escape(fitting[1]->first),
+                              "`: taken for those of the first, which stand before the others"));
   }
 
   // The prefix that names do without.
@@ -230,7 +329,7 @@ class Namer {
     const std::string& key = stored_.tensors[t].key;
     const std::span parts(path);
     if (model_) {
-      for (size_t n = 0; n < parts.size(); ++n) {
+      for (size_t n = 0; n < std::min(parts.size(), kDeepest); ++n) {
         if (joined(parts.first(n)) != *model_) continue;
         const bool loose = model_->empty() && parts.size() > 1;  // beside bare weights
         out_[t] = loose ? TensorName{std::string(state::kOther), key}
@@ -240,8 +339,9 @@ class Namer {
       out_[t] = {std::string(state::kOther), key};
       return;
     }
-    const bool training = is_one_of(path.front().text, kTrainingWords) ||
-                          std::ranges::any_of(path, [](const KeyPart& p) { return p.is_index; });
+    const bool in_list = std::ranges::any_of(path, [](const KeyPart& p) { return p.is_index; });
+    const bool training =
+        is_one_of(path.front().text, kTrainingWords) || (in_list && !path.front().text.starts_with("model"));
     out_[t] = {std::string(training ? state::kOther : state::kParam), joined(path)};
   }
 
@@ -266,7 +366,7 @@ class Namer {
       }
       const bool tied = found && is_state_name(found->second);
       out_[c.tensor] = tied ? TensorName{found->second, found->first}
-                            : TensorName{std::string(state::kOther), stored_.tensors[c.tensor].key};
+                            : TensorName{std::string(state::kOther), key_of(c.tensor)};
     }
   }
 
@@ -280,7 +380,7 @@ class Namer {
     for (const Candidate& c : list) {
       if (!c.split || !is_number(c.split->first)) return out;
       auto& of_number = states[c.split->first];
-      if (c.split->second != state::kStep)
+      if (c.split->second != state::kStep && !is_number_of_state(c.tensor))
         of_number.emplace_back(c.split->second, stored_.tensors[c.tensor].shape);
     }
     const std::string* container = weights_container();
@@ -345,18 +445,22 @@ class Namer {
     std::set<std::pair<std::string, std::string>> taken;
     for (size_t t = 0; t < out_.size(); ++t)
       if (!taken.emplace(out_[t].state, out_[t].name).second)
-        out_[t] = {std::string(state::kOther), stored_.tensors[t].key};
+        out_[t] = {std::string(state::kOther), key_of(t)};
   }
 
   const Stored& stored_;
   const ReadList& read_list_;
+  const ReadNumber& read_number_;
   std::vector<std::string>& warnings_;
   std::vector<TensorName> out_;
   std::vector<KeyPath> paths_;
-  std::vector<bool> is_state_;
+  std::vector<bool> is_of_optimizer_;
+  std::vector<StateNumber> numbers_;
+  std::set<std::string> with_groups_;  // containers with a list of parameter groups: optimizers
   std::map<std::string, std::vector<Candidate>> optimizers_;  // by prefix
   std::map<std::string, Container> containers_;               // by the path's first parts
-  std::map<std::string, std::string> container_of_;           // of an optimizer's weights
+  size_t unsure_ = 0;                                // optimizers whose weights two containers may be
+  std::map<std::string, std::string> container_of_;  // of an optimizer's weights
   std::optional<std::string> model_;
 };
 
@@ -379,9 +483,16 @@ std::optional<TextList> texts_in(const pickle::Value& list) {
   return out;
 }
 
+Naming name_all(const Stored& stored, const ReadList& read_list, const ReadNumber& read_number,
+                std::vector<std::string>& warnings) {
+  return Namer(stored, read_list, read_number, warnings).run();
+}
+
 std::vector<TensorName> name_tensors(const Stored& stored, const ReadList& read_list,
                                      std::vector<std::string>& warnings) {
-  return Namer(stored, read_list, warnings).run();
+  return name_all(
+             stored, read_list, [](const StoredBytes&) { return std::nullopt; }, warnings)
+      .tensors;
 }
 
 }  // namespace uckpt::dcp

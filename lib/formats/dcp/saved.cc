@@ -26,14 +26,32 @@ bool has(const std::vector<std::string>& entries, std::string_view name) {
   return std::ranges::find(entries, name) != entries.end();
 }
 
+// The one folder of this kind that has a save in it; empty where there is none, or another one.
+std::string only_part(const InputFolder& folder, const std::vector<std::string>& entries,
+                      std::string_view kind) {
+  std::string out;
+  for (const std::string& name : entries) {
+    if (!name.starts_with(kind) || !name.ends_with('/') || !folder.has_file(cat(name, kMetadata))) continue;
+    if (!out.empty()) return {};
+    out = name;
+  }
+  return out;
+}
+
 }  // namespace
 
-std::vector<std::string> metadata_files(const std::vector<std::string>& entries) {
+std::vector<std::string> metadata_files(const InputFolder& folder, const std::vector<std::string>& entries) {
   if (has(entries, kMetadata)) return {std::string(kMetadata)};
   std::vector<std::string> out;
   while (has(entries, cat("__", out.size(), kMetadata))) out.push_back(cat("__", out.size(), kMetadata));
-  return out;
+  if (!out.empty()) return out;
+  const std::string model = only_part(folder, entries, "pytorch_model_fsdp_");
+  const std::string optimizer = only_part(folder, entries, "optimizer_");
+  if (model.empty() || optimizer.empty()) return out;
+  return {cat(model, kMetadata), cat(optimizer, kMetadata)};
 }
+
+bool is_of_part(std::string_view metadata_file) { return metadata_file.ends_with("/.metadata"); }
 
 void warn_of_other_files(const InputFolder& folder, const std::vector<std::string>& entries,
                          const Saved& saved, Catalog& catalog) {
@@ -62,7 +80,7 @@ Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entr
                  const OpenOptions& options) {
   Saved out;
   Merger merger;
-  const std::vector<std::string> names = metadata_files(entries);
+  const std::vector<std::string> names = metadata_files(folder, entries);
   if (names.empty())
     throw refused("dcp.unfinished", "the folder has no `.metadata`: the save was never finished")
         .in_file(folder.path());
@@ -73,6 +91,8 @@ Saved open_saved(const InputFolder& folder, const std::vector<std::string>& entr
     merge_globals(out.globals, metadata.globals);
     if (metadata.refusal && !out.refusal) out.refusal = metadata.refusal;
     if (rank == 0) out.version = metadata.version;
+    const std::string part = names[rank].substr(0, names[rank].rfind('/') + 1);
+    for (std::string& data_file : metadata.stored.files) data_file.insert(0, part);
     merger.add(std::move(metadata.stored));
     out.views.emplace_back(names[rank], std::move(metadata.json));
   }
@@ -221,6 +241,13 @@ bool CatalogBuilder::add_number(Tensor& tensor, const StoredTensor& stored,
   catalog_.add_literal(file.read_range(item.offset, item_size(stored.dtype)), 1);
   tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
   return true;
+}
+
+void CatalogBuilder::add_state_number(const StateNumber& number) {
+  Tensor& tensor = enter(number.name.state, number.name.name, number.value.dtype, number.value.shape);
+  tensor.layout = "one number";
+  catalog_.add_literal(number.value.span(), 1);
+  tensor.pieces = catalog_.pieces_since(tensor.pieces.first);
 }
 
 // An object may hold tensors of its own: a data loader's state, say.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/formats/dcp/items.h"
+#include "lib/formats/dcp/naming.h"
 #include "lib/formats/dcp/stored.h"
 #include "lib/formats/format.h"
 
@@ -18,15 +19,19 @@ struct Saved {
   Stored stored;
   std::unique_ptr<DataFiles> files;
   std::vector<std::vector<ItemTensor>> items;              // parallel to stored.tensors and their items
-  std::vector<std::pair<std::string, std::string>> views;  // of `.metadata`, or of each rank's: name, JSON
+  std::vector<std::pair<std::string, std::string>> views;  // of each metadata file: name, JSON
   std::string version;                                     // "1.0.0"; empty in old files
   bool is_megatron = false;                                // written by Megatron-core's own classes
   std::map<std::string, GlobalClass> globals;              // of `.metadata` and the chunks' items
   std::optional<Error> refusal;                            // it may be looked at and not converted
 };
 
-// `.metadata`; else what each rank kept for itself: `__0.metadata`, `__1.metadata`, ….
-std::vector<std::string> metadata_files(const std::vector<std::string>& entries);
+// `.metadata`; else what each rank kept for itself: `__0.metadata`, `__1.metadata`, …; else those of the
+// model and of its optimizer, which Accelerate saves apart: `pytorch_model_fsdp_0/.metadata`,
+// `optimizer_0/.metadata`.
+std::vector<std::string> metadata_files(const InputFolder& folder, const std::vector<std::string>& entries);
+// Is it the one or the other of Accelerate's two?
+bool is_of_part(std::string_view metadata_file);
 
 // Reads `.metadata`, checks that chunks tile their tensors, and opens every chunk. Throws refused
 // `dcp.unfinished` where there is no `.metadata`, and what the readers of its parts throw.
@@ -55,6 +60,7 @@ class CatalogBuilder {
   // Under one name and state each, with all of its chunks.
   void add_tensor(const StoredTensor& stored, std::vector<ItemTensor>& items, const std::string& state,
                   const std::string& name);
+  void add_state_number(const StateNumber& number);
   // An item, its view, and tensors inside it, of state "other" under the object's key.
   // Without `tensors_inside` those are for the caller to put somewhere.
   void add_object(const StoredBytes& stored, const ItemObject& item, bool tensors_inside = true);

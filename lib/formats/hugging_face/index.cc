@@ -31,6 +31,7 @@ class IndexVisitor final : public JsonVisitor {
   void open_object() override {
     if (in_map_) scalar("an object");
     in_map_ = depth_ == 1 && key_ == "weight_map";
+    in_metadata_ = depth_ == 1 && key_ == "metadata";
     found_ |= in_map_;
     ++depth_;
   }
@@ -40,7 +41,7 @@ class IndexVisitor final : public JsonVisitor {
   }
   void close() override {
     --depth_;
-    in_map_ = false;
+    in_map_ = in_metadata_ = false;
   }
   void key(const std::string& name) override { key_ = name; }
   void text(const std::string& value) override {
@@ -48,7 +49,10 @@ class IndexVisitor final : public JsonVisitor {
     check_shard_name(value);
     index_.shard_of.emplace(key_, value);
   }
-  void count(uint64_t) override { scalar("a number"); }
+  void count(uint64_t value) override {
+    scalar("a number");
+    if (in_metadata_ && key_ == "total_size") index_.total_size = value;
+  }
   void other(std::string_view what) override { scalar(what); }
 
  private:
@@ -63,7 +67,7 @@ class IndexVisitor final : public JsonVisitor {
   const std::string& code_;
   std::string key_;
   int depth_ = 0;
-  bool in_map_ = false;
+  bool in_map_ = false, in_metadata_ = false;
   bool found_ = false;
 };
 

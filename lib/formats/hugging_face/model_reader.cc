@@ -106,6 +106,7 @@ void ModelReader::read_indexed(const ModelFolder& folder, const std::string& ind
   for (const std::string& shard : shards) add_file(folder.open(shard), shard);
   try {
     check_index(index);
+    if (index.total_size) check_size(*index.total_size);
   } catch (Error& e) {
     throw e.in_file(index_file->name());
   }

@@ -48,6 +48,8 @@ class ModelReader {
  protected:
   // Reads one file of weights into the catalog; each of its tensors is to be claimed.
   virtual void add_tensors(std::shared_ptr<ByteSource> file, const std::string& name) = 0;
+  // Of all files that the index names.
+  virtual void check_size(uint64_t /*promised*/) {}
   // Throws where another file has the tensor, too.
   void claim(const std::string& tensor, const ByteSource& file);
 

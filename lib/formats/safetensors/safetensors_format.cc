@@ -41,8 +41,11 @@ class Reader final : public hugging_face::ModelReader {
 
  private:
   void add_tensors(std::shared_ptr<ByteSource> file, const std::string& name) override;
+  void check_size(uint64_t promised) override;
   void add_tensor(FileId file, const Header& header, Entry&& entry, std::optional<uint64_t> digest);
   void add_metadata(const Header& header, const std::string& origin);
+
+  bool has_boxes_ = false;  // as torch's HuggingFaceStorageWriter says where they begin
 };
 
 // Nothing where there are none, or not one for each tensor: then another program changed the file.
@@ -64,6 +67,7 @@ void Reader::add_tensors(std::shared_ptr<ByteSource> file, const std::string& na
   const FileId id = catalog_.add_file(file);
   if (is_shard_of_rank(header, name) && !catalog_.refusal)
     catalog_.refusal = sharded_save().in_file(file->name());
+  has_boxes_ |= header.metadata_value(kShardingKey) != nullptr;
   catalog_.tensors.reserve(catalog_.tensors.size() + header.entries.size());
   const std::vector<uint64_t> digests = digests_in(header);
   for (size_t i = 0; i < header.entries.size(); ++i) {
@@ -72,6 +76,19 @@ void Reader::add_tensors(std::shared_ptr<ByteSource> file, const std::string& na
     add_tensor(id, header, std::move(entry), digests.empty() ? std::nullopt : std::optional(digests[i]));
   }
   add_metadata(header, name);
+}
+
+// That writer expects whole tensors unless it is told save_distributed: ranks that have parts of them write
+// all to the same files, one over the other, and the index counts the bytes of all.
+void Reader::check_size(uint64_t promised) {
+  uint64_t found = 0;
+  for (const Tensor& t : catalog_.tensors) found += static_cast<uint64_t>(bytes_of(t));
+  if (!has_boxes_ || found >= promised || catalog_.refusal) return;
+  catalog_.refusal =
+      refused("safetensors.sharded", cat("the index promises ", promised, " bytes of tensors, found ", found,
+                                         ": ranks wrote their parts of the tensors over each other's"))
+          .in_file(catalog_.path)
+          .hint("save it again, with save_distributed=True or from whole tensors");
 }
 
 void Reader::add_tensor(FileId file, const Header& header, Entry&& entry, std::optional<uint64_t> digest) {

@@ -253,9 +253,42 @@ TEST_CASE("dcp: names of weights and of their optimizer states") {
                {path({"optim_g", "state", "a", "exp_avg"}), {2}},
                {path({"optim_d", "state", "b", "exp_avg"}), {2}}}) ==
         Names{"param/g.a", "param/d.b", "exp_avg/g.a", "exp_avg/d.b"});
+  // Two of each, of the same names: those that lie together, or have the shapes of the states.
+  CHECK(named({{path({"gen", "model", "a"}), {2}},
+               {path({"gen", "optim", "state", "a", "exp_avg"}), {2}},
+               {path({"disc", "model", "a"}), {2}},
+               {path({"disc", "optim", "state", "a", "exp_avg"}), {2}}}) ==
+        Names{"param/gen.model.a", "exp_avg/gen.model.a", "param/disc.model.a", "exp_avg/disc.model.a"});
+  CHECK(
+      named({{path({"d", "a"}), {2}}, {path({"g", "a"}), {3}}, {path({"optim", "state", "a", "mu"}), {3}}}) ==
+      Names{"other/d.a", "param/a", "mu/a"});
+  // An average of the weights has their names and shapes.
+  const Names averaged = named(
+      {{path({"net", "a"}), {2}}, {path({"ema", "a"}), {2}}, {path({"optim", "state", "a", "mu"}), {2}}});
+  CHECK(averaged == Names{"param/a", "other/ema.a", "mu/a",
+                          "warning: the optimizer `optim` speaks of weights that are in `net` and in `ema`: "
+                          "taken for those of the first, which stand before the others"});
+  // All of it in a container called `state`, and deep below; several models in a list.
+  CHECK(named({{path({"state", "model", "a"}), {2}},
+               {path({"state", "optimizers", "AdamW", "state", "a", "exp_avg"}), {2}}},
+              {{"state.optimizers.AdamW.param_groups.0.params", {"a"}}}) == Names{"param/a", "exp_avg/a"});
+  CHECK(named({{path({"a", "b", "c", "model", "w"}), {2}},
+               {path({"a", "b", "c", "optim", "state", "w", "step"}), {}}}) == Names{"param/w", "step/w"});
+  CHECK(named({{{{"model", false}, {"0", true}, {"a", false}}, {2}},
+               {{{"model", false}, {"1", true}, {"b", false}}, {2}},
+               {path({"optim", "state", "a", "mu"}), {2}},
+               {path({"optim2", "state", "b", "mu"}), {2}}}) ==
+        Names{"param/model.0.a", "param/model.1.b", "mu/model.0.a", "mu/model.1.b"});
+  // A learning rate that is a tensor is no weight, though weights lie bare beside it.
+  CHECK(named({{path({"a"}), {2}}, {path({"state.a.exp_avg"}), {2}}, {path({"param_groups.a.lr"}), {}}},
+              {{"param_groups.a.betas", {"0", "1"}}}) ==
+        Names{"param/a", "exp_avg/a", "other/param_groups.a.lr"});
   // A module called `state` is no optimizer.
   CHECK(named({{path({"model", "ssm.state.proj.weight"}), {2}}}) == Names{"param/ssm.state.proj.weight"});
   CHECK(named({{path({"ssm.state.proj.weight"}), {2}}}) == Names{"param/ssm.state.proj.weight"});
+  // A path may be long: that takes no longer than reading it.
+  const KeyPath path_of_many(100000, {"state", false});
+  CHECK(named({{path({"model", "a"}), {2}}, {path_of_many, {2}}})[0] == "param/a");
   // What no group of the consolidated file can be called.
   CHECK(named({{path({"model", "a"}), {2}}, {path({"optim", "state", "a", "param"}), {2}}}) ==
         Names{"param/a", "other/optim.state.a.param"});

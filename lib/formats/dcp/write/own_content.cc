@@ -6,6 +6,7 @@
 #include "lib/formats/dcp/metadata.h"
 #include "lib/formats/dcp/naming.h"
 #include "lib/formats/dcp/placement.h"
+#include "lib/formats/dcp/saved.h"
 #include "lib/formats/dcp/write/content.h"
 #include "lib/io/input.h"
 #include "lib/pickle/machine.h"
@@ -34,7 +35,12 @@ class OwnContent {
     if (!read_stored()) return std::nullopt;
     const auto read_list = [this](const std::string& key) { return list_at(key); };
     std::vector<std::string> said_when_read;
-    const std::vector<TensorName> names = name_tensors(stored_, read_list, said_when_read);
+    const auto read_number = [this](const StoredBytes& object) {
+      const pickle::Document* document = document_at(object.key);
+      return document ? deepspeed::scalar_of(document->root()) : std::nullopt;
+    };
+    const Naming naming = name_all(stored_, read_list, read_number, said_when_read);
+    for (const StateNumber& n : naming.numbers) number_at_.emplace(stored_.bytes[n.object].key, n.name);
     wanted_ = requested_names(catalog_, request_);
     taken_.assign(request_.tensors.size(), false);
     content_.has_paths = !stored_.paths.empty();
@@ -42,7 +48,7 @@ class OwnContent {
     for (const std::string& file : stored_.files) writers.insert(writer_of(file));
     writers.erase(-1);
     content_.ranks = static_cast<int64_t>(writers.size());
-    for (size_t t = 0; t < stored_.tensors.size(); ++t) add_tensor(stored_.tensors[t], names[t]);
+    for (size_t t = 0; t < stored_.tensors.size(); ++t) add_tensor(stored_.tensors[t], naming.tensors[t]);
     for (const StoredBytes& bytes : stored_.bytes) add_object(bytes);
     for (const auto& [name, index] : wanted_)
       if (!taken_[index]) {
@@ -64,13 +70,12 @@ class OwnContent {
       merger.add(read_metadata(source, {}, false).stored);
       return true;
     };
-    if (!add(std::string(kMetadataFile))) {
-      size_t rank = 0;
-      while (add(cat("__", rank, kMetadataFile))) ++rank;
-      if (rank == 0) return false;
-    }
-    stored_ = std::move(merger).finish();
-    return true;
+    bool found = add(std::string(kMetadataFile));
+    for (size_t rank = 0; add(cat("__", rank, kMetadataFile)); ++rank) found = true;
+    for (const Object& object : catalog_.objects)
+      if (is_of_part(object.origin)) found |= add(object.origin);
+    if (found) stored_ = std::move(merger).finish();
+    return found;
   }
 
   KeyPath path_of(const std::string& key) const {
@@ -99,18 +104,24 @@ class OwnContent {
 
   void add_tensor(const StoredTensor& stored, const TensorName& name) {
     const auto at = wanted_.find(cat(name.state, "/", name.name));
-    if (at == wanted_.end()) {
-      if (dropped_++ == 0) first_dropped_ = stored.key;
-      content_.dropped.push_back(path_of(stored.key));
-      return;
-    }
+    if (at == wanted_.end()) return drop(stored.key);
     taken_[at->second] = true;
     const bool was_cut = stored.chunks.size() + stored.empty_chunks > 1;
     content_.tensors.push_back({stored.key, path_of(stored.key), at->second,
                                 was_cut || (name.state != state::kOther && name.state != state::kBuffer)});
   }
 
+  void drop(const std::string& key) {
+    if (dropped_++ == 0) first_dropped_ = key;
+    content_.dropped.push_back(path_of(key));
+  }
+
   void add_object(const StoredBytes& stored) {
+    if (const auto number = number_at_.find(stored.key); number != number_at_.end()) {
+      const auto at = wanted_.find(cat(number->second.state, "/", number->second.name));
+      if (at == wanted_.end()) return drop(stored.key);
+      taken_[at->second] = true;  // it is written as it was, an object
+    }
     const auto at = objects_.find(stored.key);
     if (stored.same_key_as) {
       if (at != objects_.end()) ++further_;
@@ -152,6 +163,7 @@ class OwnContent {
   std::unordered_map<std::string, const pickle::Document*> documents_;
   Stored stored_;
   Content::Names wanted_;
+  std::unordered_map<std::string, TensorName> number_at_;  // of objects that are numbers of the optimizer
   std::vector<bool> taken_;
   Content content_;
   size_t dropped_ = 0, further_ = 0;
@@ -163,7 +175,8 @@ class OwnContent {
 
 bool has_own_keys(const Catalog& catalog) {
   return std::ranges::any_of(catalog.objects, [](const Object& o) {
-    return o.size > 0 && (o.origin == kMetadataFile || o.origin == cat("__0", kMetadataFile));
+    return o.size > 0 &&
+           (o.origin == kMetadataFile || o.origin == cat("__0", kMetadataFile) || is_of_part(o.origin));
   });
 }
 

@@ -41,6 +41,8 @@ constexpr Option kAdamOptions[] = {
     {"fused", [](Pickler& out) { out.none(); }},
     {"decoupled_weight_decay", [](Pickler& out) { out.boolean(true); }},
 };
+// What the last layer of a language model is called.
+constexpr std::array<std::string_view, 3> kHeads = {"lm_head.weight", "embed_out.weight", "decoder.weight"};
 constexpr std::array<std::string_view, 3> kAdamStates = {"step", "exp_avg", "exp_avg_sq"};
 
 // Numbers, texts and a few of them in lists: what an option is.
@@ -126,10 +128,24 @@ class UsualContent {
     if (narrower > 0)
       notes_.push_back(cat("of ", masters, masters == 1 ? " parameter" : " parameters",
                            " the fp32 master is written: a model of another type casts it when it loads"));
+    tell_missing_tie();
     if (both_ > 0)
       notes_.push_back(cat(both_, both_ == 1
                                       ? " module weight that differs from its master is left out"
                                       : " module weights that differ from their masters are left out"));
+  }
+
+  // Files of Hugging Face leave out one of two tied names; the state dict of a live model has both.
+  void tell_missing_tie() {
+    const auto tied = catalog_.settings.find("tie_word_embeddings");
+    if (tied == catalog_.settings.end() || tied->second != ModelSetting(true)) return;
+    const auto is_head = [](const auto& weight) {
+      return std::ranges::any_of(kHeads, [&](std::string_view head) { return weight.first.ends_with(head); });
+    };
+    if (std::ranges::any_of(weight_of_, is_head)) return;
+    notes_.push_back(
+        "the model's embeddings are tied, and the input has one name of the two: a live model has both, and "
+        "loads with DefaultLoadPlanner(allow_partial_load=True)");
   }
 
   static bool is_narrower(const Tensor& t) {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "lib/base/text.h"
+#include "lib/formats/dcp/lost_state.h"
 #include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/write/target.h"
 
@@ -129,6 +130,7 @@ struct Making {
         target{source, parameters, book, notes, std::move(folder), version_of(source)} {
     target.is_bf16 = is_bf16(source, parameters);
     tell_lost_states(catalog, source, parameters, notes);
+    if (source.empty()) dcp::tell_lost_state(catalog, request.tensors, notes);
   }
   // Elements that the first tensor parallel rank has of a parameter that is trained.
   int64_t numel_of(const std::string& name) {

@@ -165,7 +165,8 @@ class Completion {
            has_lists
                ? "its groups of parameters have no options of an optimizer (lr, betas, weight_decay, …), "
                  "which a DeepSpeed checkpoint keeps and a loader takes"
-               : "it has no parameter groups of an optimizer, which a DeepSpeed checkpoint keeps",
+               : "expected the parameter groups of one optimizer, which a DeepSpeed checkpoint keeps, found "
+                 "none, or those of several",
            "");
     notes_.push_back(cat("--missing zero: all ", trained_.size(), " parameters ",
                          has_lists ? "stay in their groups, which get" : "are put into one group with",

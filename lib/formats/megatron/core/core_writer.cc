@@ -6,6 +6,7 @@
 #include <set>
 
 #include "lib/base/text.h"
+#include "lib/formats/dcp/lost_state.h"
 #include "lib/formats/dcp/write/chunks.h"
 #include "lib/formats/dcp/write/data_files.h"
 #include "lib/formats/dcp/write/metadata_pickle.h"
@@ -44,7 +45,9 @@ class CoreWriter {
         shards_(request.shards.get()),
         style_(style_of()),
         loads_({static_cast<int64_t>(mesh_.files.size()), 1}),
-        files_(request.shard_size) {}
+        files_(request.shard_size) {
+    if (source_.empty()) dcp::tell_lost_state(catalog, request.tensors, notes_);
+  }
 
   TargetLayout run() {
     target_.format = "torch_dist";

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "lib/base/text.h"
+#include "lib/formats/dcp/lost_state.h"
 #include "lib/formats/megatron/folder.h"
 #include "lib/formats/megatron/write/target.h"
 
@@ -48,6 +49,7 @@ class Layouter {
                     cat("nothing says how its tensors are cut over ", ranks, " ranks: expected rules"))
           .in_file(catalog.path)
           .hint("--spec gives them");
+    if (source_.empty()) dcp::tell_lost_state(catalog, request.tensors, notes_);
     add_text_file(layout_, std::string(kTracker), "");
     parts_.emplace(catalog, request, source_, mesh_.ep, layout_);
     if (parts_->ranks() != ranks)
