@@ -3,6 +3,7 @@ rank must hold, cut by numpy alone."""
 import argparse
 import os
 import tempfile
+import zlib
 
 import numpy as np
 import torch
@@ -84,13 +85,14 @@ def _models(job):
     from megatron.core.models.gpt import GPTModel
     from megatron.core.models.gpt.gpt_layer_specs import (get_gpt_decoder_block_spec, get_gpt_layer_local_spec,
                                                           get_gpt_mtp_block_spec)
-    from megatron.core.transformer import TransformerConfig
+    from megatron.core.transformer import MLATransformerConfig, TransformerConfig
     c, vp = job["config"], job.get("vp", 1)
     moe = dict(num_moe_experts=c["experts"], moe_router_topk=2, moe_ffn_hidden_size=c["ffn"],
                moe_token_dispatcher_type="allgather") if job.get("moe") else {}
     gpt2 = job.get("gpt2", False)
     dtype = getattr(torch, job.get("dtype", "bfloat16"))
-    config = TransformerConfig(
+    latent = job.get("model", {}).get("multi_latent_attention", False)
+    config = (MLATransformerConfig if latent else TransformerConfig)(
         num_layers=c["layers"], hidden_size=c["hid"], ffn_hidden_size=c["ffn"], num_attention_heads=c["heads"],
         num_query_groups=c["heads"] if gpt2 else c["groups"], kv_channels=c["hid"] // c["heads"],
         gated_linear_unit=job.get("gated", not gpt2), activation_func=F.gelu if gpt2 else F.silu,
@@ -103,6 +105,7 @@ def _models(job):
         spec = get_gpt_decoder_block_spec(config, use_transformer_engine=False, normalization=config.normalization)
     else:
         spec = get_gpt_layer_local_spec(num_experts=c["experts"] if job.get("moe") else None, moe_grouped_gemm=False,
+                                        multi_latent_attention=latent, qk_layernorm=config.qk_layernorm,
                                         normalization=config.normalization)
     out = []
     for stage in range(vp):
@@ -157,15 +160,20 @@ def _built(job):
     return chunks, optimizer
 
 
-def _load(job, folder):
-    """Loads this rank's files as Megatron-LM does; tells {chunk/name: {"model", and flat "param", "exp_avg", "exp_avg_sq"}}."""
+def _rank_folder(job):
     from megatron.core import parallel_state
-    chunks, optimizer = _built(job)
     rank = "mp_rank_%02d" % parallel_state.get_tensor_model_parallel_rank()
     if job["pp"] > 1:
         rank += "_%03d" % parallel_state.get_pipeline_model_parallel_rank()
     if job.get("ep", 1) > 1:
         rank += "_%03d" % parallel_state.get_expert_model_parallel_rank()
+    return rank
+
+
+def _load(job, folder):
+    """Loads this rank's files as Megatron-LM does; tells {chunk/name: {"model", and flat "param", "exp_avg", "exp_avg_sq"}}."""
+    chunks, optimizer = _built(job)
+    rank = _rank_folder(job)
     files = os.path.join(job["folder"], job["iteration"], rank)
     state = torch.load(os.path.join(files, "model_optim_rng.pt"), weights_only=False)
     for v, chunk in enumerate(chunks):
@@ -233,11 +241,12 @@ def _fill(chunks, optimizer):
             group["step"] = 120.0
             for p in group["params"]:
                 part.optimizer.state[p]["step"].fill_(120)
-    for chunk in chunks:
+    for v, chunk in enumerate(chunks):
         for name, buffer in chunk.module.named_buffers():
             if name.endswith("expert_bias"):
                 buffer.copy_(torch.arange(float(buffer.numel())))
         for name, parameter in chunk.module.named_parameters():
+            torch.manual_seed(_seed(v, name, parameter))
             if "layernorm" not in name or not parameter.requires_grad:
                 parameter.copy_(torch.randn(parameter.shape))
             for held, span in _held(optimizer, parameter):
@@ -246,6 +255,17 @@ def _fill(chunks, optimizer):
                 parameter.copy_(whole)
                 for state in STATES[1:]:
                     held[state].copy_(torch.randn(held[state].shape))
+
+
+def _seed(chunk, name, parameter):
+    """The same on ranks that hold copies, another one on those that hold other parts."""
+    from megatron.core import parallel_state as ps
+    is_expert, is_table = ".experts." in name, "word_embeddings" in name
+    is_cut = getattr(parameter, "tensor_model_parallel", False)
+    tp = ps.get_expert_tensor_parallel_rank() if is_expert else ps.get_tensor_model_parallel_rank()
+    place = (tp if is_cut else 0, ps.get_expert_model_parallel_rank() if is_expert else 0,
+             (0, 0) if is_table else (ps.get_pipeline_model_parallel_rank(), chunk))
+    return zlib.crc32(repr((name, place)).encode())
 
 
 def _held(optimizer, parameter):
@@ -269,6 +289,9 @@ def _make(job, folder):
     chunks, optimizer = _built(job)
     _started(optimizer)
     _fill(chunks, optimizer)
+    if job.get("again"):
+        args = argparse.Namespace(**job["arguments"])
+        _save_again(job, {"args": args, "iteration": 120, "checkpoint_version": 3.0}, chunks, optimizer, {120.0}, _rank_folder(job))
     _save_core(job, {"args": argparse.Namespace(**job["arguments"]), "iteration": 120, "checkpoint_version": 3.0},
                chunks, optimizer)
     found = {}
@@ -359,9 +382,20 @@ def _tell(chunks, optimizer, steps, folder):
     torch.save(place, os.path.join(folder, f"{torch.distributed.get_rank()}.pt"))
 
 
+def _with_latent_attention():
+    """Megatron-core's own attention computes no latent one: enough of it for the model to be built."""
+    from megatron.core.transformer import multi_latent_attention
+    from megatron.core.transformer.dot_product_attention import DotProductAttention
+    plain = DotProductAttention.__init__
+    DotProductAttention.__init__ = lambda self, *args, k_channels=None, v_channels=None, **named: plain(self, *args, **named)
+    multi_latent_attention.TELinear = type("TELinear", (), {})
+
+
 def _rank_main(rank, job, folder):
     torch.set_num_threads(1)
     without_cuda()
+    if job.get("model", {}).get("multi_latent_attention"):
+        _with_latent_attention()
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed  # noqa: F401
     meeting.join(rank, job["world"], folder)
