@@ -573,6 +573,7 @@ def test_plain_settings_pass(case, published, tmp_path):
     ("mixtral", {"quantization_config": {"quant_method": "fp8"}}, "quantization_config.quant_method"),
     ("gpt2", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config.quant_method"),
     ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    ("llama", {"rope_theta": 500.0}, "rope_parameters.rope_theta"),  # and another one there: which counts depends on the version
     ("llama", {"rope_parameters": ABSENT, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.type"),
     ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 5000.0}}, "rope_parameters.rope_type"),
     ("mixtral", {"rope_parameters": ABSENT, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_scaling.rope_type"),
