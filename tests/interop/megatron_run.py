@@ -284,11 +284,27 @@ def _held(optimizer, parameter):
     return out
 
 
+def _with_remainders():
+    """As Transformer Engine's Adam tells masters of a precision-aware optimizer: the 16 bits behind those of the weight."""
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+    plain = DistributedOptimizer._get_main_param_and_optimizer_states
+
+    def remaining(self, parameter):
+        held, span = dict(plain(self, parameter)), self._get_model_param_range_map(parameter)["param"]
+        weight = parameter.detach().reshape(-1)[span.start:span.end].view(torch.int16).int() << 16
+        held["param"] = (held["param"].detach().reshape(-1).view(torch.int32) - weight).to(torch.int16)
+        return held
+
+    DistributedOptimizer._get_main_param_and_optimizer_states = remaining
+
+
 def _make(job, folder):
     """Saves a fresh run with random values: whole tensors are told, so it is of one tensor and pipeline rank."""
     chunks, optimizer = _built(job)
     _started(optimizer)
     _fill(chunks, optimizer)
+    if job.get("remainders"):
+        _with_remainders()
     if job.get("again"):
         args = argparse.Namespace(**job["arguments"])
         _save_again(job, {"args": args, "iteration": 120, "checkpoint_version": 3.0}, chunks, optimizer, {120.0}, _rank_folder(job))
