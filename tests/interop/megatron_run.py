@@ -398,6 +398,51 @@ def _tell(chunks, optimizer, steps, folder):
     torch.save(place, os.path.join(folder, f"{torch.distributed.get_rank()}.pt"))
 
 
+def _gpt_of(args):
+    """The model that Megatron-LM builds of the arguments of a checkpoint of one rank, in fp32, to compute on the CPU."""
+    import dataclasses
+    import torch.nn.functional as F
+    from megatron.core.models.gpt import GPTModel
+    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+    from megatron.core.transformer import TransformerConfig
+    said = lambda name, absent=None: getattr(args, name, absent)
+    known = {f.name for f in dataclasses.fields(TransformerConfig)} - {"params_dtype", "bf16", "fp16"}
+    settings = {name: value for name, value in vars(args).items() if name in known} | dict(
+        layernorm_epsilon=args.norm_epsilon, gated_linear_unit=args.swiglu, activation_func=F.silu if args.swiglu else F.gelu,
+        bias_activation_fusion=bool(not args.swiglu and args.bias_gelu_fusion), num_moe_experts=said("num_experts"),
+        num_query_groups=args.num_query_groups if args.group_query_attention else None, use_cpu_initialization=True,
+        perform_initialization=False, gradient_accumulation_fusion=False, masked_softmax_fusion=False, persist_layer_norm=False,
+        attention_dropout=0.0, hidden_dropout=0.0, moe_token_dispatcher_type="allgather", moe_grouped_gemm=False)
+    config = TransformerConfig(**settings)
+    spec = get_gpt_layer_local_spec(num_experts=config.num_moe_experts, moe_grouped_gemm=False, qk_layernorm=config.qk_layernorm,
+                                    normalization=config.normalization)
+    return GPTModel(config, spec, vocab_size=args.padded_vocab_size, max_sequence_length=args.max_position_embeddings,
+                    share_embeddings_and_output_weights=not args.untie_embeddings_and_output_weights,
+                    position_embedding_type=args.position_embedding_type, rotary_base=int(said("rotary_base", 10000)),
+                    rope_scaling=said("use_rope_scaling", False), rope_scaling_factor=said("rope_scaling_factor", 8.0)).float().eval()
+
+
+@torch.no_grad()
+def _compute(job, folder):
+    """{file: what its model makes of the tokens}."""
+    import contextlib
+    from megatron.core.transformer import dot_product_attention
+    from megatron.core.transformer.moe import moe_utils
+    tracker = argparse.Namespace(fork=lambda *_: contextlib.nullcontext())   # of random states of a GPU
+    dot_product_attention.tensor_parallel.get_cuda_rng_tracker = lambda *_, **__: tracker
+    moe_utils.te_general_gemm = None
+    tokens = job["compute"]
+    places = torch.arange(tokens.shape[1]).expand(tokens.shape)
+    mask = torch.ones(1, 1, tokens.shape[1], tokens.shape[1]).triu(1).bool()
+    out = {}
+    for file in job["files"]:
+        saved = torch.load(file, weights_only=False)
+        model = _gpt_of(saved["args"])
+        model.load_state_dict(saved["model"], strict=True)
+        out[file] = model(tokens, places, mask)
+    torch.save(out, os.path.join(folder, "0.pt"))
+
+
 def _with_latent_attention():
     """Megatron-core's own attention computes no latent one: enough of it for the model to be built."""
     from megatron.core.transformer import multi_latent_attention
@@ -419,7 +464,7 @@ def _rank_main(rank, job, folder):
         tensor_model_parallel_size=job["tp"], pipeline_model_parallel_size=job["pp"],
         virtual_pipeline_model_parallel_size=job.get("vp", 1) if job.get("vp", 1) > 1 else None,
         expert_model_parallel_size=job.get("ep", 1), expert_tensor_parallel_size=job.get("etp", job["tp"]))
-    (_make if job.get("make") else _load_core if job.get("core") else _load)(job, folder)
+    (_compute if "compute" in job else _make if job.get("make") else _load_core if job.get("core") else _load)(job, folder)
     torch.distributed.destroy_process_group()
 
 
