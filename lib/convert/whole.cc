@@ -6,6 +6,7 @@
 #include "lib/base/phases.h"
 #include "lib/base/text.h"
 #include "lib/convert/found_spec.h"
+#include "lib/formats/hugging_face/model_config.h"
 #include "lib/layout/assemble.h"
 #include "lib/layout/fragments.h"
 #include "lib/layout/map_book.h"
@@ -421,6 +422,13 @@ bool join_in_turn(Catalog& catalog, const RuleOptions& rules, ucl::Diagnostics& 
   return join_fragments(catalog, rules, diagnostics, trusted);
 }
 
+// What rules miss may stand in settings that nobody could read.
+Error with_unread_settings(const Error& e, const Catalog& catalog) {
+  const std::string why = hugging_face::why_config_is_unread(catalog);
+  if (why.empty() || e.kind() != ErrorKind::kRefused) return e;
+  return refused(e.code(), cat(e.message(), "; ", why)).in_file(e.file()).hint(e.hint_text());
+}
+
 }  // namespace
 
 Catalog open_whole(const std::string& path, const OpenOptions& asked, const RuleOptions& rules, bool listed) {
@@ -438,7 +446,7 @@ Catalog open_whole(const std::string& path, const OpenOptions& asked, const Rule
     Trusted trusted;
     if (!join_in_turn(catalog, rules, diagnostics, trusted)) throw first_problem(diagnostics, path, rules);
   } catch (const Error& e) {
-    if (!listed || e.kind() != ErrorKind::kRefused) throw;
+    if (!listed || e.kind() != ErrorKind::kRefused) throw with_unread_settings(e, catalog);
     list_fragments(catalog, e);
   }
   return catalog;

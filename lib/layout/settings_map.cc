@@ -62,6 +62,7 @@ class Hop {
   void apply(const ucl::ConfigRule& rule) {
     const ucl::ConfigSide& from = ref_.reversed ? rule.right : rule.left;
     const ucl::ConfigSide& to = ref_.reversed ? rule.left : rule.right;
+    check_places(from);
     if (from.off) return check_off(from);
     if (to.off) return;
     if (to.drop) return check(from);
@@ -103,6 +104,20 @@ class Hop {
       for (const auto& [name, value] : found)
         if (!agrees(side, value)) return differs(side.span, name, value, ucl::joined(side.values, " or "));
       if (!found.empty()) return;
+    }
+  }
+
+  // One setting in two places: "rope_theta" and "rope_parameters.rope_theta". Which of them counts depends on
+  // who reads.
+  void check_places(const ucl::ConfigSide& side) {
+    const auto name_of = [](std::string_view key) { return key.substr(key.rfind('.') + 1); };
+    const ucl::Key* first = nullptr;
+    for (const ucl::Key& key : side.keys) {
+      const Value here = stored(key), before = first ? stored(*first) : std::nullopt;
+      if (before && here && name_of(first->text) == name_of(key.text) && !same(*before, *here))
+        return differs(key.span, key.text, *here,
+                       cat(shown(*before), " as in `", escape(first->text, 80), "`"));
+      if (!first && here) first = &key;
     }
   }
 

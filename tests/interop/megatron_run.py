@@ -3,6 +3,7 @@ rank must hold, cut by numpy alone."""
 import argparse
 import os
 import tempfile
+import zlib
 
 import numpy as np
 import torch
@@ -84,13 +85,14 @@ def _models(job):
     from megatron.core.models.gpt import GPTModel
     from megatron.core.models.gpt.gpt_layer_specs import (get_gpt_decoder_block_spec, get_gpt_layer_local_spec,
                                                           get_gpt_mtp_block_spec)
-    from megatron.core.transformer import TransformerConfig
+    from megatron.core.transformer import MLATransformerConfig, TransformerConfig
     c, vp = job["config"], job.get("vp", 1)
     moe = dict(num_moe_experts=c["experts"], moe_router_topk=2, moe_ffn_hidden_size=c["ffn"],
                moe_token_dispatcher_type="allgather") if job.get("moe") else {}
     gpt2 = job.get("gpt2", False)
     dtype = getattr(torch, job.get("dtype", "bfloat16"))
-    config = TransformerConfig(
+    latent = job.get("model", {}).get("multi_latent_attention", False)
+    config = (MLATransformerConfig if latent else TransformerConfig)(
         num_layers=c["layers"], hidden_size=c["hid"], ffn_hidden_size=c["ffn"], num_attention_heads=c["heads"],
         num_query_groups=c["heads"] if gpt2 else c["groups"], kv_channels=c["hid"] // c["heads"],
         gated_linear_unit=job.get("gated", not gpt2), activation_func=F.gelu if gpt2 else F.silu,
@@ -103,6 +105,7 @@ def _models(job):
         spec = get_gpt_decoder_block_spec(config, use_transformer_engine=False, normalization=config.normalization)
     else:
         spec = get_gpt_layer_local_spec(num_experts=c["experts"] if job.get("moe") else None, moe_grouped_gemm=False,
+                                        multi_latent_attention=latent, qk_layernorm=config.qk_layernorm,
                                         normalization=config.normalization)
     out = []
     for stage in range(vp):
@@ -157,15 +160,20 @@ def _built(job):
     return chunks, optimizer
 
 
-def _load(job, folder):
-    """Loads this rank's files as Megatron-LM does; tells {chunk/name: {"model", and flat "param", "exp_avg", "exp_avg_sq"}}."""
+def _rank_folder(job):
     from megatron.core import parallel_state
-    chunks, optimizer = _built(job)
     rank = "mp_rank_%02d" % parallel_state.get_tensor_model_parallel_rank()
     if job["pp"] > 1:
         rank += "_%03d" % parallel_state.get_pipeline_model_parallel_rank()
     if job.get("ep", 1) > 1:
         rank += "_%03d" % parallel_state.get_expert_model_parallel_rank()
+    return rank
+
+
+def _load(job, folder):
+    """Loads this rank's files as Megatron-LM does; tells {chunk/name: {"model", and flat "param", "exp_avg", "exp_avg_sq"}}."""
+    chunks, optimizer = _built(job)
+    rank = _rank_folder(job)
     files = os.path.join(job["folder"], job["iteration"], rank)
     state = torch.load(os.path.join(files, "model_optim_rng.pt"), weights_only=False)
     for v, chunk in enumerate(chunks):
@@ -233,11 +241,12 @@ def _fill(chunks, optimizer):
             group["step"] = 120.0
             for p in group["params"]:
                 part.optimizer.state[p]["step"].fill_(120)
-    for chunk in chunks:
+    for v, chunk in enumerate(chunks):
         for name, buffer in chunk.module.named_buffers():
             if name.endswith("expert_bias"):
                 buffer.copy_(torch.arange(float(buffer.numel())))
         for name, parameter in chunk.module.named_parameters():
+            torch.manual_seed(_seed(v, name, parameter))
             if "layernorm" not in name or not parameter.requires_grad:
                 parameter.copy_(torch.randn(parameter.shape))
             for held, span in _held(optimizer, parameter):
@@ -246,6 +255,17 @@ def _fill(chunks, optimizer):
                 parameter.copy_(whole)
                 for state in STATES[1:]:
                     held[state].copy_(torch.randn(held[state].shape))
+
+
+def _seed(chunk, name, parameter):
+    """The same on ranks that hold copies, another one on those that hold other parts."""
+    from megatron.core import parallel_state as ps
+    is_expert, is_table = ".experts." in name, "word_embeddings" in name
+    is_cut = getattr(parameter, "tensor_model_parallel", False)
+    tp = ps.get_expert_tensor_parallel_rank() if is_expert else ps.get_tensor_model_parallel_rank()
+    place = (tp if is_cut else 0, ps.get_expert_model_parallel_rank() if is_expert else 0,
+             (0, 0) if is_table else (ps.get_pipeline_model_parallel_rank(), chunk))
+    return zlib.crc32(repr((name, place)).encode())
 
 
 def _held(optimizer, parameter):
@@ -264,11 +284,30 @@ def _held(optimizer, parameter):
     return out
 
 
+def _with_remainders():
+    """As Transformer Engine's Adam tells masters of a precision-aware optimizer: the 16 bits behind those of the weight."""
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+    plain = DistributedOptimizer._get_main_param_and_optimizer_states
+
+    def remaining(self, parameter):
+        held, span = dict(plain(self, parameter)), self._get_model_param_range_map(parameter)["param"]
+        weight = parameter.detach().reshape(-1)[span.start:span.end].view(torch.int16).int() << 16
+        held["param"] = (held["param"].detach().reshape(-1).view(torch.int32) - weight).to(torch.int16)
+        return held
+
+    DistributedOptimizer._get_main_param_and_optimizer_states = remaining
+
+
 def _make(job, folder):
     """Saves a fresh run with random values: whole tensors are told, so it is of one tensor and pipeline rank."""
     chunks, optimizer = _built(job)
     _started(optimizer)
     _fill(chunks, optimizer)
+    if job.get("remainders"):
+        _with_remainders()
+    if job.get("again"):
+        args = argparse.Namespace(**job["arguments"])
+        _save_again(job, {"args": args, "iteration": 120, "checkpoint_version": 3.0}, chunks, optimizer, {120.0}, _rank_folder(job))
     _save_core(job, {"args": argparse.Namespace(**job["arguments"]), "iteration": 120, "checkpoint_version": 3.0},
                chunks, optimizer)
     found = {}
@@ -359,9 +398,65 @@ def _tell(chunks, optimizer, steps, folder):
     torch.save(place, os.path.join(folder, f"{torch.distributed.get_rank()}.pt"))
 
 
+def _gpt_of(args):
+    """The model that Megatron-LM builds of the arguments of a checkpoint of one rank, in fp32, to compute on the CPU."""
+    import dataclasses
+    import torch.nn.functional as F
+    from megatron.core.models.gpt import GPTModel
+    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+    from megatron.core.transformer import TransformerConfig
+    said = lambda name, absent=None: getattr(args, name, absent)
+    known = {f.name for f in dataclasses.fields(TransformerConfig)} - {"params_dtype", "bf16", "fp16"}
+    settings = {name: value for name, value in vars(args).items() if name in known} | dict(
+        layernorm_epsilon=args.norm_epsilon, gated_linear_unit=args.swiglu, activation_func=F.silu if args.swiglu else F.gelu,
+        bias_activation_fusion=bool(not args.swiglu and args.bias_gelu_fusion), num_moe_experts=said("num_experts"),
+        num_query_groups=args.num_query_groups if args.group_query_attention else None, use_cpu_initialization=True,
+        perform_initialization=False, gradient_accumulation_fusion=False, masked_softmax_fusion=False, persist_layer_norm=False,
+        attention_dropout=0.0, hidden_dropout=0.0, moe_token_dispatcher_type="allgather", moe_grouped_gemm=False)
+    config = TransformerConfig(**settings)
+    spec = get_gpt_layer_local_spec(num_experts=config.num_moe_experts, moe_grouped_gemm=False, qk_layernorm=config.qk_layernorm,
+                                    normalization=config.normalization)
+    return GPTModel(config, spec, vocab_size=args.padded_vocab_size, max_sequence_length=args.max_position_embeddings,
+                    share_embeddings_and_output_weights=not args.untie_embeddings_and_output_weights,
+                    position_embedding_type=args.position_embedding_type, rotary_base=int(said("rotary_base", 10000)),
+                    rope_scaling=said("use_rope_scaling", False), rope_scaling_factor=said("rope_scaling_factor", 8.0)).float().eval()
+
+
+@torch.no_grad()
+def _compute(job, folder):
+    """{file: what its model makes of the tokens}."""
+    import contextlib
+    from megatron.core.transformer import dot_product_attention
+    from megatron.core.transformer.moe import moe_utils
+    tracker = argparse.Namespace(fork=lambda *_: contextlib.nullcontext())   # of random states of a GPU
+    dot_product_attention.tensor_parallel.get_cuda_rng_tracker = lambda *_, **__: tracker
+    moe_utils.te_general_gemm = None
+    tokens = job["compute"]
+    places = torch.arange(tokens.shape[1]).expand(tokens.shape)
+    mask = torch.ones(1, 1, tokens.shape[1], tokens.shape[1]).triu(1).bool()
+    out = {}
+    for file in job["files"]:
+        saved = torch.load(file, weights_only=False)
+        model = _gpt_of(saved["args"])
+        model.load_state_dict(saved["model"], strict=True)
+        out[file] = model(tokens, places, mask)
+    torch.save(out, os.path.join(folder, "0.pt"))
+
+
+def _with_latent_attention():
+    """Megatron-core's own attention computes no latent one: enough of it for the model to be built."""
+    from megatron.core.transformer import multi_latent_attention
+    from megatron.core.transformer.dot_product_attention import DotProductAttention
+    plain = DotProductAttention.__init__
+    DotProductAttention.__init__ = lambda self, *args, k_channels=None, v_channels=None, **named: plain(self, *args, **named)
+    multi_latent_attention.TELinear = type("TELinear", (), {})
+
+
 def _rank_main(rank, job, folder):
     torch.set_num_threads(1)
     without_cuda()
+    if job.get("model", {}).get("multi_latent_attention"):
+        _with_latent_attention()
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed  # noqa: F401
     meeting.join(rank, job["world"], folder)
@@ -369,7 +464,7 @@ def _rank_main(rank, job, folder):
         tensor_model_parallel_size=job["tp"], pipeline_model_parallel_size=job["pp"],
         virtual_pipeline_model_parallel_size=job.get("vp", 1) if job.get("vp", 1) > 1 else None,
         expert_model_parallel_size=job.get("ep", 1), expert_tensor_parallel_size=job.get("etp", job["tp"]))
-    (_make if job.get("make") else _load_core if job.get("core") else _load)(job, folder)
+    (_compute if "compute" in job else _make if job.get("make") else _load_core if job.get("core") else _load)(job, folder)
     torch.distributed.destroy_process_group()
 
 

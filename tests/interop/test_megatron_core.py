@@ -156,7 +156,7 @@ def make(folder, ep=1, sharding="dp_reshardable", **more):
                      padded_vocab_size=96, make_vocab_size_divisible_by=16, tensor_model_parallel_size=1, pipeline_model_parallel_size=1,
                      expert_model_parallel_size=ep, world_size=ep, swiglu=more.get("gated", True), iteration=120, ckpt_format="torch_dist",
                      untie_embeddings_and_output_weights=True, num_experts=4 if more.get("moe") else None, use_distributed_optimizer=more.get("distributed", True),
-                     moe_layer_freq=more.get("model", {}).get("moe_layer_freq", 1))
+                     moe_layer_freq=more.get("model", {}).get("moe_layer_freq", 1), use_precision_aware_optimizer=more.get("remainders", False))
     return megatron_run.load({"make": True, "config": CONFIG, "tp": 1, "pp": 1, "ep": ep, "world": ep, "arguments":
                               arguments, "save": {"folder": folder, "sharding": sharding}} | more)
 
@@ -305,6 +305,19 @@ def test_frozen_parameters(sharding, tmp_path, out):
     with Consolidated(out) as file:
         assert not differences([(name, file.dataset("param", name), held["model"], {})
                                 for name, held in ranks[0].items()])
+
+
+@pytest.mark.parametrize("sharding", ["fully_reshardable", "dp_reshardable"])
+def test_masters_that_are_remainders(sharding, tmp_path, out):
+    """A precision-aware optimizer saves integers for masters: they are no weights."""
+    saved, legacy = str(tmp_path / "made"), str(tmp_path / "legacy")
+    ranks = make(saved, sharding=sharding, remainders=True, again=legacy, iteration=ITERATION)
+    for source in saved, legacy:
+        assert "store_param_remainders" in refused(source, out)
+        file = convert(source, str(tmp_path / (os.path.basename(source) + ".h5")), "--drop", "optimizer.masters")
+        check_made(file, ranks, ("exp_avg", "exp_avg_sq"))
+        with Consolidated(file) as found:
+            assert not differences([(name, found.dataset("param", name), held["model"], {}) for name, held in ranks[0].items()])
 
 
 def test_there_and_back(tmp_path, out):

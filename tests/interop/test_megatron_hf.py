@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import megatron_run
 from common import DATA, Consolidated, convert, expected_tensors, refused, uckpt
 
 HIDDEN, HEADS, GROUPS, HEAD, FFN, LAYERS, VOCAB, POSITIONS, EXPERTS, DIVISOR = 32, 4, 2, 8, 48, 4, 101, 64, 4, 16
@@ -398,6 +399,27 @@ def test_args_without_the_family(name, setting, tensor, ours, tmp_path, out):
     assert "no rule of this map takes" in message and tensor in message
 
 
+@pytest.mark.parametrize("name,setting", [("qwen2", "add_qkv_bias"), ("qwen3", "qk_layernorm")])
+def test_args_that_older_versions_lack(name, setting, ours, published, tmp_path):
+    """The names of the weights tell it."""
+    source, (file, saved) = str(tmp_path / "megatron"), args_in(ours(name))
+    shutil.copytree(ours(name), source)
+    delattr(saved["args"], setting)
+    torch.save(saved, os.path.join(source, os.path.relpath(file, ours(name))))
+    assert_loads_and_computes(convert(source, str(tmp_path / "back"), "--to", "safetensors", "--as", "hf"), published(name)[1])
+
+
+@pytest.mark.parametrize("name", ["llama", "mixtral"])
+def test_the_base_of_rotary_positions_that_megatron_has_by_default(name, ours, tmp_path):
+    source, (file, saved) = str(tmp_path / "megatron"), args_in(ours(name))
+    shutil.copytree(ours(name), source)
+    del saved["args"].rotary_base
+    torch.save(saved, os.path.join(source, os.path.relpath(file, ours(name))))
+    back = convert(source, str(tmp_path / "back"), "--to", "safetensors", "--as", "hf")
+    with open(os.path.join(back, "config.json"), encoding="utf-8") as config:
+        assert json.load(config)["rope_theta"] == 10000
+
+
 LOST = [("qwen2", "decoder.layers.1.self_attention.linear_qkv.bias", "linear_qkv.bias\" at i = 1"),
         ("qwen3", "decoder.layers.1.self_attention.q_layernorm.weight", "with x = q at i = 1"),
         ("gpt2", "decoder.layers.2.input_layernorm.bias", "with p = bias at i = 2"), ("gpt2", "decoder.final_layernorm.bias", "decoder.final_layernorm.bias")]
@@ -495,6 +517,27 @@ def assert_loads_and_computes_as(folder, model):
         assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 
+COMPUTED = {"mistral": TRANSLATED["mistral"][2], "qwen2": SIZES, "qwen3": SIZES | {"head_dim": HEAD, "tie_word_embeddings": True},
+            "mixtral": SIZES | {"num_local_experts": EXPERTS, "num_experts_per_tok": 3}, "gpt2": GPT2_SIZES | {"activation_function": "gelu"},
+            "llama": SIZES | {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5000.0, "factor": 4.0, "low_freq_factor": 1.0,
+                                                  "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}}
+
+
+def test_megatron_computes_the_same(tmp_path):
+    """Megatron-core's own models, by nothing but the arguments and weights that were written."""
+    tokens, expected = torch.arange(24).reshape(2, 12) * 7 % VOCAB, {}
+    for kind, settings in COMPUTED.items():
+        name = {"qwen2": "Qwen2", "qwen3": "Qwen3", "gpt2": "GPT2"}.get(kind, kind.capitalize())
+        model = small(name, **settings)
+        model.save_pretrained(str(tmp_path / kind))
+        made = convert(str(tmp_path / kind), str(tmp_path / f"{kind}-megatron"), "--to", "megatron", "--layout", "tp=1")
+        with torch.no_grad():
+            expected[args_in(made)[0]] = model(tokens).logits
+    [found] = megatron_run.load({"compute": tokens, "files": list(expected), "tp": 1, "pp": 1, "world": 1})
+    for file, logits in expected.items():
+        assert torch.allclose(found[file][..., :VOCAB], logits, atol=1e-5), file
+
+
 @pytest.mark.parametrize("window", [1, 2, 4, 12])
 def test_a_window_is_the_same_mask(window, monkeypatch):
     """Megatron-core's own mask (True is masked) of (window - 1, 0) is that of transformers (True is seen)."""
@@ -552,9 +595,11 @@ def test_plain_settings_pass(case, published, tmp_path):
     ("mixtral", {"quantization_config": {"quant_method": "fp8"}}, "quantization_config.quant_method"),
     ("gpt2", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config.quant_method"),
     ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    ("llama", {"rope_theta": 500.0}, "rope_parameters.rope_theta"),  # and another one there: which counts depends on the version
     ("llama", {"rope_parameters": ABSENT, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.type"),
     ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 5000.0}}, "rope_parameters.rope_type"),
     ("mixtral", {"rope_parameters": ABSENT, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_scaling.rope_type"),
+    ("mixtral", {"num_experts_per_tok": 1}, "num_experts_per_tok"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
     ("gpt2", {"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn"),
     ("gpt2", {"activation_function": "relu"}, "activation_function"),
@@ -563,6 +608,15 @@ def test_what_megatron_cannot_say_is_refused_by_name(name, settings, key, publis
     folder = changed(published(name)[0], tmp_path / "hf", **settings)
     message = refused(folder, out, "--to", "megatron", "--layout", "tp=1", "--as", MODELS[name][2])
     assert f"the input's setting `{key}` is " in message
+
+
+def test_a_config_that_cannot_be_read_is_told_where_it_is_missed(published, tmp_path, out):
+    folder = changed(published("llama")[0], tmp_path / "hf")
+    with open(os.path.join(folder, "config.json"), "r+", encoding="utf-8") as file:
+        text = file.read()
+        file.seek(0)
+        file.write('{"model_type": "llama", ' + text[1:])
+    assert "config.json is kept as bytes only: key `model_type` appears twice" in refused(folder, out, "--to", "megatron")
 
 
 @pytest.mark.parametrize("inner", [48, None])  # None: 4 * n_embd

@@ -1,5 +1,6 @@
 #include "lib/formats/hugging_face/model_config.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "lib/base/text.h"
@@ -13,6 +14,7 @@ using Json = nlohmann::json;
 
 constexpr int64_t kMaxConfigBytes = 16 << 20;
 constexpr int kMaxConfigDepth = 100;
+constexpr std::string_view kUnread = " is kept as bytes only: ";
 
 std::string fact_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
@@ -62,7 +64,7 @@ void add_file(const ModelFolder& folder, const std::string& name, Catalog& catal
     }
     object.json = text;  // the view is the file itself: no bytes need be kept beside it
   } catch (const Error& e) {
-    catalog.warnings.push_back(cat(name, " is kept as bytes only: ", e.message()));
+    catalog.warnings.push_back(cat(name, kUnread, e.message()));
     object.file = catalog.add_file(file);
     object.size = file->size();
   }
@@ -74,6 +76,12 @@ void add_file(const ModelFolder& folder, const std::string& name, Catalog& catal
 void add_model_config(const ModelFolder& folder, Catalog& catalog) {
   add_file(folder, std::string(kConfigName), catalog);
   add_file(folder, std::string(kGenerationConfigName), catalog);
+}
+
+std::string why_config_is_unread(const Catalog& catalog) {
+  const std::string begin = cat(kConfigName, kUnread);
+  const auto at = std::ranges::find_if(catalog.warnings, [&](const auto& w) { return w.starts_with(begin); });
+  return at == catalog.warnings.end() ? "" : *at;
 }
 
 }  // namespace uckpt::hugging_face

@@ -13,4 +13,7 @@ inline constexpr std::string_view kConfigName = "config.json",
 // of itself as facts, settings and arguments. One that is no valid JSON is kept as bytes, with a warning.
 void add_model_config(const ModelFolder& folder, Catalog& catalog);
 
+// What was said of a `config.json` that could not be read; empty where there is none.
+std::string why_config_is_unread(const Catalog& catalog);
+
 }  // namespace uckpt::hugging_face

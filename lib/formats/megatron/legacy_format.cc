@@ -4,6 +4,8 @@
 
 #include "lib/base/text.h"
 #include "lib/formats/megatron/legacy_catalog.h"
+#include "lib/formats/megatron/remainders.h"
+#include "lib/formats/megatron/told_by_names.h"
 #include "lib/formats/strangers.h"
 
 namespace uckpt::megatron {
@@ -130,7 +132,10 @@ Catalog read_legacy(const Target& target, const OpenOptions& options) {
   catalog.warnings = checkpoint.warnings;
   warn_of_other_files(checkpoint, catalog);
   catalog.warn_of_unknown_classes();
+  set_remainders_apart(catalog);
+  add_settings_of_names(catalog);
   settle(checkpoint, catalog);
+  check_layers_of_experts(catalog);
   return catalog;
 }
 

@@ -12,6 +12,8 @@
 #include "lib/formats/megatron/core/states.h"
 #include "lib/formats/megatron/core/unstacked.h"
 #include "lib/formats/megatron/folder.h"
+#include "lib/formats/megatron/remainders.h"
+#include "lib/formats/megatron/told_by_names.h"
 
 namespace uckpt::megatron {
 
@@ -81,6 +83,9 @@ Catalog read_core(const Target& target, const OpenOptions& options) {
   builder.add_saved(saved);
   add_facts(catalog, common, mesh, is_plain);
   add_states({folder.files, options, saved, common, mesh, is_plain}, builder, catalog);
+  set_remainders_apart(catalog);
+  add_settings_of_names(catalog);
+  check_layers_of_experts(catalog);
   if (common.file) add_common(common, options, builder, catalog);
   builder.add_views(folder.files, saved);
   for (const dcp::StoredBytes& b : saved.stored.bytes)

@@ -8,6 +8,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/megatron/core/buckets.h"
 #include "lib/formats/megatron/core/unstacked.h"
+#include "lib/formats/megatron/remainders.h"
 #include "lib/formats/megatron/rounding.h"
 #include "lib/formats/torch/guards.h"
 #include "lib/formats/torch/name_walk.h"
@@ -231,12 +232,13 @@ class States {
     }
     if (buckets_.empty()) read_coalesced(states);
     if (buckets_.empty()) return;
+    leave_remainders(states);
     for (const auto& [place, bucket] : buckets_)
       for (const std::string& state : states) {
         const auto at = bucket.states.find(state);
         if (at == bucket.states.end() || at->second.dtype != bucket.states.begin()->second.dtype)
-          throw refused("megatron.buckets", cat("expected every bucket with the state ", escape(state),
-                                                " and of one type, found one without"));
+          return refuse_buckets(cat("expected every bucket with the state ", escape(state),
+                                    " and of one type, found one without"));
       }
     bucket_states_.assign(states.begin(), states.end());
     try {
@@ -246,20 +248,31 @@ class States {
       fragments_ = std::move(placed.fragments);
       if (!placed.guessed.empty()) warn_of_guess(placed.guessed);
     } catch (const Error& e) {
-      return refuse_buckets(e);
+      return refuse_buckets(cat(e.message(), " (--dist-ckpt-optim-fully-reshardable saves names)"));
     }
     for (const auto& [name, list] : fragments_) trained_.insert(name);
   }
 
+  // Masters of a type of their own: the moments can be had without.
+  void leave_remainders(std::set<std::string>& states) {
+    const std::string master(state::kMaster);
+    const auto has_remainders = [&](const auto& bucket) {
+      const auto at = bucket.second.states.find(master);
+      return at != bucket.second.states.end() && at->second.dtype == DType::kI16;
+    };
+    if (!std::ranges::all_of(buckets_, has_remainders)) return;
+    for (auto& [place, bucket] : buckets_) bucket.states.erase(master);
+    states.erase(master);
+    catalog_.tensors.push_back(refused_remainders());
+  }
+
   // For all of them; the weights can be had without.
-  void refuse_buckets(const Error& why) {
+  void refuse_buckets(const std::string& why) {
     int64_t numel = 0;
     for (const auto& [place, bucket] : buckets_) numel += bucket.numel;
     enter(state::kOther, "optimizer.distributed", buckets_.begin()->second.states.begin()->second.dtype,
           {numel}, cat("in ", buckets_.size(), buckets_.size() == 1 ? " bucket" : " buckets"))
-        .refusal = cat(why.message(),
-                       ": --states param writes the weights alone (--dist-ckpt-optim-fully-reshardable saves "
-                       "names)");
+        .refusal = cat(why, ": --states param writes the weights alone");
     buckets_.clear();
   }
 
