@@ -45,6 +45,19 @@ class Bare(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
+class HeadFirst(models.Net):
+    """The second name of the tied table comes before the first one in the alphabet, as `lm_head.weight` does."""
+
+    def __init__(self):
+        super().__init__()
+        self.as_head = self.head
+        del self.head
+
+    def forward(self, tokens, targets):
+        logits = self.as_head(self.norm(self.emb(tokens) * self.gain + self.pos[: tokens.shape[1]]))
+        return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
 def pipeline_layers():
     from deepspeed.pipe import LayerSpec
     layers = models.pipeline_layers(depth=4)
@@ -132,6 +145,7 @@ PROGRAMS = {
     "net-subgroups": _net("many sub-groups at stage 3", zero={"sub_group_size": 40}),
     "net-sgd": _net("one momentum, no step", optimizer="sgd", groups=models.decay_groups),
     "wrapped": _net("activation checkpoint wrappers", model=models.Wrapped),
+    "head-first": _net("a tied name that comes first in the alphabet", model=HeadFirst),
     "twice": _net("modules and buffers under two names", model=models.Twice),
     "hollow": _net("parameters without elements", model=models.Hollow),
     "frozen-group": _net("a group of frozen parameters", groups=models.frozen_group_first),

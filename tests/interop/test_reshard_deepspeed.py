@@ -51,6 +51,7 @@ CASES = [
     Case("small", at(dp=4, zero=3), at(dp=3, zero=1)),
     Case("wrapped", at(dp=2, zero=1), at(dp=3, zero=3)),
     Case("wrapped", at(dp=3, zero=3), at(dp=2, zero=2)),
+    Case("head-first", at(dp=2, zero=1), at(dp=3, zero=3)),
     Case("twice", at(dp=2, zero=1), at(dp=3, zero=3)),
     Case("twice", at(dp=3, zero=3), at(dp=2, zero=1)),
     Case("hollow", at(dp=2, zero=1), at(dp=3, zero=2)),

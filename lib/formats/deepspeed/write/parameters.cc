@@ -23,6 +23,7 @@ bool is_one_number(const Tensor& t) { return t.shape.size() <= 1 && numel_of(t.s
 Parameters::Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source)
     : catalog_(catalog) {
   collect(request);
+  prefer_stated_names(source);
   find_parts(source);
   order(source, request.shards.get());
   set_module_dtypes(request, source);
@@ -77,6 +78,28 @@ void Parameters::collect(const WriteRequest& request) {
       }
     }
     check_states(n);
+  }
+}
+
+// Of tied names the program's optimizer knows one, which need not be the one under which an input has the
+// bytes: links of an HDF5 file are alike.
+void Parameters::prefer_stated_names(const SourceObjects& source) {
+  std::set<std::string> stated;
+  const auto state = [&](const Value& shapes) {
+    for (std::string& name : keys_of(shapes)) stated.insert(std::move(name));
+  };
+  for (const int64_t rank : source.model_ranks()) {
+    const Value lists = source.param_shapes(rank);
+    for (size_t g = 0; lists && lists.is_sequence() && g < lists.size(); ++g) state(lists.at(g));
+    state(source.model(rank, 0).root.get("frozen_param_shapes"));
+  }
+  std::map<std::string, std::string> better;  // by the name that has the bytes
+  for (const Named& n : all_)
+    if (n.tied_to && stated.contains(n.name) && !stated.contains(*n.tied_to)) better.emplace(*n.tied_to, n.name);
+  for (Named& n : all_) {
+    const auto found = better.find(n.tied_to.value_or(n.name));
+    if (found == better.end()) continue;
+    n.tied_to = n.name == found->second ? std::nullopt : std::optional(found->second);
   }
 }
 

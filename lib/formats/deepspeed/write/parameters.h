@@ -66,6 +66,7 @@ class Parameters {
 
  private:
   void collect(const WriteRequest& request);
+  void prefer_stated_names(const SourceObjects& source);
   void check_states(const Named& n) const;
   void set_module_dtypes(const WriteRequest& request, const SourceObjects& source);
   void find_parts(const SourceObjects& source);
