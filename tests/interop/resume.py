@@ -90,6 +90,16 @@ def moe_model(layout):
     return models.MoeNet(experts=(2, 4), ep_sizes=(layout.ep, layout.ep))
 
 
+def as_rows(truth, engine):
+    """AutoEP's weights row by row, under the experts' numbers: a rank has its own experts' alone."""
+    first = {f"{name}.experts": module.ep_rank * module.num_local_experts for name, module in engine.module.named_modules()
+             if hasattr(module, "num_local_experts")}
+    for key in [key for key in truth.tensors if key.split("/", 1)[1].rpartition(".")[0] in first]:
+        number = first[key.split("/", 1)[1].rpartition(".")[0]]
+        for row, value in enumerate(truth.tensors.pop(key)):
+            truth.tensors[f"{key}.{number + row}"] = value
+
+
 def llama(_):
     import autotp
     return autotp.model(4, 2, 50)
@@ -129,6 +139,8 @@ class Program:
         config = dict(self.kind.config)
         if layout.tp > 1:
             config["tensor_parallel"] = {"autotp_size": layout.tp}
+        if self.kind.runner == "autoep":
+            config["expert_parallel"] = {"enabled": True, "autoep_size": layout.ep, **models.AutoEpNet.CONFIG}
         world = layout.dp * layout.tp * layout.pp
         return dataclasses.replace(self.kind, world=world, pp=layout.pp, config=config, **zero, **model)
 
@@ -160,6 +172,8 @@ PROGRAMS = {
     "moe": Program(kinds.Kind("two MoE layers", runner="moe", batch=models.moe_batch), moe_model),
     "moe-full": Program(kinds.Kind("groups of experts that are full within an expert", runner="moe", batch=models.moe_batch, full=200),
                         moe_model),
+    "autoep": Program(kinds.Kind("experts in weights of all of a rank's", runner="autoep", model=models.AutoEpNet,
+                                 batch=models.moe_batch)),
     "llama": Program(kinds.Kind("Llama under AutoTP", runner="llama", groups=models.one_group), llama),
 }
 
@@ -178,9 +192,9 @@ class Job:
 
 
 def _start(kind):
-    if kind.runner != "llama":
+    if kind.runner not in ("llama", "autoep"):
         return kinds.start(kind)
-    import deepspeed   # its own optimizer: AutoTP cuts the weights in `initialize`
+    import deepspeed   # its own optimizer: AutoTP cuts the weights in `initialize`, and AutoEP replaces them
     net = kind.model()
     config = {**kind.config, "train_micro_batch_size_per_gpu": 2, "steps_per_print": 10**9, "zero_optimization": kind.zero,
               "optimizer": {"type": "AdamW", "params": {"lr": 2e-3, "weight_decay": 0.1, "torch_adam": True}}}
@@ -261,6 +275,8 @@ def _rank_main(rank, kind, folder, job):
         if job.layout.tp > 1:   # fragments, under a name for each rank
             rename = f"tp{rank % job.layout.tp}/{{}}".format
         truth = deepspeed_truth.gather(engine, rename)
+        if kind.runner == "autoep":
+            as_rows(truth, engine)
         torch.save((truth.tensors, truth.numbers), os.path.join(folder, f"truth_{rank}.pt"))
 
     if job.truth and job.load:
@@ -269,7 +285,7 @@ def _rank_main(rank, kind, folder, job):
     if job.truth and not job.load:
         write_truth()
     if job.save:
-        client = {} if kind.runner == "moe" else {"iteration": engine.global_steps, "note": {"text": "naïve"}}
+        client = {} if kind.runner in ("moe", "autoep") else {"iteration": engine.global_steps, "note": {"text": "naïve"}}
         engine.save_checkpoint(job.save, client_state=client)
         result["facts"] = _facts(engine)
     with open(os.path.join(folder, f"result_{rank}.json"), "w") as file:

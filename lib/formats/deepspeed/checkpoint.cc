@@ -158,7 +158,7 @@ void drop_foreign_weights(Checkpoint& out, std::vector<std::string>& stale) {
     has_module |= !f.module.empty();
   }
   if (has_module) drop_names(out.folder.layers, stale);
-  const bool has_experts = first && (first->experts || first->has_autoep);
+  const bool has_experts = first && (first->experts || !first->fused.empty());
   if (!has_experts) drop_names(out.folder.experts, stale);
   if (!has_experts || !out.optimizers.empty()) drop_names(out.folder.expert_optimizers, stale);
   if (!first || !first->experts) return;
@@ -347,6 +347,12 @@ ModelFile* Checkpoint::model(int64_t m, int64_t d) { return find_rank(models, {m
 OptimizerFile* Checkpoint::optimizer(int64_t m, int64_t d) { return find_rank(optimizers, {m, d}); }
 ModelFile* Checkpoint::reference_model(int64_t m) { return first_good(models, m); }
 OptimizerFile* Checkpoint::reference_optimizer(int64_t m) { return first_good(optimizers, m); }
+
+const std::vector<FusedExperts>& Checkpoint::fused() const {
+  static const std::vector<FusedExperts> kNone;
+  const auto found = std::ranges::find_if(models, [](const ModelFile& f) { return !f.fused.empty(); });
+  return found == models.end() ? kNone : found->fused;
+}
 
 std::string Checkpoint::optimizer_name(int64_t model_rank, int64_t data_rank) const {
   std::string prefix;

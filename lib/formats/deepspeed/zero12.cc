@@ -42,6 +42,8 @@ class ExpertNumbers {
   const LocalExperts& local_;
 };
 
+const LocalExperts kNoExperts;  // of those that are numbered
+
 int64_t checked_sum(int64_t a, int64_t b) {
   const auto sum = checked_add(a, b);
   if (!sum) throw refused("deepspeed.sizes", "param_shapes add up to more than 2^63 elements");
@@ -128,23 +130,25 @@ void check_places(const ParamList& params, const FlatBuffer& buffer, const RankF
   }
 }
 
+// The parameter's elements are those from `base` on of a tensor of `numel`. Returns a file that is missing.
+std::optional<std::string> add_pieces(Builder& builder, const FlatBuffer& buffer, const RankFamily& family,
+                                      const CutState& state, size_t k, int64_t base, int64_t numel) {
+  const int64_t begin = buffer.offsets[k], end = begin + numel_of(buffer.shapes[k]);
+  for (int64_t at = begin; at < end;) {
+    const int64_t rank = at / buffer.partition, until = std::min(end, (rank + 1) * buffer.partition);
+    const Place* place = state.places[static_cast<size_t>(rank)];
+    if (!place) return family.names[static_cast<size_t>(rank)];
+    builder.flat(family.files[static_cast<size_t>(rank)]->source, *place, numel, base + at - begin,
+                 until - at, at - rank * buffer.partition);
+    at = until;
+  }
+  return std::nullopt;
+}
+
 void add_cut(Builder& builder, const FlatBuffer& buffer, const RankFamily& family, const CutState& state,
              size_t k, std::string_view replica) {
-  const int64_t logical = numel_of(buffer.shapes[k]);
   builder.put({state.name, buffer.names[k], state.dtype, buffer.shapes[k], buffer.layout, replica},
-              [&]() -> std::optional<std::string> {
-                const int64_t begin = buffer.offsets[k], end = begin + logical;
-                for (int64_t at = begin; at < end;) {
-                  const int64_t rank = at / buffer.partition,
-                                until = std::min(end, (rank + 1) * buffer.partition);
-                  const Place* place = state.places[static_cast<size_t>(rank)];
-                  if (!place) return family.names[static_cast<size_t>(rank)];
-                  builder.flat(family.files[static_cast<size_t>(rank)]->source, *place, logical, at - begin,
-                               until - at, at - rank * buffer.partition);
-                  at = until;
-                }
-                return std::nullopt;
-              });
+              [&] { return add_pieces(builder, buffer, family, state, k, 0, numel_of(buffer.shapes[k])); });
 }
 
 void refuse_group(Builder& builder, const ParamList& params, const ExpertNumbers& experts, const Error& why) {
@@ -153,6 +157,26 @@ void refuse_group(Builder& builder, const ParamList& params, const ExpertNumbers
                         why.message());
   }
   builder.problems.push_back(why);
+}
+
+// What the ranks of one buffer hold.
+struct GroupParts {
+  FlatBuffer buffer;
+  GroupStates states;
+};
+
+GroupParts read_group(const Builder& builder, const ParamList& params, const std::vector<int64_t>& fillers,
+                      const ExpertNumbers& experts, const RankFamily& family) {
+  GroupParts out{lay_out(builder, params, fillers, experts, family), {}};
+  FlatBuffer& buffer = out.buffer;
+  check_paddings(buffer, family);
+  if (family.any()->round_robin == false) check_places(params, buffer, family);
+  out.states = read_group_states(
+      family, [&](size_t rank, int64_t numel) { return buffer.fits(rank, numel); },
+      cat(buffer.partition, " (", family.files.size(), " ranks, ", buffer.length,
+          " elements in param_shapes)"));
+  buffer.layout = cat(family.files.size(), " dp shard", family.files.size() == 1 ? "" : "s", ", flat");
+  return out;
 }
 
 void add_family(Builder& builder, const Checkpoint& checkpoint, int64_t model_rank, const ParamList& params,
@@ -165,14 +189,7 @@ void add_family(Builder& builder, const Checkpoint& checkpoint, int64_t model_ra
     return;
   }
   try {
-    FlatBuffer buffer = lay_out(builder, params, fillers, experts, family);
-    check_paddings(buffer, family);
-    if (family.any()->round_robin == false) check_places(params, buffer, family);
-    const GroupStates states = read_group_states(
-        family, [&](size_t rank, int64_t numel) { return buffer.fits(rank, numel); },
-        cat(buffer.partition, " (", family.files.size(), " ranks, ", buffer.length,
-            " elements in param_shapes)"));
-    buffer.layout = cat(family.files.size(), " dp shard", family.files.size() == 1 ? "" : "s", ", flat");
+    const auto [buffer, states] = read_group(builder, params, fillers, experts, family);
     const std::string replica = cat("replica in pipeline stage ", model_rank / checkpoint.mesh.tp);
     for (const CutState& state : states.cut) {
       for (size_t k = 0; k < params.size(); ++k) add_cut(builder, buffer, family, state, k, replica);
@@ -184,6 +201,90 @@ void add_family(Builder& builder, const Checkpoint& checkpoint, int64_t model_ra
   } catch (Error& e) {
     if (e.kind() != ErrorKind::kRefused) throw;
     refuse_group(builder, params, experts, e);
+  }
+}
+
+// A group of AutoEP's fused weights: each expert rank has a run of their rows. Throws what is wrong with any.
+class FusedGroup {
+ public:
+  FusedGroup(Builder& builder, const std::vector<FusedExperts>& layers, const ParamList& params,
+             std::vector<RankFamily> families)
+      : builder_(builder), params_(params), families_(std::move(families)) {
+    for (const Param& p : params) {
+      const FusedExperts* layer = layer_of(layers, p.name);
+      const auto ranks = static_cast<int64_t>(families_.size());
+      if (!layer || p.shape.empty() || p.shape[0] * ranks != layer->experts)
+        throw refused("deepspeed.experts",
+                      cat("expected a weight of ", ranks, " ranks' equal shares of a layer's experts, found ",
+                          escape(p.name, 100), " of shape ", shape_text(p.shape)));
+      wholes_.push_back(p.shape);
+      wholes_.back()[0] = layer->experts;
+    }
+  }
+
+  void add(const std::vector<int64_t>& fillers) {
+    for (const RankFamily& f : families_)
+      if (!f.any()) return miss(f.names.front());
+    for (const RankFamily& f : families_)
+      parts_.push_back(read_group(builder_, params_, fillers, ExpertNumbers(kNoExperts, 0), f));
+    for (size_t s = 0; s < parts_[0].states.cut.size(); ++s) {
+      check_state(s);
+      for (size_t k = 0; k < params_.size(); ++k) add_state(s, k);
+    }
+    for (size_t r = 0; r < families_.size(); ++r)
+      for (const auto& [name, value] : parts_[r].states.numbers)
+        for (const Param& p : params_)
+          builder_.put_scalar(name, p.name, value, families_[r].any()->file.name);
+  }
+
+ private:
+  void miss(const std::string& file) {
+    for (size_t k = 0; k < params_.size(); ++k)
+      builder_.put({state::kMaster, params_[k].name, DType::kF32, wholes_[k], "flat", {}},
+                   [&] { return std::optional(file); });
+  }
+
+  void check_state(size_t s) const {
+    const std::vector<CutState>& first = parts_[0].states.cut;
+    for (size_t r = 1; r < parts_.size(); ++r) {
+      const std::vector<CutState>& own = parts_[r].states.cut;
+      if (own.size() == first.size() && own[s].name == first[s].name && own[s].dtype == first[s].dtype)
+        continue;
+      throw refused("deepspeed.mixed_runs",
+                    cat("expected the state ", escape(first[s].name, 40), " as on other expert ranks"))
+          .in_file(families_[r].any()->source.bytes()->name());
+    }
+  }
+
+  void add_state(size_t s, size_t k) {
+    const CutState& state = parts_[0].states.cut[s];
+    const int64_t numel = numel_of(wholes_[k]), share = params_[k].numel;
+    const std::string layout = cat(families_.size(), " expert ranks × ", parts_[0].buffer.layout);
+    builder_.put(
+        {state.name, params_[k].name, state.dtype, wholes_[k], layout, {}},
+        [&]() -> std::optional<std::string> {
+          for (size_t r = 0; r < parts_.size(); ++r)
+            if (auto missing = add_pieces(builder_, parts_[r].buffer, families_[r], parts_[r].states.cut[s],
+                                          k, static_cast<int64_t>(r) * share, numel))
+              return missing;
+          return std::nullopt;
+        });
+  }
+
+  Builder& builder_;
+  const ParamList& params_;
+  std::vector<RankFamily> families_;  // by expert rank
+  std::vector<Shape> wholes_;         // of each parameter
+  std::vector<GroupParts> parts_;     // by expert rank
+};
+
+void add_fused_group(Builder& builder, const ModelFile& model, const ParamList& params,
+                     const std::vector<int64_t>& fillers, std::vector<RankFamily> families) {
+  try {
+    FusedGroup(builder, model.fused, params, std::move(families)).add(fillers);
+  } catch (Error& e) {
+    if (e.kind() != ErrorKind::kRefused) throw;
+    refuse_group(builder, params, ExpertNumbers(kNoExperts, 0), e);
   }
 }
 
@@ -209,8 +310,7 @@ int64_t expert_ranks_of(const Checkpoint& c, const OptimizerFile& reference, siz
   if (count == c.mesh.dp) return 1;
   if (!has_experts) {
     throw refused(marked ? "deepspeed.experts" : "deepspeed.sizes",
-                  marked ? cat("group ", group,
-                               " holds experts whose names have no numbers: this version does not read them")
+                  marked ? cat("group ", group, " holds experts, and nothing says which")
                          : cat("group ", group, ": expected ", c.mesh.dp, " partitions, found ", count))
         .in_file(reference.source.bytes()->name());
   }
@@ -244,6 +344,9 @@ void add_zero12(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
   const ModelFile* model = checkpoint.reference_model(model_rank);
   const OptimizerFile* reference = checkpoint.reference_optimizer(model_rank);
   if (!model || !model->param_shapes) return;
+  if (!model->fused.empty() && checkpoint.mesh.tp > 1)
+    throw refused("deepspeed.experts", "AutoEP with tensor parallel ranks: this version does not read it")
+        .in_file(model->source.bytes()->name());
   const ParamGroups& groups = *model->param_shapes;
   if (reference && reference->groups.size() != groups.size()) {
     throw refused("deepspeed.sizes", cat("expected ", groups.size(), " groups as in param_shapes, found ",
@@ -254,8 +357,12 @@ void add_zero12(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
   for (const ParamList& params : groups)
     for (const Param& p : params) count_expert(local, p.name);
   for (size_t g = 0; g < groups.size(); ++g) {
-    const bool has_experts = std::any_of(groups[g].begin(), groups[g].end(),
-                                         [](const Param& p) { return parse_expert(p.name).has_value(); });
+    const bool is_fused = std::any_of(groups[g].begin(), groups[g].end(), [&](const Param& p) {
+      return layer_of(model->fused, p.name) != nullptr;
+    });
+    const bool has_experts = is_fused || std::any_of(groups[g].begin(), groups[g].end(), [](const Param& p) {
+                               return parse_expert(p.name).has_value();
+                             });
     int64_t expert_ranks = 1;
     try {
       if (reference) expert_ranks = expert_ranks_of(checkpoint, *reference, g, has_experts);
@@ -266,11 +373,16 @@ void add_zero12(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
     builder.catalog.mesh.ep = std::max(builder.catalog.mesh.ep, expert_ranks);
     static const std::vector<int64_t> kNone;
     const auto& fillers = reference && g < reference->alignment.size() ? reference->alignment[g] : kNone;
-    for (int64_t r = 0; r < expert_ranks; ++r) {
-      const RankFamily family =
-          family_of(checkpoint, model_rank, g, expert_ranks, r, model->data_before_experts);
-      add_family(builder, checkpoint, model_rank, groups[g], fillers, ExpertNumbers(local, r), family);
+    std::vector<RankFamily> families;
+    for (int64_t r = 0; r < expert_ranks; ++r)
+      families.push_back(family_of(checkpoint, model_rank, g, expert_ranks, r, model->data_before_experts));
+    if (is_fused) {
+      add_fused_group(builder, *model, groups[g], fillers, std::move(families));
+      continue;
     }
+    for (int64_t r = 0; r < expert_ranks; ++r)
+      add_family(builder, checkpoint, model_rank, groups[g], fillers, ExpertNumbers(local, r),
+                 families[static_cast<size_t>(r)]);
   }
   const bool in_order =
       !reference || (reference->round_robin != true && follows_mappings(*reference, groups));

@@ -102,9 +102,10 @@ void add_zero3(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
         .in_file(model->source.bytes()->name());
   }
   const ParamGroups& groups = *model->param_shapes;
-  if (reference && (reference->has_partition_groups || model->has_autoep)) {
-    throw refused("deepspeed.experts", "AutoEP layers: this version does not read them")
-        .in_file(reference->source.bytes()->name());
+  if (reference && (reference->has_partition_groups || !model->fused.empty())) {
+    throw refused("deepspeed.experts", "AutoEP's experts at stage 3: this version does not read them")
+        .in_file(reference->source.bytes()->name())
+        .hint("a universal folder can be read, and DeepSpeed's ds_to_universal makes one of it");
   }
   if (reference && reference->groups.size() != groups.size()) {
     throw refused("deepspeed.sizes", cat("expected ", groups.size(), " sub-groups as in param_shapes, found ",

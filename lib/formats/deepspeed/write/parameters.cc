@@ -95,7 +95,8 @@ void Parameters::prefer_stated_names(const SourceObjects& source) {
   }
   std::map<std::string, std::string> better;  // by the name that has the bytes
   for (const Named& n : all_)
-    if (n.tied_to && stated.contains(n.name) && !stated.contains(*n.tied_to)) better.emplace(*n.tied_to, n.name);
+    if (n.tied_to && stated.contains(n.name) && !stated.contains(*n.tied_to))
+      better.emplace(*n.tied_to, n.name);
   for (Named& n : all_) {
     const auto found = better.find(n.tied_to.value_or(n.name));
     if (found == better.end()) continue;
@@ -123,6 +124,10 @@ void Parameters::find_parts(const SourceObjects& source) {
   pipeline_ = pipeline_layers(catalog_, source, names);
   moe_ = moe_layers(catalog_, source, names);
   for (const MoeLayer& layer : moe_) experts_.emplace(layer.prefix, layer.experts);
+  fused_ = read_fused_experts(source.model(0, 0).root);
+  std::erase_if(fused_, [&](const FusedExperts& layer) {
+    return std::ranges::none_of(names, [&](const std::string& name) { return layer.has(name); });
+  });
 }
 
 // As the source's module and files have them; what they do not name follows. Without any as the rules have
