@@ -34,8 +34,7 @@ class ModelWriter {
     if (origin_.root) {
       for (size_t i = 0; i < origin_.root.size(); ++i) {
         const auto [key, value] = origin_.root.entry(i);
-        const std::string text(key.text().value_or(""));
-        if (write_own(text)) continue;
+        if (key.text() && write_own(*key.text())) continue;
         out_.copy(key);
         copy(value);
       }
