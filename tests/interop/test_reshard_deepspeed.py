@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from common import DATA, convert, refused, uckpt
 from native import compare_native
@@ -240,6 +241,18 @@ def test_there_and_back(case, original, tmp_path):
     if case.program == "autoep":   # its second names of the router are copies
         found = [text for text in found if " share memory" not in text]
     assert not found
+
+
+def test_groups_of_tied_weights_by_hdf5(original, tmp_path):
+    """The file's links do not tell which of the tied names the optimizer has."""
+    groups = []
+    source = original("head-first", at(dp=2, zero=1)).root
+    for way, read in (("direct", source), ("hdf5", convert(source, str(tmp_path / "all.h5")))):
+        dcp_to_torch_save(convert(read, str(tmp_path / way), "--to", "dcp"), str(tmp_path / f"{way}.pt"))
+        optimizer = torch.load(str(tmp_path / f"{way}.pt"), weights_only=False)["optim"]
+        assert set(optimizer["state"]) == {name for group in optimizer["param_groups"] for name in group["params"]}
+        groups.append(optimizer["param_groups"])
+    assert groups[0] == groups[1] and len(groups[0]) == 3 and "emb.weight" in groups[0][2]["params"]
 
 
 @pytest.mark.parametrize("layout", [at(dp=2, zero=1), at(dp=3, zero=3)], ids=str)

@@ -84,15 +84,7 @@ void Parameters::collect(const WriteRequest& request) {
 // Of tied names the program's optimizer knows one, which need not be the one under which an input has the
 // bytes: links of an HDF5 file are alike.
 void Parameters::prefer_stated_names(const SourceObjects& source) {
-  std::set<std::string> stated;
-  const auto state = [&](const Value& shapes) {
-    for (std::string& name : keys_of(shapes)) stated.insert(std::move(name));
-  };
-  for (const int64_t rank : source.model_ranks()) {
-    const Value lists = source.param_shapes(rank);
-    for (size_t g = 0; lists && lists.is_sequence() && g < lists.size(); ++g) state(lists.at(g));
-    state(source.model(rank, 0).root.get("frozen_param_shapes"));
-  }
+  const std::set<std::string> stated = source.stated_names();
   std::map<std::string, std::string> better;  // by the name that has the bytes
   for (const Named& n : all_)
     if (n.tied_to && stated.contains(n.name) && !stated.contains(*n.tied_to))
