@@ -172,6 +172,8 @@ PROGRAMS = {
     "moe": Program(kinds.Kind("two MoE layers", runner="moe", batch=models.moe_batch), moe_model),
     "moe-full": Program(kinds.Kind("groups of experts that are full within an expert", runner="moe", batch=models.moe_batch, full=200),
                         moe_model),
+    "moe-two-sizes": Program(kinds.Kind("layers whose experts are over ranks of their own numbers", runner="moe",
+                                        model=models.TwoSizesMoeNet, batch=models.moe_batch)),
     "autoep": Program(kinds.Kind("experts in weights of all of a rank's", runner="autoep", model=models.AutoEpNet,
                                  batch=models.moe_batch)),
     "llama": Program(kinds.Kind("Llama under AutoTP", runner="llama", groups=models.one_group), llama),

@@ -75,6 +75,7 @@ CASES = [
     Case("moe", at(dp=1, zero=1), at(dp=2, ep=2, zero=2)),
     Case("moe-full", at(dp=2, ep=2, zero=1), at(dp=1, zero=1)),
     Case("moe-full", at(dp=1, zero=1), at(dp=4, ep=2, zero=2)),
+    Case("moe-two-sizes", at(dp=4, zero=1), at(dp=4, zero=2)),   # no `ep`: as in the source
     Case("autoep", at(dp=2, ep=2, zero=1), at(dp=4, ep=2, zero=2)),
     Case("autoep", at(dp=4, ep=2, zero=2), at(dp=2, zero=1)),
     Case("autoep", at(dp=1, zero=1), at(dp=2, ep=2, zero=2)),

@@ -168,9 +168,13 @@ struct Making {
     return part ? part->numel : 0;
   }
   // Puts experts and layers where they go.
-  void place(int64_t ep, std::span<const int64_t> stage_sizes) {
+  void place(int64_t ep, bool as_before, std::span<const int64_t> stage_sizes) {
     const auto numel = [this](const std::string& name) { return numel_of(name); };
-    parameters.spread_over(ep, numel);
+    parameters.spread_over(ep, as_before, numel);
+    for (const ParamGroup& g : parameters.groups())
+      if (g.ep > 0 && target.dp % g.ep != 0)
+        refuse_layout(cat("--layout dp: expected a number that ", g.ep,
+                          " divides, as so many ranks share the experts of some layers, found ", target.dp));
     if (!parameters.pipeline().empty() && !target.is_universal)
       target.stages = Stages::make(parameters.catalog(), source, parameters.pipeline(), target.pp,
                                    stage_sizes, numel, notes);
@@ -221,7 +225,7 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   const int64_t ep = asked(request, "ep", mesh.ep);
   check(target, ep);
   target.ep = ep;
-  making.place(ep, request.stage_sizes);
+  making.place(ep, !request.mesh.contains("ep"), request.stage_sizes);
   add_text_file(making.layout, "latest", tag);
   for (int64_t m = 0; m < target.pp * target.tp; ++m) add_rank(target, m);
   for (int64_t t = 0; t < target.tp; ++t) {  // those of a tensor parallel rank's first stage
@@ -238,7 +242,7 @@ TargetLayout lay_out_universal(const Catalog& catalog, const WriteRequest& reque
   Making making(catalog, request, folder + "/");
   making.target.stage = std::clamp(catalog.zero_stage.value_or(1), 1, 3);
   making.target.is_universal = true;
-  making.place(1, request.stage_sizes);
+  making.place(1, false, request.stage_sizes);
   add_text_file(making.layout, "latest_universal", folder);
   add_universal_files(making.target);
   add_model_file(making.target, ModelForm::kWhole, 0, 0);

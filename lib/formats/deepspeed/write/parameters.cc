@@ -212,6 +212,12 @@ const Bytes& Parameters::number(uint32_t tensor) const {
   return at->second;
 }
 
+int64_t Parameters::most_expert_ranks() const {
+  int64_t out = 0;
+  for (const ParamGroup& g : groups_) out = std::max(out, g.ep);
+  return out;
+}
+
 int64_t Parameters::experts_of(std::string_view name) const {
   return experts_.find(parse_expert(name).value().layer(name))->second;
 }

@@ -51,9 +51,11 @@ class Parameters {
   bool is_expert(const std::string& name) const { return parse_expert(name) || layer_of(fused_, name); }
   // How many experts the layer of an expert's weight has.
   int64_t experts_of(std::string_view name) const;
-  // Groups the experts as `ep` ranks have them.
-  void spread_over(int64_t ep, const std::function<int64_t(const std::string&)>& numel_of) {
-    groups_ = spread_experts(catalog_, groups_, moe_, ep, numel_of);
+  // Groups the experts as `ep` ranks have them; where `as_before`, and the source says it, each layer has as
+  // many ranks as there.
+  void spread_over(int64_t ep, bool as_before, const std::function<int64_t(const std::string&)>& numel_of) {
+    if (!as_before || most_expert_ranks() != ep)
+      groups_ = spread_experts(catalog_, groups_, moe_, ep, numel_of);
     groups_ = spread_fused(groups_, fused_, catalog_.mesh.ep, ep, numel_of);
   }
   std::vector<std::string> frozen() const;   // in order, tied ones not
@@ -77,6 +79,7 @@ class Parameters {
   void order(const SourceObjects& source, const Shards* shards);
   void group(const SourceObjects& source);
   void read_state_names(const SourceObjects& source);
+  int64_t most_expert_ranks() const;
   Named& add(const std::string& name);
 
   const Catalog& catalog_;
