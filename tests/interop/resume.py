@@ -158,6 +158,7 @@ PROGRAMS = {
     "net-sgd": _net("one momentum, no step", optimizer="sgd", groups=models.decay_groups),
     "wrapped": _net("activation checkpoint wrappers", model=models.Wrapped),
     "head-first": _net("a tied name that comes first in the alphabet", model=HeadFirst),
+    "ulysses": _net("sequence parallel ranks", sequences=2),
     "twice": _net("modules and buffers under two names", model=models.Twice),
     "hollow": _net("parameters without elements", model=models.Hollow),
     "frozen-group": _net("a group of frozen parameters", groups=models.frozen_group_first),

@@ -91,6 +91,14 @@ void check_degree(int64_t degree, std::string_view what) {
   }
 }
 
+// Sequence parallel ranks (Ulysses) count as ranks of the model there, and each has all of it: the model's
+// own world is one rank.
+bool is_of_sequences(const ModelFile& model, size_t model_ranks) {
+  const auto world = model.counts.find("mp_world_size");
+  return model_ranks == 1 && model.pp_degree.value_or(1) == 1 && world != model.counts.end() &&
+         world->second == 1;
+}
+
 // What checkpoint_parallel_dimensions says; without it what DeepSpeed's own tools conclude from the names.
 void find_model_mesh(Checkpoint& out, const ModelFile& reference) {
   std::set<int64_t> ranks, first_layer;
@@ -104,7 +112,9 @@ void find_model_mesh(Checkpoint& out, const ModelFile& reference) {
   }
   const auto count = static_cast<int64_t>(ranks.size());
   out.mesh.tp =
-      reference.tp_degree.value_or(layers.empty() ? count : static_cast<int64_t>(first_layer.size()));
+      is_of_sequences(reference, ranks.size())
+          ? 1
+          : reference.tp_degree.value_or(layers.empty() ? count : static_cast<int64_t>(first_layer.size()));
   check_degree(out.mesh.tp, "tensor parallel");
   out.mesh.pp = reference.pp_degree.value_or(std::max<int64_t>(1, count / out.mesh.tp));
   check_degree(out.mesh.pp, "pipeline parallel");
