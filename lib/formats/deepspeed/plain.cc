@@ -347,7 +347,7 @@ class PlainAdder {
           dealt != dealt_.end() ? dealt->second : dense_of(weights_, checkpoint_, model_rank);
       if (!optimizer.flat_masters.empty()) return add_fused(builder_, optimizer, source, dense, trained_);
       if (!checkpoint_.fused().empty())
-        throw unnamed(source, "they are AutoEP's, which this version reads at ZeRO's stages 1 and 2 alone");
+        throw unnamed(source, "this version reads AutoEP's from ZeRO's files alone");
       PlainNames names(builder_, optimizer, source, replica);
       names.name(dense, false);
       const int64_t size = common_ep_size(optimizer, source, expert_ranks_);

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
+#include "lib/formats/deepspeed/fused_group.h"
 #include "lib/formats/deepspeed/rank_states.h"
 
 namespace uckpt::deepspeed {
@@ -204,102 +206,22 @@ void add_family(Builder& builder, const Checkpoint& checkpoint, int64_t model_ra
   }
 }
 
-// A group of AutoEP's fused weights: each expert rank has a run of their rows. Throws what is wrong with any.
-class FusedGroup {
- public:
-  FusedGroup(Builder& builder, const std::vector<FusedExperts>& layers, const ParamList& params,
-             std::vector<RankFamily> families)
-      : builder_(builder), params_(params), families_(std::move(families)) {
-    for (const Param& p : params) {
-      const FusedExperts* layer = layer_of(layers, p.name);
-      const auto ranks = static_cast<int64_t>(families_.size());
-      if (!layer || p.shape.empty() || p.shape[0] * ranks != layer->experts)
-        throw refused("deepspeed.experts",
-                      cat("expected a weight of ", ranks, " ranks' equal shares of a layer's experts, found ",
-                          escape(p.name, 100), " of shape ", shape_text(p.shape)));
-      wholes_.push_back(p.shape);
-      wholes_.back()[0] = layer->experts;
-    }
-  }
-
-  void add(const std::vector<int64_t>& fillers) {
-    for (const RankFamily& f : families_)
-      if (!f.any()) return miss(f.names.front());
-    for (const RankFamily& f : families_)
-      parts_.push_back(read_group(builder_, params_, fillers, ExpertNumbers(kNoExperts, 0), f));
-    for (size_t s = 0; s < parts_[0].states.cut.size(); ++s) {
-      check_state(s);
-      for (size_t k = 0; k < params_.size(); ++k) add_state(s, k);
-    }
-    for (size_t r = 0; r < families_.size(); ++r)
-      for (const auto& [name, value] : parts_[r].states.numbers)
-        for (const Param& p : params_)
-          builder_.put_scalar(name, p.name, value, families_[r].any()->file.name);
-  }
-
- private:
-  void miss(const std::string& file) {
-    for (size_t k = 0; k < params_.size(); ++k)
-      builder_.put({state::kMaster, params_[k].name, DType::kF32, wholes_[k], "flat", {}},
-                   [&] { return std::optional(file); });
-  }
-
-  void check_state(size_t s) const {
-    const std::vector<CutState>& first = parts_[0].states.cut;
-    for (size_t r = 1; r < parts_.size(); ++r) {
-      const std::vector<CutState>& own = parts_[r].states.cut;
-      if (own.size() == first.size() && own[s].name == first[s].name && own[s].dtype == first[s].dtype)
-        continue;
-      throw refused("deepspeed.mixed_runs",
-                    cat("expected the state ", escape(first[s].name, 40), " as on other expert ranks"))
-          .in_file(families_[r].any()->source.bytes()->name());
-    }
-  }
-
-  void add_state(size_t s, size_t k) {
-    const CutState& state = parts_[0].states.cut[s];
-    const int64_t numel = numel_of(wholes_[k]), share = params_[k].numel;
-    const std::string layout = cat(families_.size(), " expert ranks × ", parts_[0].buffer.layout);
-    builder_.put(
-        {state.name, params_[k].name, state.dtype, wholes_[k], layout, {}},
-        [&]() -> std::optional<std::string> {
-          for (size_t r = 0; r < parts_.size(); ++r)
-            if (auto missing = add_pieces(builder_, parts_[r].buffer, families_[r], parts_[r].states.cut[s],
-                                          k, static_cast<int64_t>(r) * share, numel))
-              return missing;
-          return std::nullopt;
-        });
-  }
-
-  Builder& builder_;
-  const ParamList& params_;
-  std::vector<RankFamily> families_;  // by expert rank
-  std::vector<Shape> wholes_;         // of each parameter
-  std::vector<GroupParts> parts_;     // by expert rank
-};
-
-void add_fused_group(Builder& builder, const ModelFile& model, const ParamList& params,
-                     const std::vector<int64_t>& fillers, std::vector<RankFamily> families) {
+void add_fused(Builder& builder, const ModelFile& model, const ParamList& params,
+               const std::vector<int64_t>& fillers, const std::vector<RankFamily>& families) {
   try {
-    FusedGroup(builder, model.fused, params, std::move(families)).add(fillers);
+    add_fused_group(builder, model.fused, params, families, [&](const RankFamily& family) {
+      auto parts = std::make_shared<GroupParts>(
+          read_group(builder, params, fillers, ExpertNumbers(kNoExperts, 0), family));
+      return FusedPart{parts->states, parts->buffer.layout,
+                       [&builder, &family, parts](size_t state, size_t k, int64_t base, int64_t numel) {
+                         return add_pieces(builder, parts->buffer, family, parts->states.cut[state], k, base,
+                                           numel);
+                       }};
+    });
   } catch (Error& e) {
     if (e.kind() != ErrorKind::kRefused) throw;
     refuse_group(builder, params, ExpertNumbers(kNoExperts, 0), e);
   }
-}
-
-// The ranks that share a group's buffer: all, or for experts those of one expert rank in order.
-RankFamily family_of(Checkpoint& c, int64_t model_rank, size_t group, int64_t expert_ranks,
-                     int64_t expert_rank, bool data_first) {
-  RankFamily out;
-  out.group = group;
-  const int64_t count = c.mesh.dp / expert_ranks;
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t d = data_first ? expert_rank * count + i : i * expert_ranks + expert_rank;
-    out.files.push_back(c.optimizer(model_rank, d));
-    out.names.push_back(c.optimizer_name(model_rank, d));
-  }
-  return out;
 }
 
 // Into how many expert ranks the group is cut; 1 for a group without experts.
@@ -377,7 +299,7 @@ void add_zero12(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
     for (int64_t r = 0; r < expert_ranks; ++r)
       families.push_back(family_of(checkpoint, model_rank, g, expert_ranks, r, model->data_before_experts));
     if (is_fused) {
-      add_fused_group(builder, *model, groups[g], fillers, std::move(families));
+      add_fused(builder, *model, groups[g], fillers, families);
       continue;
     }
     for (int64_t r = 0; r < expert_ranks; ++r)
