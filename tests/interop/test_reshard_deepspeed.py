@@ -344,6 +344,7 @@ def test_values_that_each_rank_has_of_its_own_are_said(tmp_path):
 def test_universal_there_and_back(own, zero, tmp_path):
     source = os.path.join(DATA, "deepspeed", f"universal-zero{own}-dp2", "ckpt")
     folder = convert(source, str(tmp_path / "universal"), "--to", "deepspeed-universal")
+    assert "left from another run" not in uckpt("inspect", folder).text   # its model files of both kinds are its own
     there = convert(folder, str(tmp_path / "there"), "--to", "deepspeed", "--layout", f"dp=3,zero={zero}")
     found = compare_native(folder, convert(there, str(tmp_path / "back"), "--to", "deepspeed-universal"))
     if zero != own:   # its model files say of which stage it was made, and have frozen parameters as that one has them
