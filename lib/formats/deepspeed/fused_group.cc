@@ -1,5 +1,6 @@
 #include "lib/formats/deepspeed/fused_group.h"
 
+#include "lib/base/checked.h"
 #include "lib/base/text.h"
 
 namespace uckpt::deepspeed {
@@ -7,11 +8,13 @@ namespace uckpt::deepspeed {
 namespace {
 
 // The shapes over all expert ranks.
-std::vector<Shape> wholes_of(const std::vector<FusedExperts>& layers, const ParamList& params, size_t ranks) {
+std::vector<Shape> wholes_of(const std::vector<FusedExperts>& layers, const ParamList& params,
+                             int64_t ranks) {
   std::vector<Shape> out;
   for (const Param& p : params) {
     const FusedExperts* layer = layer_of(layers, p.name);
-    if (!layer || p.shape.empty() || p.shape[0] * static_cast<int64_t>(ranks) != layer->experts)
+    if (!layer || p.shape.empty() || layer->experts % ranks != 0 || p.shape[0] != layer->experts / ranks ||
+        !checked_mul(p.numel, ranks))
       throw refused("deepspeed.experts",
                     cat("expected a weight of ", ranks, " ranks' equal shares of a layer's experts, found ",
                         escape(p.name, 100), " of shape ", shape_text(p.shape)));
@@ -39,7 +42,7 @@ void check_states(const std::vector<FusedPart>& parts, const std::vector<RankFam
 void add_fused_group(Builder& builder, const std::vector<FusedExperts>& layers, const ParamList& params,
                      const std::vector<RankFamily>& families,
                      const std::function<FusedPart(const RankFamily&)>& read) {
-  const std::vector<Shape> wholes = wholes_of(layers, params, families.size());
+  const std::vector<Shape> wholes = wholes_of(layers, params, static_cast<int64_t>(families.size()));
   for (const RankFamily& f : families) {
     if (f.any()) continue;
     for (size_t k = 0; k < params.size(); ++k)
