@@ -41,6 +41,7 @@ class Kind:
     pp: int = 1
     full: int = 0   # elements of one expert group on one rank, where that is not DeepSpeed's default
     steps: int = 3
+    sequences: int = 0   # ranks that share a sequence (Ulysses)
     may_refuse: bool = False   # names are inferred where DeepSpeed stores none: a clear refusal is right, a guess is not
 
 
@@ -184,7 +185,11 @@ def start(kind):
     else:
         model = kind.model()
     optimizer = models.make_optimizer(kind.optimizer, _param_groups(kind, model))
-    return deepspeed.initialize(model=model, optimizer=optimizer, config=_config(kind))[0]
+    mpu = None
+    if kind.sequences:
+        from deepspeed.runtime.sequence_parallel import parallel_state_sp as mpu
+        mpu.initialize_sequence_parallel(kind.sequences)
+    return deepspeed.initialize(model=model, optimizer=optimizer, config=_config(kind), mpu=mpu)[0]
 
 
 def train_step(kind, engine):

@@ -2,6 +2,8 @@
 
 Sizes are odd on purpose: partitions must cut through rows, and padding must be there.
 """
+import types
+
 import torch
 from torch import nn
 
@@ -127,6 +129,39 @@ class TwoSizesMoeNet(MoeNet):
 
     def __init__(self):
         super().__init__(experts=(4, 8), ep_sizes=(2, 4))
+
+
+class AutoEpBlock(nn.Module):
+    """Experts as Mixtral has them, in weights of all of them, which DeepSpeed's AutoEP replaces: this is never called."""
+
+    def __init__(self, width, experts, hidden):
+        super().__init__()
+        self.gate = nn.Linear(width, experts, bias=False)
+        self.experts = nn.Module()
+        self.experts.gate_up_proj = nn.Parameter(torch.randn(experts, 2 * hidden, width) / 4)
+        self.experts.down_proj = nn.Parameter(torch.randn(experts, width, hidden) / 4)
+
+
+class AutoEpNet(nn.Module):
+    """Two layers of experts that AutoEP takes for Mixtral's."""
+    CONFIG = {"preset_model": "mixtral", "use_grouped_mm": False}
+
+    def __init__(self, width=7, experts=4, hidden=5):
+        super().__init__()
+        self.config = types.SimpleNamespace(num_local_experts=experts, num_experts_per_tok=2)
+        self.inp = nn.Linear(width, width)
+        self.model = nn.Module()
+        self.model.layers = nn.ModuleList(nn.Module() for _ in range(2))
+        for layer in self.model.layers:
+            layer.mlp = AutoEpBlock(width, experts, hidden)
+        self.out = nn.Linear(width, 3)
+
+    def forward(self, x, targets):
+        x = self.inp(x).unsqueeze(0)
+        for layer in self.model.layers:
+            y = layer.mlp(x)
+            x = x + (y[0] if isinstance(y, tuple) else y)
+        return nn.functional.cross_entropy(self.out(x[0]).float(), targets)
 
 
 def moe_batch(width=7, dtype=torch.float32):

@@ -75,14 +75,15 @@ def _stage_3(truth, names, opt):
     for i, params in enumerate(opt.fp16_groups):
         part = opt.fp32_partitioned_groups_flat[i]
         state = opt.optimizer.state.get(part, {})
-        world = dist.get_world_size(opt.dp_process_group)
         at = 0
         for p in params:
+            group = p.ds_process_group   # of AutoEP's experts those ranks that have the same ones
+            world = dist.get_world_size(group)
             size, shape = p.ds_numel, p.ds_shape
             k = -(-size // world)
             for key, source in {"fp32": part.detach(), **state}.items():
                 if torch.is_tensor(source) and source.numel() == part.numel() and source.ndim:
-                    whole = _gather(source[at:at + k], opt.dp_process_group)[:size].view(shape)
+                    whole = _gather(source[at:at + k], group)[:size].view(shape)
                     truth.add(key, names[p], whole, shape)
                 else:
                     truth.add(key, names[p], source)

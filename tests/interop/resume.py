@@ -45,6 +45,19 @@ class Bare(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
+class HeadFirst(models.Net):
+    """The second name of the tied table comes before the first one in the alphabet, as `lm_head.weight` does."""
+
+    def __init__(self):
+        super().__init__()
+        self.as_head = self.head
+        del self.head
+
+    def forward(self, tokens, targets):
+        logits = self.as_head(self.norm(self.emb(tokens) * self.gain + self.pos[: tokens.shape[1]]))
+        return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
 def pipeline_layers():
     from deepspeed.pipe import LayerSpec
     layers = models.pipeline_layers(depth=4)
@@ -75,6 +88,16 @@ def three_groups(model):
 
 def moe_model(layout):
     return models.MoeNet(experts=(2, 4), ep_sizes=(layout.ep, layout.ep))
+
+
+def as_rows(truth, engine):
+    """AutoEP's weights row by row, under the experts' numbers: a rank has its own experts' alone."""
+    first = {f"{name}.experts": module.ep_rank * module.num_local_experts for name, module in engine.module.named_modules()
+             if hasattr(module, "num_local_experts")}
+    for key in [key for key in truth.tensors if key.split("/", 1)[1].rpartition(".")[0] in first]:
+        number = first[key.split("/", 1)[1].rpartition(".")[0]]
+        for row, value in enumerate(truth.tensors.pop(key)):
+            truth.tensors[f"{key}.{number + row}"] = value
 
 
 def llama(_):
@@ -116,6 +139,8 @@ class Program:
         config = dict(self.kind.config)
         if layout.tp > 1:
             config["tensor_parallel"] = {"autotp_size": layout.tp}
+        if self.kind.runner == "autoep":
+            config["expert_parallel"] = {"enabled": True, "autoep_size": layout.ep, **models.AutoEpNet.CONFIG}
         world = layout.dp * layout.tp * layout.pp
         return dataclasses.replace(self.kind, world=world, pp=layout.pp, config=config, **zero, **model)
 
@@ -132,6 +157,8 @@ PROGRAMS = {
     "net-subgroups": _net("many sub-groups at stage 3", zero={"sub_group_size": 40}),
     "net-sgd": _net("one momentum, no step", optimizer="sgd", groups=models.decay_groups),
     "wrapped": _net("activation checkpoint wrappers", model=models.Wrapped),
+    "head-first": _net("a tied name that comes first in the alphabet", model=HeadFirst),
+    "ulysses": _net("sequence parallel ranks", sequences=2),
     "twice": _net("modules and buffers under two names", model=models.Twice),
     "hollow": _net("parameters without elements", model=models.Hollow),
     "frozen-group": _net("a group of frozen parameters", groups=models.frozen_group_first),
@@ -146,6 +173,10 @@ PROGRAMS = {
     "moe": Program(kinds.Kind("two MoE layers", runner="moe", batch=models.moe_batch), moe_model),
     "moe-full": Program(kinds.Kind("groups of experts that are full within an expert", runner="moe", batch=models.moe_batch, full=200),
                         moe_model),
+    "moe-two-sizes": Program(kinds.Kind("layers whose experts are over ranks of their own numbers", runner="moe",
+                                        model=models.TwoSizesMoeNet, batch=models.moe_batch)),
+    "autoep": Program(kinds.Kind("experts in weights of all of a rank's", runner="autoep", model=models.AutoEpNet,
+                                 batch=models.moe_batch)),
     "llama": Program(kinds.Kind("Llama under AutoTP", runner="llama", groups=models.one_group), llama),
 }
 
@@ -164,9 +195,9 @@ class Job:
 
 
 def _start(kind):
-    if kind.runner != "llama":
+    if kind.runner not in ("llama", "autoep"):
         return kinds.start(kind)
-    import deepspeed   # its own optimizer: AutoTP cuts the weights in `initialize`
+    import deepspeed   # its own optimizer: AutoTP cuts the weights in `initialize`, and AutoEP replaces them
     net = kind.model()
     config = {**kind.config, "train_micro_batch_size_per_gpu": 2, "steps_per_print": 10**9, "zero_optimization": kind.zero,
               "optimizer": {"type": "AdamW", "params": {"lr": 2e-3, "weight_decay": 0.1, "torch_adam": True}}}
@@ -247,6 +278,8 @@ def _rank_main(rank, kind, folder, job):
         if job.layout.tp > 1:   # fragments, under a name for each rank
             rename = f"tp{rank % job.layout.tp}/{{}}".format
         truth = deepspeed_truth.gather(engine, rename)
+        if kind.runner == "autoep":
+            as_rows(truth, engine)
         torch.save((truth.tensors, truth.numbers), os.path.join(folder, f"truth_{rank}.pt"))
 
     if job.truth and job.load:
@@ -255,7 +288,7 @@ def _rank_main(rank, kind, folder, job):
     if job.truth and not job.load:
         write_truth()
     if job.save:
-        client = {} if kind.runner == "moe" else {"iteration": engine.global_steps, "note": {"text": "naïve"}}
+        client = {} if kind.runner in ("moe", "autoep") else {"iteration": engine.global_steps, "note": {"text": "naïve"}}
         engine.save_checkpoint(job.save, client_state=client)
         result["facts"] = _facts(engine)
     with open(os.path.join(folder, f"result_{rank}.json"), "w") as file:

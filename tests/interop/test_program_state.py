@@ -89,6 +89,15 @@ def test_each_rank_keeps_its_own_state(tmp_path):
 
 
 @pytest.mark.parametrize("to", [("deepspeed", "--layout", "dp=2,zero=2"), ("deepspeed-universal",)], ids=lambda to: to[0])
+def test_keys_that_are_no_text(to, tmp_path):
+    own = {5: "a", (1, 2): "b", None: "c", 1.5: torch.arange(3)}
+    source = edited(tmp_path, "zero1-dp2", "*model_states.pt", lambda _, value: value.update(own))
+    out = convert(source, str(tmp_path / "out"), "--to", *to)
+    model = load(glob.glob(os.path.join(out, "*", "mp_rank_00_model_states.pt"))[0])
+    assert all(model[key] == own[key] for key in (5, (1, 2), None)) and torch.equal(model[1.5], own[1.5])
+
+
+@pytest.mark.parametrize("to", [("deepspeed", "--layout", "dp=2,zero=2"), ("deepspeed-universal",)], ids=lambda to: to[0])
 def test_a_parameter_that_never_had_states(to, tmp_path):
     """An optimizer may list parameters that were frozen before its first step: they are frozen in DeepSpeed, too."""
     weights = {name: torch.rand(5, 3) for name in ("a", "b", "frozen")}

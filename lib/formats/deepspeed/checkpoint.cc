@@ -83,6 +83,14 @@ void check_degree(int64_t degree, std::string_view what) {
   }
 }
 
+// Sequence parallel ranks (Ulysses) count as ranks of the model there, and each has all of it: the model's
+// own world is one rank.
+bool is_of_sequences(const ModelFile& model, size_t model_ranks) {
+  const auto world = model.counts.find("mp_world_size");
+  return model_ranks == 1 && model.pp_degree.value_or(1) == 1 && world != model.counts.end() &&
+         world->second == 1;
+}
+
 // What checkpoint_parallel_dimensions says; without it what DeepSpeed's own tools conclude from the names.
 void find_model_mesh(Checkpoint& out, const ModelFile& reference) {
   std::set<int64_t> ranks, first_layer;
@@ -96,7 +104,9 @@ void find_model_mesh(Checkpoint& out, const ModelFile& reference) {
   }
   const auto count = static_cast<int64_t>(ranks.size());
   out.mesh.tp =
-      reference.tp_degree.value_or(layers.empty() ? count : static_cast<int64_t>(first_layer.size()));
+      is_of_sequences(reference, ranks.size())
+          ? 1
+          : reference.tp_degree.value_or(layers.empty() ? count : static_cast<int64_t>(first_layer.size()));
   check_degree(out.mesh.tp, "tensor parallel");
   out.mesh.pp = reference.pp_degree.value_or(std::max<int64_t>(1, count / out.mesh.tp));
   check_degree(out.mesh.pp, "pipeline parallel");
@@ -150,7 +160,7 @@ void drop_foreign_weights(Checkpoint& out, std::vector<std::string>& stale) {
     has_module |= !f.module.empty();
   }
   if (has_module) drop_names(out.folder.layers, stale);
-  const bool has_experts = first && (first->experts || first->has_autoep);
+  const bool has_experts = first && (first->experts || !first->fused.empty());
   if (!has_experts) drop_names(out.folder.experts, stale);
   if (!has_experts || !out.optimizers.empty()) drop_names(out.folder.expert_optimizers, stale);
   if (!first || !first->experts) return;
@@ -167,8 +177,9 @@ void drop_all_stale(Checkpoint& out) {
   std::vector<std::string> stale;
   drop_stale(out.optimizers, out.model_ranks(), out.mesh.dp, stale);
   drop_stale(out.models, out.model_ranks(), out.stage == 3 ? out.mesh.dp : 1, stale);
-  for (const RankFile& f : out.stage == 3 ? out.folder.models : out.folder.zero_models)
-    stale.push_back(f.name);
+  if (!out.folder.universal)  // one for engines of any stage has the model files of both kinds
+    for (const RankFile& f : out.stage == 3 ? out.folder.models : out.folder.zero_models)
+      stale.push_back(f.name);
   drop_foreign_weights(out, stale);
   if (stale.empty()) return;
   out.warnings.push_back(cat(some_of(stale), stale.size() == 1 ? " is" : " are",
@@ -339,6 +350,12 @@ ModelFile* Checkpoint::model(int64_t m, int64_t d) { return find_rank(models, {m
 OptimizerFile* Checkpoint::optimizer(int64_t m, int64_t d) { return find_rank(optimizers, {m, d}); }
 ModelFile* Checkpoint::reference_model(int64_t m) { return first_good(models, m); }
 OptimizerFile* Checkpoint::reference_optimizer(int64_t m) { return first_good(optimizers, m); }
+
+const std::vector<FusedExperts>& Checkpoint::fused() const {
+  static const std::vector<FusedExperts> kNone;
+  const auto found = std::ranges::find_if(models, [](const ModelFile& f) { return !f.fused.empty(); });
+  return found == models.end() ? kNone : found->fused;
+}
 
 std::string Checkpoint::optimizer_name(int64_t model_rank, int64_t data_rank) const {
   std::string prefix;

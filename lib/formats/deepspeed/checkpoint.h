@@ -35,6 +35,8 @@ struct Checkpoint {
   OptimizerFile* reference_optimizer(int64_t model_rank);
   // What the optimizer file of a rank is called, whether it is there or not.
   std::string optimizer_name(int64_t model_rank, int64_t data_rank) const;
+  // AutoEP's layers; none in other models.
+  const std::vector<FusedExperts>& fused() const;
   int64_t model_ranks() const { return mesh.tp * mesh.pp; }
 };
 

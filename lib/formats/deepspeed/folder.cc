@@ -146,6 +146,13 @@ std::vector<std::string> tags_of(const InputFolder& root) {
   return tags;
 }
 
+std::string list_of(const std::vector<std::string>& tags) {
+  constexpr size_t kShown = 5;
+  std::string out;
+  for (size_t i = 0; i < tags.size() && i < kShown; ++i) out += cat(i ? ", " : "", escape(tags[i], 60));
+  return tags.size() > kShown ? out + ", …" : out;
+}
+
 // The folder a file of a checkpoint stands for: its tag folder, or the root for `latest`.
 std::string folder_of_file(const std::string& path) {
   const std::string folder = parent_of(path);
@@ -158,9 +165,11 @@ std::string folder_of_file(const std::string& path) {
 Folder open_tag(const InputFolder& root, const std::string& tag, std::string_view pointer) {
   const auto found = folder_of_tag(root, tag);
   if (!found) {
-    throw refused("deepspeed.no_tag",
-                  cat("it names the checkpoint \"", escape(tag), "\", and no such folder is here"))
-        .in_file(root.join(pointer));
+    const std::vector<std::string> tags = tags_of(root);
+    Error e = refused("deepspeed.no_tag",
+                      cat("it names the checkpoint \"", escape(tag), "\", and no such folder is here"));
+    if (!tags.empty()) e.hint(cat("name the folder of a checkpoint itself; here are ", list_of(tags)));
+    throw e.in_file(root.join(pointer));
   }
   Folder folder(found->path());
   folder.tag = tag;
@@ -178,12 +187,10 @@ Folder choose(const InputFolder& here) {
     folder.note = cat("there is no `latest`; ", escape(tags[0]), " is the only checkpoint here");
     return folder;
   }
-  std::string found;
-  for (size_t i = 0; i < tags.size() && i < 5; ++i) found += cat(i ? ", " : "", escape(tags[i], 60));
-  throw refused("deepspeed.no_latest",
-                tags.empty() ? std::string("expected a DeepSpeed checkpoint, found no rank files")
-                             : cat("there is no `latest`, and ", tags.size(),
-                                   " checkpoints are here: ", found, tags.size() > 5 ? ", …" : ""))
+  throw refused(
+      "deepspeed.no_latest",
+      tags.empty() ? std::string("expected a DeepSpeed checkpoint, found no rank files")
+                   : cat("there is no `latest`, and ", tags.size(), " checkpoints are here: ", list_of(tags)))
       .in_file(here.path())
       .hint("name the folder of one checkpoint");
 }

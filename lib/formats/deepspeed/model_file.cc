@@ -119,10 +119,6 @@ void read_arguments(const Value& args, ModelFile& out) {
     out.arguments.erase("num_query_groups");
 }
 
-bool is_something(const Value& value) {
-  return value && !value.is_none() && !((value.is_dict() || value.is_sequence()) && value.size() == 0);
-}
-
 void read_reference(const torch::TorchFile& file, const Value& root, ModelFile& out) {
   if (const Value shapes = root.get("param_shapes"); shapes && !shapes.is_none()) {
     out.param_shapes = read_param_groups(shapes);
@@ -143,7 +139,7 @@ void read_reference(const torch::TorchFile& file, const Value& root, ModelFile& 
   out.data_before_experts = config.get("use_data_before_expert_parallelism").boolean().value_or(false);
   if (const Value experts = root.get("num_experts"); experts && experts.is_sequence())
     out.experts = read_integers(experts);
-  out.has_autoep = is_something(root.get("ds_autoep_layers")) || is_something(root.get("autoep_layers"));
+  out.fused = read_fused_experts(root);
 }
 
 void compare(const Value& root, const ModelFile& reference, ModelFile& out) {

@@ -8,6 +8,7 @@
 
 #include "lib/base/error.h"
 #include "lib/formats/deepspeed/folder.h"
+#include "lib/formats/deepspeed/fused_experts.h"
 #include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/source.h"
 #include "lib/formats/deepspeed/universal_info.h"
@@ -77,8 +78,8 @@ struct ModelFile {
   std::optional<UniversalInfo> universal;
   std::map<std::string, int64_t, std::less<>> arguments;  // whole numbers among the training run's `args`
   bool data_before_experts = false;
-  bool has_autoep = false;
   std::optional<std::vector<int64_t>> experts;  // of each MoE layer; none in a model without any
+  std::vector<FusedExperts> fused;              // of AutoEP
 };
 
 // Reads one file. With a `reference` (another data rank's file of the same model rank) only what may differ

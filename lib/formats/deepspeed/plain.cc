@@ -346,6 +346,8 @@ class PlainAdder {
       const std::vector<Candidate> dense =
           dealt != dealt_.end() ? dealt->second : dense_of(weights_, checkpoint_, model_rank);
       if (!optimizer.flat_masters.empty()) return add_fused(builder_, optimizer, source, dense, trained_);
+      if (!checkpoint_.fused().empty())
+        throw unnamed(source, "this version reads AutoEP's from ZeRO's files alone");
       PlainNames names(builder_, optimizer, source, replica);
       names.name(dense, false);
       const int64_t size = common_ep_size(optimizer, source, expert_ranks_);

@@ -170,6 +170,19 @@ const OptimizerFile* RankFamily::any() const {
   return it == files.end() ? nullptr : *it;
 }
 
+RankFamily family_of(Checkpoint& c, int64_t model_rank, size_t group, int64_t expert_ranks,
+                     int64_t expert_rank, bool data_first) {
+  RankFamily out;
+  out.group = group;
+  const int64_t count = c.mesh.dp / expert_ranks;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t d = data_first ? expert_rank * count + i : i * expert_ranks + expert_rank;
+    out.files.push_back(c.optimizer(model_rank, d));
+    out.names.push_back(c.optimizer_name(model_rank, d));
+  }
+  return out;
+}
+
 GroupStates read_group_states(const RankFamily& family, const PartitionTest& fits,
                               std::string_view expected) {
   GroupStates out;

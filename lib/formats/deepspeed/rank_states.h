@@ -20,6 +20,10 @@ struct RankFamily {
   const OptimizerFile* any() const;
 };
 
+// The ranks that share a group's buffer: all, or for experts those of one expert rank in order.
+RankFamily family_of(Checkpoint& checkpoint, int64_t model_rank, size_t group, int64_t expert_ranks,
+                     int64_t expert_rank, bool data_first);
+
 // A state that is one tensor a rank. A null place: that rank's file is not there.
 struct CutState {
   std::string name;

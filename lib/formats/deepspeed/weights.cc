@@ -7,7 +7,6 @@
 
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/shapes.h"
-#include "lib/formats/zero_padded.h"
 
 namespace uckpt::deepspeed {
 
@@ -125,6 +124,7 @@ class WeightAdder {
 
   void run() {
     for (const Weight& w : weights_.all) builder_.guard([&] { add(w); });
+    for (const auto& weight : weights_.fused) builder_.guard([&] { add_fused(weight.first, weight.second); });
     for (const Weight* w : aliases_) builder_.guard([&] { add_alias(*w); });
     if (without_data_.empty()) return;
     builder_.catalog.warnings.push_back(
@@ -194,6 +194,46 @@ class WeightAdder {
     builder_.add_copy(master, w.info->dtype, true,
                       module_only ? "module weight" : cat("module weight in ", w.file->name),
                       [&] { builder_.whole(*w.source, *w.info, shape); });
+  }
+
+  // A weight of AutoEP, one row of which lies in each expert's file. Files that are not there are named
+  // elsewhere.
+  void add_fused(const std::string& name, const std::vector<ExpertRow>& rows) {
+    const int64_t experts = layer_of(checkpoint_.fused(), name)->experts;
+    if (static_cast<int64_t>(rows.size()) != experts) return;
+    const torch::TensorInfo& first = *rows.front().info;
+    Shape shape = first.shape;
+    shape.insert(shape.begin(), experts);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const torch::TensorInfo& info = *rows[i].info;
+      if (rows[i].expert != static_cast<int64_t>(i) || info.shape != first.shape ||
+          info.dtype != first.dtype || !info.refusal.empty() || !info.contiguous())
+        throw refused("deepspeed.experts", cat("expected experts that are alike, found another expert ", i))
+            .in_file(rows[i].source->bytes()->name())
+            .in_tensor(name);
+    }
+    const auto add_rows = [&]() -> std::optional<std::string> {
+      for (const ExpertRow& r : rows) {
+        const int64_t n = r.info->numel();
+        builder_.flat(*r.source, {r.info->offset, n, r.info->record, r.info->dtype, r.info->flags},
+                      numel_of(shape), r.expert * n, n);
+      }
+      return std::nullopt;
+    };
+    const auto master = builder_.find(state::kMaster, name);
+    if (!master) {
+      const bool is_master = first.dtype == DType::kF32 && trained_.contains(name);
+      return builder_.put(
+          {is_master ? state::kMaster : state::kParam, name, first.dtype, shape, "experts", {}}, add_rows);
+    }
+    const Tensor& tensor = builder_.catalog.tensors[*master];
+    if (!compare_ || !tensor.refusal.empty()) return;
+    if (tensor.shape != shape)
+      throw refused("deepspeed.mixed_runs", cat("expected experts of shape ", shape_text(tensor.shape),
+                                                " as their master, found ", shape_text(shape)))
+          .in_file(rows.front().source->bytes()->name())
+          .in_tensor(name);
+    builder_.add_copy(*master, first.dtype, true, "module weights in the files of experts", add_rows);
   }
 
   void add_alias(const Weight& w) {
@@ -301,6 +341,25 @@ void compare_frozen_fragments(Builder& builder, ModelFile& file) {
   }
 }
 
+// AutoEP registers its router under the name of the one that it replaces, too. Where experts are saved that
+// is a copy, and the list of shared parameters does not have modules that stand twice in another.
+void find_second_routers(const std::vector<FusedExperts>& layers, const std::vector<NamedTensor>& module,
+                         Weights& out) {
+  constexpr std::string_view kExperts = "experts", kRouter = "router.";
+  std::map<std::string, std::string_view> names;
+  for (const NamedTensor& t : module) names.emplace(t.name, t.name);
+  for (const FusedExperts& layer : layers) {
+    if (!layer.prefix.ends_with(kExperts)) continue;
+    const std::string path = layer.prefix.substr(0, layer.prefix.size() - kExperts.size());
+    for (auto it = names.lower_bound(path); it != names.end() && it->first.starts_with(path); ++it) {
+      const size_t dot = it->first.find('.', path.size());
+      if (dot == std::string::npos || it->first.compare(path.size(), kRouter.size(), kRouter) == 0) continue;
+      const auto router = names.find(cat(path, kRouter, it->first.substr(dot + 1)));
+      if (router != names.end()) out.shared.emplace(it->second, router->second);
+    }
+  }
+}
+
 }  // namespace
 
 Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
@@ -316,6 +375,7 @@ Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
     for (const NamedTensor& t : file->module)
       out.all.push_back({t.name, &t.info, &file->source, &file->file, std::nullopt});
     find_same(out.all, first);
+    find_second_routers(checkpoint.fused(), file->module, out);
     if (checkpoint.stage == 3) find_same_placeholders(builder, out.all, first);
   }
   std::vector<WeightFile*> layers;
@@ -339,8 +399,12 @@ Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
   });
   for (WeightFile* f : experts) {
     const size_t first = out.all.size();
-    for (const NamedTensor& t : f->tensors)
-      out.all.push_back({t.name, &t.info, &f->source, &f->file, std::nullopt});
+    for (const NamedTensor& t : f->tensors) {
+      if (const auto row = fused_row(checkpoint.fused(), t.name))
+        out.fused[row->weight].push_back({row->expert, &t.info, &f->source});
+      else
+        out.all.push_back({t.name, &t.info, &f->source, &f->file, std::nullopt});
+    }
     find_same(out.all, first);
   }
   out.dtypes = dtypes_of(out);
@@ -359,85 +423,6 @@ void add_weights(Builder& builder, Checkpoint& checkpoint, const Weights& weight
       builder.guard([&] { compare_frozen_fragments(builder, *file); });
     }
   }
-}
-
-namespace {
-
-// The number of the first layer of which no file is here.
-std::string first_gap(const std::vector<RankFile>& layers) {
-  int64_t gap = 0;
-  while (std::ranges::any_of(layers, [&](const RankFile& f) { return f.layer == gap; })) ++gap;
-  return cat(gap);
-}
-
-// By the number of experts of each layer that the model file states.
-std::set<std::string> missing_experts(const Builder& builder, const Checkpoint& checkpoint) {
-  std::set<std::string> missing;
-  const ModelFile* model = nullptr;
-  for (const ModelFile& f : checkpoint.models)
-    if (!model && !f.damage && f.experts) model = &f;
-  const auto& files = checkpoint.folder.experts;
-  const bool unnumbered = std::ranges::any_of(files, [](const RankFile& f) { return f.layer < 0; });
-  if (!model || model->has_autoep || unnumbered) return missing;
-  constexpr int64_t kMostExperts = 1 << 16;    // of one layer; more is a damaged number
-  std::set<std::pair<int64_t, int64_t>> here;  // layer and expert
-  for (const RankFile& f : files)
-    if (f.model == builder.tp_rank) here.emplace(f.layer, f.expert);
-  for (size_t layer = 0; layer < model->experts->size(); ++layer) {
-    for (int64_t e = 0; e < std::min((*model->experts)[layer], kMostExperts); ++e) {
-      if (here.contains({static_cast<int64_t>(layer), e})) continue;
-      missing.insert(cat("layer_", layer, "_expert_", e, "_mp_rank_", zero_padded(builder.tp_rank, 2),
-                         "_model_states.pt"));
-    }
-  }
-  return missing;
-}
-
-}  // namespace
-
-std::vector<std::string> missing_weight_files(const Builder& builder, const Checkpoint& checkpoint,
-                                              const Weights& weights) {
-  std::unordered_set<std::string_view> here;
-  std::map<std::string, int64_t, std::less<>> moe_layers;  // name up to the expert's number -> L
-  for (const Weight& w : weights.all) {
-    here.insert(w.name);
-    const auto at = parse_expert(w.name);
-    if (at && w.file->role == Role::kExpert) moe_layers.emplace(at->layer(w.name), w.file->layer);
-  }
-  std::set<std::string> missing = missing_experts(builder, checkpoint);
-  const std::string rank = cat(builder.tp_rank < 10 ? "0" : "", builder.tp_rank);
-  const bool pipeline = !checkpoint.folder.layers.empty();
-  const bool plain_tail =
-      pipeline && checkpoint.folder.layers.front().name.find("-model_0") == std::string::npos;
-  const auto layer_name = [&](const std::string& number) {
-    return cat("layer_", number.size() == 1 ? "0" : "", number, plain_tail ? "" : "-model_" + rank,
-               "-model_states.pt");
-  };
-  // A layer whose tied name is not known has the weights that seem to be missing.
-  const bool any_unplaced = std::ranges::any_of(weights.all, [&](const Weight& w) {
-    return w.file->role == Role::kLayer && !builder.find(state::kMaster, w.name) &&
-           !weights.is_buffer(w.name);
-  });
-  for (const Tensor& t : builder.catalog.tensors) {
-    if (t.state != state::kMaster || here.contains(t.name)) continue;
-    if (const auto at = parse_expert(t.name); at && !checkpoint.folder.experts.empty()) {
-      const auto layer = moe_layers.find(at->layer(t.name));
-      const std::string l = layer == moe_layers.end() ? "?" : cat(layer->second);
-      missing.insert(cat("layer_", l, "_expert_", at->number, "_mp_rank_", rank, "_model_states.pt"));
-      continue;
-    }
-    if (pipeline && t.name.starts_with(kTiedModules) && !any_unplaced) {
-      missing.insert(layer_name(first_gap(checkpoint.folder.layers)));
-      continue;
-    }
-    const size_t dot = t.name.find('.');
-    const bool numbered = dot != t.name.npos && dot > 0 && dot < 10 &&
-                          std::all_of(t.name.begin(), t.name.begin() + static_cast<ptrdiff_t>(dot),
-                                      [](char c) { return c >= '0' && c <= '9'; });
-    if (!pipeline || !numbered) continue;
-    missing.insert(layer_name(t.name.substr(0, dot)));
-  }
-  return {missing.begin(), missing.end()};
 }
 
 }  // namespace uckpt::deepspeed

@@ -1,6 +1,7 @@
 // Module weights: of model files, pipeline layer files and expert files, under their full names.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -20,7 +21,15 @@ struct Weight {
   std::optional<size_t> same_as;  // another weight of the file that is the same memory
 };
 
+// A row of a fused weight, from an expert's file.
+struct ExpertRow {
+  int64_t expert = 0;
+  const torch::TensorInfo* info = nullptr;
+  Source* source = nullptr;
+};
+
 struct Weights {
+  std::map<std::string, std::vector<ExpertRow>> fused;  // AutoEP's weights by name, the experts ascending
   std::vector<Weight> all;  // in the order of the module, pipeline layers ascending, experts last
   std::unordered_set<std::string_view> buffers;
   std::unordered_map<std::string_view, std::string_view> shared;  // alias -> stored name

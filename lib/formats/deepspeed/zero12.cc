@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 
 #include "lib/base/checked.h"
 #include "lib/base/text.h"
+#include "lib/formats/deepspeed/fused_group.h"
 #include "lib/formats/deepspeed/rank_states.h"
 
 namespace uckpt::deepspeed {
@@ -41,6 +43,8 @@ class ExpertNumbers {
   int64_t rank_;
   const LocalExperts& local_;
 };
+
+const LocalExperts kNoExperts;  // of those that are numbered
 
 int64_t checked_sum(int64_t a, int64_t b) {
   const auto sum = checked_add(a, b);
@@ -128,23 +132,25 @@ void check_places(const ParamList& params, const FlatBuffer& buffer, const RankF
   }
 }
 
+// The parameter's elements are those from `base` on of a tensor of `numel`. Returns a file that is missing.
+std::optional<std::string> add_pieces(Builder& builder, const FlatBuffer& buffer, const RankFamily& family,
+                                      const CutState& state, size_t k, int64_t base, int64_t numel) {
+  const int64_t begin = buffer.offsets[k], end = begin + numel_of(buffer.shapes[k]);
+  for (int64_t at = begin; at < end;) {
+    const int64_t rank = at / buffer.partition, until = std::min(end, (rank + 1) * buffer.partition);
+    const Place* place = state.places[static_cast<size_t>(rank)];
+    if (!place) return family.names[static_cast<size_t>(rank)];
+    builder.flat(family.files[static_cast<size_t>(rank)]->source, *place, numel, base + at - begin,
+                 until - at, at - rank * buffer.partition);
+    at = until;
+  }
+  return std::nullopt;
+}
+
 void add_cut(Builder& builder, const FlatBuffer& buffer, const RankFamily& family, const CutState& state,
              size_t k, std::string_view replica) {
-  const int64_t logical = numel_of(buffer.shapes[k]);
   builder.put({state.name, buffer.names[k], state.dtype, buffer.shapes[k], buffer.layout, replica},
-              [&]() -> std::optional<std::string> {
-                const int64_t begin = buffer.offsets[k], end = begin + logical;
-                for (int64_t at = begin; at < end;) {
-                  const int64_t rank = at / buffer.partition,
-                                until = std::min(end, (rank + 1) * buffer.partition);
-                  const Place* place = state.places[static_cast<size_t>(rank)];
-                  if (!place) return family.names[static_cast<size_t>(rank)];
-                  builder.flat(family.files[static_cast<size_t>(rank)]->source, *place, logical, at - begin,
-                               until - at, at - rank * buffer.partition);
-                  at = until;
-                }
-                return std::nullopt;
-              });
+              [&] { return add_pieces(builder, buffer, family, state, k, 0, numel_of(buffer.shapes[k])); });
 }
 
 void refuse_group(Builder& builder, const ParamList& params, const ExpertNumbers& experts, const Error& why) {
@@ -153,6 +159,26 @@ void refuse_group(Builder& builder, const ParamList& params, const ExpertNumbers
                         why.message());
   }
   builder.problems.push_back(why);
+}
+
+// What the ranks of one buffer hold.
+struct GroupParts {
+  FlatBuffer buffer;
+  GroupStates states;
+};
+
+GroupParts read_group(const Builder& builder, const ParamList& params, const std::vector<int64_t>& fillers,
+                      const ExpertNumbers& experts, const RankFamily& family) {
+  GroupParts out{lay_out(builder, params, fillers, experts, family), {}};
+  FlatBuffer& buffer = out.buffer;
+  check_paddings(buffer, family);
+  if (family.any()->round_robin == false) check_places(params, buffer, family);
+  out.states = read_group_states(
+      family, [&](size_t rank, int64_t numel) { return buffer.fits(rank, numel); },
+      cat(buffer.partition, " (", family.files.size(), " ranks, ", buffer.length,
+          " elements in param_shapes)"));
+  buffer.layout = cat(family.files.size(), " dp shard", family.files.size() == 1 ? "" : "s", ", flat");
+  return out;
 }
 
 void add_family(Builder& builder, const Checkpoint& checkpoint, int64_t model_rank, const ParamList& params,
@@ -165,14 +191,7 @@ void add_family(Builder& builder, const Checkpoint& checkpoint, int64_t model_ra
     return;
   }
   try {
-    FlatBuffer buffer = lay_out(builder, params, fillers, experts, family);
-    check_paddings(buffer, family);
-    if (family.any()->round_robin == false) check_places(params, buffer, family);
-    const GroupStates states = read_group_states(
-        family, [&](size_t rank, int64_t numel) { return buffer.fits(rank, numel); },
-        cat(buffer.partition, " (", family.files.size(), " ranks, ", buffer.length,
-            " elements in param_shapes)"));
-    buffer.layout = cat(family.files.size(), " dp shard", family.files.size() == 1 ? "" : "s", ", flat");
+    const auto [buffer, states] = read_group(builder, params, fillers, experts, family);
     const std::string replica = cat("replica in pipeline stage ", model_rank / checkpoint.mesh.tp);
     for (const CutState& state : states.cut) {
       for (size_t k = 0; k < params.size(); ++k) add_cut(builder, buffer, family, state, k, replica);
@@ -187,18 +206,22 @@ void add_family(Builder& builder, const Checkpoint& checkpoint, int64_t model_ra
   }
 }
 
-// The ranks that share a group's buffer: all, or for experts those of one expert rank in order.
-RankFamily family_of(Checkpoint& c, int64_t model_rank, size_t group, int64_t expert_ranks,
-                     int64_t expert_rank, bool data_first) {
-  RankFamily out;
-  out.group = group;
-  const int64_t count = c.mesh.dp / expert_ranks;
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t d = data_first ? expert_rank * count + i : i * expert_ranks + expert_rank;
-    out.files.push_back(c.optimizer(model_rank, d));
-    out.names.push_back(c.optimizer_name(model_rank, d));
+void add_fused(Builder& builder, const ModelFile& model, const ParamList& params,
+               const std::vector<int64_t>& fillers, const std::vector<RankFamily>& families) {
+  try {
+    add_fused_group(builder, model.fused, params, families, [&](const RankFamily& family) {
+      auto parts = std::make_shared<GroupParts>(
+          read_group(builder, params, fillers, ExpertNumbers(kNoExperts, 0), family));
+      return FusedPart{parts->states, parts->buffer.layout,
+                       [&builder, &family, parts](size_t state, size_t k, int64_t base, int64_t numel) {
+                         return add_pieces(builder, parts->buffer, family, parts->states.cut[state], k, base,
+                                           numel);
+                       }};
+    });
+  } catch (Error& e) {
+    if (e.kind() != ErrorKind::kRefused) throw;
+    refuse_group(builder, params, ExpertNumbers(kNoExperts, 0), e);
   }
-  return out;
 }
 
 // Into how many expert ranks the group is cut; 1 for a group without experts.
@@ -209,8 +232,7 @@ int64_t expert_ranks_of(const Checkpoint& c, const OptimizerFile& reference, siz
   if (count == c.mesh.dp) return 1;
   if (!has_experts) {
     throw refused(marked ? "deepspeed.experts" : "deepspeed.sizes",
-                  marked ? cat("group ", group,
-                               " holds experts whose names have no numbers: this version does not read them")
+                  marked ? cat("group ", group, " holds experts, and nothing says which")
                          : cat("group ", group, ": expected ", c.mesh.dp, " partitions, found ", count))
         .in_file(reference.source.bytes()->name());
   }
@@ -244,6 +266,9 @@ void add_zero12(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
   const ModelFile* model = checkpoint.reference_model(model_rank);
   const OptimizerFile* reference = checkpoint.reference_optimizer(model_rank);
   if (!model || !model->param_shapes) return;
+  if (!model->fused.empty() && checkpoint.mesh.tp > 1)
+    throw refused("deepspeed.experts", "AutoEP with tensor parallel ranks: this version does not read it")
+        .in_file(model->source.bytes()->name());
   const ParamGroups& groups = *model->param_shapes;
   if (reference && reference->groups.size() != groups.size()) {
     throw refused("deepspeed.sizes", cat("expected ", groups.size(), " groups as in param_shapes, found ",
@@ -254,8 +279,12 @@ void add_zero12(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
   for (const ParamList& params : groups)
     for (const Param& p : params) count_expert(local, p.name);
   for (size_t g = 0; g < groups.size(); ++g) {
-    const bool has_experts = std::any_of(groups[g].begin(), groups[g].end(),
-                                         [](const Param& p) { return parse_expert(p.name).has_value(); });
+    const bool is_fused = std::any_of(groups[g].begin(), groups[g].end(), [&](const Param& p) {
+      return layer_of(model->fused, p.name) != nullptr;
+    });
+    const bool has_experts = is_fused || std::any_of(groups[g].begin(), groups[g].end(), [](const Param& p) {
+                               return parse_expert(p.name).has_value();
+                             });
     int64_t expert_ranks = 1;
     try {
       if (reference) expert_ranks = expert_ranks_of(checkpoint, *reference, g, has_experts);
@@ -266,11 +295,16 @@ void add_zero12(Builder& builder, Checkpoint& checkpoint, int64_t model_rank) {
     builder.catalog.mesh.ep = std::max(builder.catalog.mesh.ep, expert_ranks);
     static const std::vector<int64_t> kNone;
     const auto& fillers = reference && g < reference->alignment.size() ? reference->alignment[g] : kNone;
-    for (int64_t r = 0; r < expert_ranks; ++r) {
-      const RankFamily family =
-          family_of(checkpoint, model_rank, g, expert_ranks, r, model->data_before_experts);
-      add_family(builder, checkpoint, model_rank, groups[g], fillers, ExpertNumbers(local, r), family);
+    std::vector<RankFamily> families;
+    for (int64_t r = 0; r < expert_ranks; ++r)
+      families.push_back(family_of(checkpoint, model_rank, g, expert_ranks, r, model->data_before_experts));
+    if (is_fused) {
+      add_fused(builder, *model, groups[g], fillers, families);
+      continue;
     }
+    for (int64_t r = 0; r < expert_ranks; ++r)
+      add_family(builder, checkpoint, model_rank, groups[g], fillers, ExpertNumbers(local, r),
+                 families[static_cast<size_t>(r)]);
   }
   const bool in_order =
       !reference || (reference->round_robin != true && follows_mappings(*reference, groups));

@@ -260,6 +260,11 @@ TEST_CASE("deepspeed: which checkpoint is meant") {
   write_text(s.file("latest"), "global_step5");
   CHECK(thrown_by(s.path(), s.path()) ==
         "deepspeed.no_tag /latest: it names the checkpoint \"global_step5\", and no such folder is here");
+  try {
+    read_checkpoint(s.path());
+  } catch (const Error& e) {
+    CHECK(e.hint_text() == "name the folder of a checkpoint itself; here are global_step4");
+  }
   write_text(s.file("latest"), "../zero1-dp2");
   CHECK(thrown_by(s.path(), s.path()).starts_with("deepspeed.no_tag /latest: "));
   write_text(s.file("latest"), "global_step4\n");

@@ -7,6 +7,7 @@
 #include "lib/base/text.h"
 #include "lib/formats/deepspeed/builder.h"
 #include "lib/formats/deepspeed/folder.h"
+#include "lib/formats/deepspeed/fused_experts.h"
 #include "lib/formats/deepspeed/match.h"
 #include "lib/formats/deepspeed/shapes.h"
 #include "lib/formats/deepspeed/wrapped_names.h"
@@ -162,4 +163,19 @@ TEST_CASE("deepspeed: shapes that one parameter only has prove names, whatever t
   CHECK(match_numbers({a, a, c}, {{c, a}}, taken, is_proven) == Match::kNone);
   CHECK(match_numbers({a, a, c}, {{a, c}}, taken, is_proven) == Match::kSeveral);
   CHECK(match_numbers({a}, {{a, std::nullopt}}, taken, is_proven) == Match::kNone);
+}
+
+TEST_CASE("deepspeed: rows of AutoEP's weights") {
+  const std::vector<FusedExperts> layers = {{0, "a.experts", 4}, {1, "experts", 2}};
+  CHECK(layer_of(layers, "a.experts.w1") == &layers[0]);
+  CHECK(layer_of(layers, "experts.w3") == &layers[1]);
+  for (const char* other : {"a.experts", "a.experts.w4", "a.experts.w1.0", "b.experts.w1", "w1", ""})
+    CHECK_MESSAGE(!layer_of(layers, other), other);
+  const auto row = fused_row(layers, "a.experts.w2.13");
+  REQUIRE(row);
+  CHECK(row->weight == "a.experts.w2");
+  CHECK(row->expert == 13);
+  for (const char* other : {"a.experts.w2", "a.experts.w2.", "a.experts.w2.-1", "a.experts.w2.1x",
+                            "a.experts.w4.1", "a.experts.w2.99999999999999999999", "7"})
+    CHECK_MESSAGE(!fused_row(layers, other), other);
 }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <map>
 #include <set>
 
 #include "lib/base/text.h"
@@ -239,10 +240,17 @@ class UsualContent {
   // Of all parameters that are trained, as the source has them: what is not written falls out later.
   std::vector<ParamGroup> groups_of_source() {
     std::vector<std::string> trained, all;
-    for (const Tensor& t : catalog_.tensors) {
-      if (t.state == state::kMaster && !t.alias) trained.push_back(t.name);
+    // Of tied names the optimizer knows one, which need not be the one that has the bytes here.
+    const std::set<std::string> stated = source_->stated_names();
+    std::map<uint32_t, std::string> masters;
+    for (uint32_t i = 0; i < catalog_.tensors.size(); ++i) {
+      const Tensor& t = catalog_.tensors[i];
       if (is_weight(t.state)) all.push_back(t.name);
+      if (t.state != state::kMaster) continue;
+      std::string& name = masters.try_emplace(t.alias.value_or(i), t.name).first->second;
+      if (stated.contains(t.name) && !stated.contains(name)) name = t.name;
     }
+    for (auto& [index, name] : masters) trained.push_back(std::move(name));
     if (source_->param_groups() || !source_->empty()) {
       try {
         return deepspeed::read_groups(catalog_, *source_, trained, {},

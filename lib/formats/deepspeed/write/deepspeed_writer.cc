@@ -40,6 +40,31 @@ void refuse_unknown_axes(const WriteRequest& request) {
           cat("--layout ", escape(axis, 40), ": a DeepSpeed checkpoint has dp, tp, pp, ep and zero"));
 }
 
+// AutoEP's layers: what their files cannot hold.
+void check_fused(const TargetCheckpoint& target, int64_t ep) {
+  const Parameters& parameters = target.parameters;
+  const Catalog& catalog = parameters.catalog();
+  if (parameters.fused().empty()) return;
+  if (!parameters.moe().empty())
+    throw refused("deepspeed.experts",
+                  "it has layers of AutoEP beside other layers of experts: files of both "
+                  "are not written")
+        .in_file(catalog.path)
+        .hint("--to deepspeed-universal, hdf5, safetensors or torch writes its tensors");
+  if (target.tp > 1) refuse_layout("--layout tp: expected 1 for AutoEP's layers");
+  for (const FusedExperts& layer : parameters.fused())
+    if (layer.experts % ep != 0)
+      refuse_layout(cat("--layout ep: ", ep, " ranks cannot share the ", layer.experts, " experts of ",
+                        escape(layer.prefix, 100), " alike"));
+  for (const Named& n : parameters.all())
+    if (const FusedExperts* layer = layer_of(parameters.fused(), n.name);
+        layer && (parameters.shape(n).empty() || parameters.shape(n)[0] != layer->experts))
+      throw refused("deepspeed.experts", cat("expected rows of ", layer->experts,
+                                             " experts, found the shape ", shape_text(parameters.shape(n))))
+          .in_file(catalog.path)
+          .in_tensor(n.name);
+}
+
 // What DeepSpeed itself does not train, and what the mesh's sizes do not allow.
 void check(const TargetCheckpoint& target, int64_t ep) {
   const Parameters& parameters = target.parameters;
@@ -49,7 +74,8 @@ void check(const TargetCheckpoint& target, int64_t ep) {
   for (const auto& [axis, size] :
        {std::pair("dp", target.dp), std::pair("pp", target.pp), std::pair("ep", ep)})
     if (size < 1) refuse_layout(cat("--layout ", axis, ": expected at least 1 rank"));
-  const bool is_pipeline = !parameters.pipeline().empty(), has_experts = !parameters.moe().empty();
+  const bool is_pipeline = !parameters.pipeline().empty(), has_fused = !parameters.fused().empty(),
+             has_experts = has_fused || !parameters.moe().empty();
   if (!is_pipeline && target.pp > 1)
     refuse_layout(
         cat("--layout pp: expected 1, as the input is no pipeline with files of layers, found ", target.pp));
@@ -65,17 +91,22 @@ void check(const TargetCheckpoint& target, int64_t ep) {
             target.stage));
   if (!has_experts && ep > 1)
     refuse_layout(cat("--layout ep: expected 1, as there are no experts, found ", ep));
+  if (has_fused && target.stage == 3)
+    refuse_layout(
+        "--layout zero: expected 1 or 2 for AutoEP's experts, whose files of stage 3 are not written (a "
+        "universal folder is for any stage: --to deepspeed-universal), found 3");
   if (has_experts && target.stage == 3)
     refuse_layout(
         "--layout zero: expected 1 or 2 for experts, which DeepSpeed does not train at stage 3, found 3");
   if (target.dp % ep != 0)
     refuse_layout(cat("--layout ep: expected a number that divides dp, ", target.dp, ", found ", ep));
+  check_fused(target, ep);
   if (is_pipeline && has_experts)
     throw refused("deepspeed.experts",
                   "a pipeline with experts has files of its own kind, which are not written")
         .in_file(catalog.path);
   for (const Named& n : parameters.all())
-    if (n.is_frozen() && target.stage == 2 && parse_expert(n.name))
+    if (n.is_frozen() && target.stage == 2 && parameters.is_expert(n.name))
       throw refused("deepspeed.experts",
                     "it is frozen, and at stage 2 DeepSpeed would give all ranks the first one's")
           .in_file(catalog.path)
@@ -139,9 +170,13 @@ struct Making {
     return part ? part->numel : 0;
   }
   // Puts experts and layers where they go.
-  void place(int64_t ep, std::span<const int64_t> stage_sizes) {
+  void place(int64_t ep, bool as_before, std::span<const int64_t> stage_sizes) {
     const auto numel = [this](const std::string& name) { return numel_of(name); };
-    parameters.spread_over(ep, numel);
+    parameters.spread_over(ep, as_before, numel);
+    for (const ParamGroup& g : parameters.groups())
+      if (g.ep > 0 && target.dp % g.ep != 0)
+        refuse_layout(cat("--layout dp: expected a number that ", g.ep,
+                          " divides, as so many ranks share the experts of some layers, found ", target.dp));
     if (!parameters.pipeline().empty() && !target.is_universal)
       target.stages = Stages::make(parameters.catalog(), source, parameters.pipeline(), target.pp,
                                    stage_sizes, numel, notes);
@@ -191,7 +226,8 @@ TargetLayout lay_out(const Catalog& catalog, const WriteRequest& request) {
   target.pp = asked(request, "pp", mesh.pp);
   const int64_t ep = asked(request, "ep", mesh.ep);
   check(target, ep);
-  making.place(ep, request.stage_sizes);
+  target.ep = ep;
+  making.place(ep, !request.mesh.contains("ep"), request.stage_sizes);
   add_text_file(making.layout, "latest", tag);
   for (int64_t m = 0; m < target.pp * target.tp; ++m) add_rank(target, m);
   for (int64_t t = 0; t < target.tp; ++t) {  // those of a tensor parallel rank's first stage
@@ -208,7 +244,7 @@ TargetLayout lay_out_universal(const Catalog& catalog, const WriteRequest& reque
   Making making(catalog, request, folder + "/");
   making.target.stage = std::clamp(catalog.zero_stage.value_or(1), 1, 3);
   making.target.is_universal = true;
-  making.place(1, request.stage_sizes);
+  making.place(1, false, request.stage_sizes);
   add_text_file(making.layout, "latest_universal", folder);
   add_universal_files(making.target);
   add_model_file(making.target, ModelForm::kWhole, 0, 0);

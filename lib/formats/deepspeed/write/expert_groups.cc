@@ -35,10 +35,12 @@ bool has_experts(const ParamGroup& group) {
                      [](const std::string& name) { return parse_expert(name).has_value(); });
 }
 
-namespace {
+bool same_expert_options(const ParamGroup& a, const ParamGroup& b) {
+  constexpr std::string_view kOfPart[] = {"params", "param_names", "name"};
+  return options_text(a.options, kOfPart) == options_text(b.options, kOfPart);
+}
 
-constexpr std::string_view kOfPart[] = {"params", "param_names", "name"};  // of what was split
-constexpr int64_t kMostInGroup = 178956971;  // elements of one rank, DeepSpeed's default
+namespace {
 
 class ExpertSpreader {
  public:
@@ -101,18 +103,13 @@ class ExpertSpreader {
     return sum;
   }
 
-  static bool same_options(const ParamGroup& a, const ParamGroup& b) {
-    const auto text = [](const ParamGroup& g) { return options_text(g.options, kOfPart); };
-    return text(a) == text(b);
-  }
-
   // The size at which groups are full is an argument of the program's: where it is not the default one, the
   // groups show what it can be.
   void find_most(const std::vector<const ParamGroup*>& pieces) {
     int64_t low = 0, high = std::numeric_limits<int64_t>::max();
     for (size_t i = 0; i < pieces.size(); ++i) {
       low = std::max(low, local_numel(*pieces[i]));
-      if (i > 0 && pieces[i]->ep == pieces[i - 1]->ep && same_options(*pieces[i], *pieces[i - 1]))
+      if (i > 0 && pieces[i]->ep == pieces[i - 1]->ep && same_expert_options(*pieces[i], *pieces[i - 1]))
         high = std::min(high, local_numel(*pieces[i - 1]) + numel_of_(pieces[i]->names.front()) - 1);
     }
     if (low <= high) most_ = std::clamp(most_, low, high);
@@ -120,7 +117,7 @@ class ExpertSpreader {
 
   // Is the next group the rest of one that DeepSpeed split: for other ranks, or because it was full?
   bool is_continued(const ParamGroup& group, const ParamGroup& next) const {
-    return same_options(group, next) &&
+    return same_expert_options(group, next) &&
            (group.ep != next.ep || local_numel(group) + numel_of_(next.names.front()) > most_);
   }
 
@@ -157,7 +154,7 @@ class ExpertSpreader {
 
   const Catalog& catalog_;
   const std::vector<MoeLayer>& layers_;
-  int64_t ep_, most_ = kMostInGroup;
+  int64_t ep_, most_ = kMostInExpertGroup;
   const std::function<int64_t(const std::string&)>& numel_of_;
 };
 

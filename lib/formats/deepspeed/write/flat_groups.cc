@@ -51,14 +51,21 @@ FlatGroup group_at(const TargetCheckpoint& target, size_t number, const GroupPla
   for (const std::string& name : group.names) {
     if (!target.holds(place.model_rank, name)) continue;
     std::string local = name;
-    if (group.ep > 0) {
+    const bool is_fused = layer_of(target.parameters.fused(), name) != nullptr;
+    if (group.ep > 0 && !is_fused) {
       const auto at = parse_expert(name);
       const int64_t count = target.parameters.experts_of(name) / group.ep;
       if (at->number / count != expert_rank) continue;
       local = with_expert(name, *at, at->number % count);
     }
-    if (const auto part = target.book.find(*target.parameters.at(name).master))
-      out.parameters.push_back({name, std::move(local), part->shape, part->numel, 0, 0});
+    const auto part = target.book.find(*target.parameters.at(name).master);
+    if (!part) continue;
+    FlatParameter& p =
+        out.parameters.emplace_back(FlatParameter{name, std::move(local), part->shape, part->numel, 0, 0});
+    if (!is_fused) continue;
+    p.shape[0] /= ep;
+    p.numel /= ep;
+    p.first = expert_rank * p.numel;
   }
   if (target.stages) put_tied_in_order(*target.stages, target.stage_of(place.model_rank), out);
   return out;

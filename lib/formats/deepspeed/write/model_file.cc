@@ -34,8 +34,7 @@ class ModelWriter {
     if (origin_.root) {
       for (size_t i = 0; i < origin_.root.size(); ++i) {
         const auto [key, value] = origin_.root.entry(i);
-        const std::string text(key.text().value_or(""));
-        if (write_own(text)) continue;
+        if (key.text() && write_own(*key.text())) continue;
         out_.copy(key);
         copy(value);
       }
@@ -87,6 +86,11 @@ class ModelWriter {
       return true;
     }
     if (key == "universal_checkpoint_info" && !describes_itself(target_, origin_.root)) return true;
+    if (is_fused_list(key)) {
+      out_.text(key);
+      write_fused_layers(file_, target_, origin_.root.get(key));
+      return true;
+    }
     if (key == "num_experts" && parameters_.moe().empty() && !source_has(key)) return true;
     for (const auto& [name, write] : kLayout) {
       if (name != key) continue;
@@ -101,6 +105,11 @@ class ModelWriter {
       return true;
     }
     return false;
+  }
+
+  bool is_fused_list(std::string_view key) const {
+    return (key == "ds_autoep_layers" || key == "autoep_layers") && !parameters_.fused().empty() &&
+           origin_.root.get(key).is_sequence();
   }
 
   void none() { out_.none(); }
@@ -127,7 +136,7 @@ class ModelWriter {
   }
 
   // Layers of a pipeline and experts have files of their own, but in a universal folder.
-  bool is_here(const Named& n) const { return target_.is_universal || !parse_expert(n.name); }
+  bool is_here(const Named& n) const { return target_.is_universal || !parameters_.is_expert(n.name); }
 
   void module() {
     if (target_.stages) return out_.none();
@@ -202,7 +211,8 @@ class ModelWriter {
     std::vector<std::pair<std::string, Shape>> list;
     for (const FlatParameter& p : group.parameters) list.emplace_back(p.local_name, p.shape);
     // DeepSpeed copies the file's parts where there are experts, and so makes plain tuples of torch.Size.
-    file_.sizes(list, parameters_.moe().empty() || target_.is_universal);
+    const bool has_experts = !parameters_.moe().empty() || !parameters_.fused().empty();
+    file_.sizes(list, !has_experts || target_.is_universal);
   }
 
   // DeepSpeed lists frozen parameters from stage 2 on, and none where they are not to be saved: then a loader

@@ -23,7 +23,7 @@ std::vector<Hole> ranges12(const TargetCheckpoint& target, const FlatGroup& grou
     const int64_t from = std::max(begin, p.at), to = std::min(end, p.at + p.numel);
     if (from >= to) continue;
     const uint32_t tensor = tensor_of(target.parameters.at(p.name));
-    Hole hole = target.book.range(tensor, from - p.at, to - from);
+    Hole hole = target.book.range(tensor, p.first + from - p.at, to - from);
     hole.offset = (from - begin) * unit_size(hole.dtype);
     out.push_back(hole);
   }

@@ -23,6 +23,7 @@ bool is_one_number(const Tensor& t) { return t.shape.size() <= 1 && numel_of(t.s
 Parameters::Parameters(const Catalog& catalog, const WriteRequest& request, const SourceObjects& source)
     : catalog_(catalog) {
   collect(request);
+  prefer_stated_names(source);
   find_parts(source);
   order(source, request.shards.get());
   set_module_dtypes(request, source);
@@ -80,6 +81,21 @@ void Parameters::collect(const WriteRequest& request) {
   }
 }
 
+// Of tied names the program's optimizer knows one, which need not be the one under which an input has the
+// bytes: links of an HDF5 file are alike.
+void Parameters::prefer_stated_names(const SourceObjects& source) {
+  const std::set<std::string> stated = source.stated_names();
+  std::map<std::string, std::string> better;  // by the name that has the bytes
+  for (const Named& n : all_)
+    if (n.tied_to && stated.contains(n.name) && !stated.contains(*n.tied_to))
+      better.emplace(*n.tied_to, n.name);
+  for (Named& n : all_) {
+    const auto found = better.find(n.tied_to.value_or(n.name));
+    if (found == better.end()) continue;
+    n.tied_to = n.name == found->second ? std::nullopt : std::optional(found->second);
+  }
+}
+
 // Flat buffers of a state are cut as those of the masters.
 void Parameters::check_states(const Named& n) const {
   if (!n.master) return;
@@ -100,6 +116,10 @@ void Parameters::find_parts(const SourceObjects& source) {
   pipeline_ = pipeline_layers(catalog_, source, names);
   moe_ = moe_layers(catalog_, source, names);
   for (const MoeLayer& layer : moe_) experts_.emplace(layer.prefix, layer.experts);
+  fused_ = read_fused_experts(source.model(0, 0).root);
+  std::erase_if(fused_, [&](const FusedExperts& layer) {
+    return std::ranges::none_of(names, [&](const std::string& name) { return layer.has(name); });
+  });
 }
 
 // As the source's module and files have them; what they do not name follows. Without any as the rules have
@@ -190,6 +210,12 @@ const Bytes& Parameters::number(uint32_t tensor) const {
   const auto [at, is_new] = read_.try_emplace(tensor);
   if (is_new) at->second = read_number(catalog_, catalog_.tensors[tensor]);
   return at->second;
+}
+
+int64_t Parameters::most_expert_ranks() const {
+  int64_t out = 0;
+  for (const ParamGroup& g : groups_) out = std::max(out, g.ep);
+  return out;
 }
 
 int64_t Parameters::experts_of(std::string_view name) const {

@@ -46,11 +46,17 @@ class Parameters {
   const std::vector<ParamGroup>& groups() const { return groups_; }
   const std::vector<PipelineLayer>& pipeline() const { return pipeline_; }
   const std::vector<MoeLayer>& moe() const { return moe_; }
+  const std::vector<FusedExperts>& fused() const { return fused_; }  // of AutoEP
+  // Is it in files of experts?
+  bool is_expert(const std::string& name) const { return parse_expert(name) || layer_of(fused_, name); }
   // How many experts the layer of an expert's weight has.
   int64_t experts_of(std::string_view name) const;
-  // Groups the experts as `ep` ranks have them.
-  void spread_over(int64_t ep, const std::function<int64_t(const std::string&)>& numel_of) {
-    groups_ = spread_experts(catalog_, groups_, moe_, ep, numel_of);
+  // Groups the experts as `ep` ranks have them; where `as_before`, and the source says it, each layer has as
+  // many ranks as there.
+  void spread_over(int64_t ep, bool as_before, const std::function<int64_t(const std::string&)>& numel_of) {
+    if (!as_before || most_expert_ranks() != ep)
+      groups_ = spread_experts(catalog_, groups_, moe_, ep, numel_of);
+    groups_ = spread_fused(groups_, fused_, catalog_.mesh.ep, ep, numel_of);
   }
   std::vector<std::string> frozen() const;   // in order, tied ones not
   std::vector<std::string> buffers() const;  // likewise
@@ -66,12 +72,14 @@ class Parameters {
 
  private:
   void collect(const WriteRequest& request);
+  void prefer_stated_names(const SourceObjects& source);
   void check_states(const Named& n) const;
   void set_module_dtypes(const WriteRequest& request, const SourceObjects& source);
   void find_parts(const SourceObjects& source);
   void order(const SourceObjects& source, const Shards* shards);
   void group(const SourceObjects& source);
   void read_state_names(const SourceObjects& source);
+  int64_t most_expert_ranks() const;
   Named& add(const std::string& name);
 
   const Catalog& catalog_;
@@ -80,6 +88,7 @@ class Parameters {
   std::vector<ParamGroup> groups_;
   std::vector<PipelineLayer> pipeline_;
   std::vector<MoeLayer> moe_;
+  std::vector<FusedExperts> fused_;
   std::map<std::string, int64_t, std::less<>> experts_;  // by the layer's prefix
   std::unordered_map<std::string, uint32_t> loose_;      // by name
   std::vector<std::string> states_, numbers_;

@@ -34,6 +34,30 @@ class WeightDict {
   std::map<std::string, pickle::Pickler::Memo> written_;
 };
 
+std::string expert_file(const TargetCheckpoint& target, int64_t layer, int64_t expert, int64_t tp_rank) {
+  return cat(target.folder, "layer_", layer, "_expert_", expert, "_mp_rank_", zero_padded(tp_rank, 2),
+             "_model_states.pt");
+}
+
+// The rows of one expert in AutoEP's weights of a layer.
+void add_fused_rows(const TargetCheckpoint& target, const FusedExperts& layer, int64_t expert,
+                    OutputPickle& file) {
+  for (const std::string_view part : {".w1", ".w2", ".w3"}) {
+    const std::string name = cat(layer.prefix, part);
+    if (!target.parameters.has(name)) continue;
+    const Named& n = target.parameters.at(name);
+    Shape shape = target.parameters.shape(n);
+    shape.erase(shape.begin());
+    const int64_t count = numel_of(shape);
+    if (n.is_frozen()) target.book.own(n.weight());
+    Hole hole = target.book.range(n.weight(), expert * count, count);
+    hole.is_copy = !n.is_frozen();
+    hole.dtype = n.module_dtype;
+    file.key(cat(name, ".", expert));
+    file.tensor(hole, shape);
+  }
+}
+
 }  // namespace
 
 void add_layer_files(const TargetCheckpoint& target, int64_t tp_rank) {
@@ -56,12 +80,20 @@ void add_layer_files(const TargetCheckpoint& target, int64_t tp_rank) {
 void add_expert_files(const TargetCheckpoint& target, int64_t tp_rank) {
   for (const MoeLayer& layer : target.parameters.moe()) {
     for (int64_t e = 0; e < layer.experts; ++e) {
-      WeightDict dict(target, cat(target.folder, "layer_", layer.number, "_expert_", e, "_mp_rank_",
-                                  zero_padded(tp_rank, 2), "_model_states.pt"));
+      WeightDict dict(target, expert_file(target, layer.number, e, tp_rank));
       dict.file().out().begin_dict();
       for (const std::string& part : layer.parts) dict.add(layer.name(e, part), 0);
       dict.file().out().end_dict();
       dict.file().finish();
+    }
+  }
+  for (const FusedExperts& layer : target.parameters.fused()) {
+    for (int64_t e = 0; e < layer.experts; ++e) {
+      OutputPickle file(target.book, expert_file(target, layer.layer, e, tp_rank));
+      file.out().begin_dict();
+      add_fused_rows(target, layer, e, file);
+      file.out().end_dict();
+      file.finish();
     }
   }
 }

@@ -198,6 +198,20 @@ std::set<std::string> SourceObjects::state_names() const {
   return out;
 }
 
+std::set<std::string> SourceObjects::stated_names() const {
+  std::set<std::string> out;
+  const auto add = [&](const Value& shapes) {
+    for (size_t i = 0; shapes && shapes.is_dict() && i < shapes.size(); ++i)
+      if (const auto name = shapes.entry(i).first.text()) out.emplace(*name);
+  };
+  for (const auto& [rank, origin] : models_) {
+    const Value lists = entry(origin.root, "param_shapes");
+    for (size_t g = 0; lists && lists.is_sequence() && g < lists.size(); ++g) add(lists.at(g));
+    add(entry(origin.root, "frozen_param_shapes"));
+  }
+  return out;
+}
+
 Value SourceObjects::ds_config() const { return entry(model(0, 0).root, "ds_config"); }
 
 Value SourceObjects::config(std::string_view section, std::string_view key) const {

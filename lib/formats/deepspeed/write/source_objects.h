@@ -73,6 +73,8 @@ class SourceObjects {
   pickle::Value param_shapes(int64_t model_rank) const {
     return model(model_rank, 0).root.get("param_shapes");
   }
+  // All names in those lists, and of parameters that are frozen.
+  std::set<std::string> stated_names() const;
   pickle::Value ds_config() const;
   // Entries of ds_config: of a section ("zero_optimization"), or of the top ("").
   std::optional<double> config_number(std::string_view section, std::string_view key) const;

@@ -29,6 +29,7 @@ struct TargetCheckpoint {
   std::string ds_version;
   int stage = 1;                   // of ZeRO
   int64_t dp = 1, tp = 1, pp = 1;  // of experts each of their groups knows how many ranks have them
+  int64_t ep = 1;                  // and of AutoEP's, of which all layers have as many
   std::optional<Stages> stages = std::nullopt;  // of a pipeline
   bool is_universal = false;                    // one folder for any mesh
   bool is_bf16 = false;
@@ -50,6 +51,7 @@ struct FlatParameter {
   Shape shape;
   int64_t numel, at;  // elements
   int64_t filler;     // after it
+  int64_t first = 0;  // of its elements in the tensor, of which a rank of AutoEP's has a share
 };
 struct FlatGroup {
   size_t group = 0;                       // of the optimizer's
@@ -84,6 +86,8 @@ void add_optimizer_file3(const TargetCheckpoint& target, int64_t model_rank, int
 // Throws refused `deepspeed.padding`, `deepspeed.summand` where neither can say it.
 bool describes_itself(const TargetCheckpoint& target, const pickle::Value& source);
 void write_universal_info(OutputPickle& file, const TargetCheckpoint& target, const pickle::Value& source);
+// ds_autoep_layers, as the source's `list` has them.
+void write_fused_layers(OutputPickle& file, const TargetCheckpoint& target, const pickle::Value& list);
 const JoinedParameters& joined_parameters(const TargetCheckpoint& target);
 // ds_config with the target's stage.
 void write_ds_config(OutputPickle& file, const TargetCheckpoint& target);

@@ -119,7 +119,15 @@ bool describes_itself(const TargetCheckpoint& target, const Value& source) {
 
 void write_universal_info(OutputPickle& file, const TargetCheckpoint& target, const Value& source) {
   pickle::Pickler& out = file.out();
-  if (is_kept(target, source)) return out.copy(source.get("universal_checkpoint_info"));
+  if (is_kept(target, source)) {
+    const Value info = source.get("universal_checkpoint_info");
+    const Value layers = info.is_dict() ? info.get("ds_autoep_layers") : Value();
+    return out.copy(info, [&](const Value& value, pickle::Pickler&) {
+      if (target.parameters.fused().empty() || !layers || value.id() != layers.id()) return false;
+      write_fused_layers(file, target, layers);
+      return true;
+    });
+  }
   const JoinedParameters& joined = joined_parameters(target);
   std::vector<std::string> replicated, padded;
   for (const JoinedParameter& p : joined.all) {

@@ -21,12 +21,17 @@ void check_name(const TargetCheckpoint& target, const std::string& name) {
         .in_tensor(name);
 }
 
-// {'param': whole tensor}
+// {'param': whole tensor}, of AutoEP's experts with what says so
 void add_state_file(const TargetCheckpoint& target, const std::string& name, const std::string& state,
                     uint32_t tensor) {
   OutputPickle file(target.book, cat(target.folder, "zero/", name, "/", state, ".pt"));
   const Tensor& t = target.parameters.catalog().tensors[tensor];
   file.out().begin_dict();
+  if (const FusedExperts* layer = layer_of(target.parameters.fused(), name)) {  // ranks take rows of it
+    file.entry("cat_dim", 0);
+    file.key("is_expert_param"), file.out().boolean(true);
+    file.entry("ep_num_experts", layer->experts);
+  }
   file.key("param");
   file.tensor(target.book.whole(tensor, optimizer_dtype(t)), t.shape, true);
   file.out().end_dict();
