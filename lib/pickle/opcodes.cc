@@ -8,12 +8,12 @@ namespace {
 
 using enum Operand::Form;
 
-struct Row {
+struct Opcode {
   Op op;
   std::string_view name;
   Operand operand;
 };
-constexpr Row kRows[] = {
+constexpr Opcode kOpcodes[] = {
     {Op::kMark, "MARK", {kFixed, 0}},
     {Op::kStop, "STOP", {kStop, 0}},
     {Op::kPop, "POP", {kFixed, 0}},
@@ -85,8 +85,8 @@ constexpr Row kRows[] = {
 };
 
 constexpr auto kByByte = [] {
-  std::array<Row, 256> rows{};
-  for (const Row& row : kRows) rows[static_cast<size_t>(row.op)] = row;
+  std::array<Opcode, 256> rows{};
+  for (const Opcode& row : kOpcodes) rows[static_cast<size_t>(row.op)] = row;
   return rows;
 }();
 

@@ -99,21 +99,6 @@ void write_placement(OutputPickle& file, int64_t experts, int64_t ep) {
   out.end_dict();
 }
 
-void write_numbers(pickle::Pickler& out, const Shape& numbers) {
-  out.begin_list();
-  for (const int64_t n : numbers) out.integer(n);
-  out.end_list();
-}
-
-// [offset, strides], in elements.
-void write_place(OutputPickle& file, std::string_view key, int64_t offset, const Shape& strides) {
-  file.key(key);
-  file.out().begin_list();
-  file.out().integer(offset);
-  write_numbers(file.out(), strides);
-  file.out().end_list();
-}
-
 // Each rank has a run of a weight's rows.
 void write_map(OutputPickle& file, const Shape& whole, int64_t ep) {
   Shape share = whole, strides(whole.size(), 1);
@@ -121,20 +106,20 @@ void write_map(OutputPickle& file, const Shape& whole, int64_t ep) {
   for (size_t i = whole.size() - 1; i-- > 0;) strides[i] = strides[i + 1] * whole[i + 1];
   pickle::Pickler& out = file.out();
   out.begin_dict();
-  file.key("logical_shape"), write_numbers(out, whole);
+  file.key("logical_shape"), file.numbers(whole);
   file.key("ranks");
   out.begin_dict();
   for (int64_t r = 0; r < ep; ++r) {
     out.integer(r);
     out.begin_dict();
-    file.key("shard_shape"), write_numbers(out, share);
+    file.key("shard_shape"), file.numbers(share);
     file.key("pieces");
     out.begin_list();
     out.begin_dict();
-    file.key("shape"), write_numbers(out, share);
-    write_place(file, "source", r * share[0] * strides[0], strides);
-    write_place(file, "dest", 0, strides);
-    file.key("locations"), write_numbers(out, {r});
+    file.key("shape"), file.numbers(share);
+    file.place("source", r * share[0] * strides[0], strides);
+    file.place("dest", 0, strides);
+    file.key("locations"), file.numbers({r});
     out.end_dict();
     out.end_list();
     out.end_dict();

@@ -40,6 +40,20 @@ void OutputPickle::enumerator(std::string_view module, std::string_view cls, int
   out_.end_call();
 }
 
+void OutputPickle::numbers(const std::vector<int64_t>& list) {
+  out_.begin_list();
+  for (const int64_t n : list) out_.integer(n);
+  out_.end_list();
+}
+
+void OutputPickle::place(std::string_view text, int64_t offset, const std::vector<int64_t>& strides) {
+  key(text);
+  out_.begin_list();
+  out_.integer(offset);
+  numbers(strides);
+  out_.end_list();
+}
+
 void OutputPickle::names(const std::vector<std::string>& list) {
   out_.begin_list();
   for (const std::string& name : list) out_.text(name);

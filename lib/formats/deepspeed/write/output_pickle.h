@@ -32,6 +32,9 @@ class OutputPickle {
   // `cls(number)`, as an enum is pickled.
   void enumerator(std::string_view module, std::string_view cls, int64_t value);
   void names(const std::vector<std::string>& list);
+  void numbers(const std::vector<int64_t>& list);
+  // Where a fragment lies: `[offset, strides]`, in elements.
+  void place(std::string_view text, int64_t offset, const std::vector<int64_t>& strides);
 
   void finish() { std::move(archive_).lay_out(name_, out_.finish(), book_.layout()); }
 

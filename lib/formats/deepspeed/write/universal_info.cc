@@ -21,22 +21,6 @@ std::string pattern_of(const std::string& name) {
   return out + "$";
 }
 
-void write_numbers(pickle::Pickler& out, const std::vector<int64_t>& numbers) {
-  out.begin_list();
-  for (const int64_t n : numbers) out.integer(n);
-  out.end_list();
-}
-
-// [offset, strides], in elements.
-void write_place(OutputPickle& file, std::string_view key, int64_t offset,
-                 const std::vector<int64_t>& strides) {
-  file.key(key);
-  file.out().begin_list();
-  file.out().integer(offset);
-  write_numbers(file.out(), strides);
-  file.out().end_list();
-}
-
 void write_piece(OutputPickle& file, const Shards& cut, const Shard& shard, const ShardBox& box,
                  const std::vector<int64_t>& locations) {
   const auto axes = cut.axes_of(box);
@@ -52,11 +36,11 @@ void write_piece(OutputPickle& file, const Shards& cut, const Shard& shard, cons
   pickle::Pickler& out = file.out();
   out.begin_dict();
   file.key("shape");
-  write_numbers(out, shape);
-  write_place(file, "source", from, whole);
-  write_place(file, "dest", box.offset, part);
+  file.numbers(shape);
+  file.place("source", from, whole);
+  file.place("dest", box.offset, part);
   file.key("locations");
-  write_numbers(out, locations);
+  file.numbers(locations);
   if (shard.factor != 1) file.key("scale"), out.real(shard.factor);
   out.end_dict();
 }
@@ -68,7 +52,7 @@ void write_map(OutputPickle& file, const TargetCheckpoint& target, const JoinedP
   pickle::Pickler& out = file.out();
   out.begin_dict();
   file.key("logical_shape");
-  write_numbers(out, target.parameters.shape(*p.name));
+  file.numbers(target.parameters.shape(*p.name));
   file.key("ranks");
   out.begin_dict();
   for (const int64_t r : every_rank) {
@@ -77,7 +61,7 @@ void write_map(OutputPickle& file, const TargetCheckpoint& target, const JoinedP
     out.integer(r);
     out.begin_dict();
     file.key("shard_shape");
-    write_numbers(out, s->shape);
+    file.numbers(s->shape);
     file.key("pieces");
     out.begin_list();
     for (const ShardBox& box : cut.boxes_of(*s))
