@@ -18,7 +18,7 @@ bool tells_iteration(const Catalog& catalog, const std::string& key) {
 }
 
 // "3 tensors (ema.a, …)"
-std::string some_of(const std::vector<std::string_view>& keys, std::string_view what) {
+std::string counted(const std::vector<std::string_view>& keys, std::string_view what) {
   return cat(keys.size(), " ", what, keys.size() == 1 ? " (" : "s (", escape(keys.front()),
              keys.size() == 1 ? ")" : ", …)");
 }
@@ -63,9 +63,9 @@ void tell_lost_state(const Catalog& catalog, std::span<const uint32_t> tensors,
   if (has_own_keys(catalog)) objects = lost_objects(catalog);
   if (loose.empty() && objects.empty()) return;
   notes.push_back(cat("left out, since there is a place for a model and its optimizer alone: ",
-                      loose.empty() ? "" : some_of(loose, "tensor"),
+                      loose.empty() ? "" : counted(loose, "tensor"),
                       loose.empty() || objects.empty() ? "" : " and ",
-                      objects.empty() ? "" : some_of(objects, "object")));
+                      objects.empty() ? "" : counted(objects, "object")));
 }
 
 }  // namespace uckpt::dcp

@@ -11,8 +11,6 @@ namespace {
 
 using pickle::Value;
 
-constexpr int64_t kMostExperts = 1 << 16;  // of one layer; more is a damaged number
-
 // A list of the experts of each rank; runs of versions without one have equal shares.
 bool has_equal_shares(const Value& placement, int64_t experts) {
   const Value ranks = placement && placement.is_dict() ? placement.get("ranks") : Value();

@@ -12,6 +12,8 @@
 
 namespace uckpt::deepspeed {
 
+inline constexpr int64_t kMostExperts = 1 << 16;  // of one layer; more is a damaged number
+
 struct FusedExperts {
   int64_t layer = 0;    // among the model's MoE layers, as the files' names have it
   std::string prefix;   // "model.layers.0.mlp.experts"

@@ -28,7 +28,6 @@ std::set<std::string> missing_experts(const Builder& builder, const Checkpoint& 
   const auto& files = checkpoint.folder.experts;
   const bool unnumbered = std::ranges::any_of(files, [](const RankFile& f) { return f.layer < 0; });
   if (!model || unnumbered || checkpoint.stage == 3) return missing;
-  constexpr int64_t kMostExperts = 1 << 16;    // of one layer; more is a damaged number
   std::set<std::pair<int64_t, int64_t>> here;  // layer and expert
   for (const RankFile& f : files)
     if (f.model == builder.tp_rank) here.emplace(f.layer, f.expert);

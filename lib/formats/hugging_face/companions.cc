@@ -8,7 +8,7 @@
 namespace uckpt::hugging_face {
 namespace {
 
-constexpr int64_t kMostBytes = 64 << 20;
+constexpr int64_t kLargest = 64 << 20;
 
 constexpr std::array<std::string_view, 19> kNames = {"added_tokens.json",
                                                      "chat_template.jinja",
@@ -38,9 +38,9 @@ void add_companions(const ModelFolder& folder, Catalog& catalog) {
   for (const std::string_view name : kNames) {
     if (!folder.has_file(name)) continue;
     const std::shared_ptr<InputFile> file = folder.open(name);
-    if (file->size() > kMostBytes) {
+    if (file->size() > kLargest) {
       catalog.warnings.push_back(
-          cat(name, " is left out: expected at most ", kMostBytes, " bytes, found ", file->size()));
+          cat(name, " is left out: expected at most ", kLargest, " bytes, found ", file->size()));
       continue;
     }
     Object object{.origin = std::string(name), .json = "null"};
