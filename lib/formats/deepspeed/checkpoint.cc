@@ -177,9 +177,12 @@ void drop_all_stale(Checkpoint& out) {
   std::vector<std::string> stale;
   drop_stale(out.optimizers, out.model_ranks(), out.mesh.dp, stale);
   drop_stale(out.models, out.model_ranks(), out.stage == 3 ? out.mesh.dp : 1, stale);
-  if (!out.folder.universal)  // one for engines of any stage has the model files of both kinds
-    for (const RankFile& f : out.stage == 3 ? out.folder.models : out.folder.zero_models)
-      stale.push_back(f.name);
+  // A universal folder for engines of any stage has the model files of both kinds.
+  const auto is_of_other_stage = [&](const RankFile& f) {
+    return out.folder.universal && f.model < out.model_ranks() && f.data < out.mesh.dp;
+  };
+  for (const RankFile& f : out.stage == 3 ? out.folder.models : out.folder.zero_models)
+    if (!is_of_other_stage(f)) stale.push_back(f.name);
   drop_foreign_weights(out, stale);
   if (stale.empty()) return;
   out.warnings.push_back(cat(some_of(stale), stale.size() == 1 ? " is" : " are",
