@@ -19,6 +19,11 @@ std::string first_gap(const std::vector<RankFile>& layers) {
   return cat(gap);
 }
 
+std::string expert_file(const Builder& builder, std::string_view layer, int64_t expert) {
+  return cat("layer_", layer, "_expert_", expert, "_mp_rank_", zero_padded(builder.tp_rank, 2),
+             "_model_states.pt");
+}
+
 // By the number of experts of each layer that the model file states.
 std::set<std::string> missing_experts(const Builder& builder, const Checkpoint& checkpoint) {
   std::set<std::string> missing;
@@ -34,8 +39,7 @@ std::set<std::string> missing_experts(const Builder& builder, const Checkpoint& 
   for (size_t layer = 0; layer < model->experts->size(); ++layer) {
     for (int64_t e = 0; e < std::min((*model->experts)[layer], kMostExperts); ++e) {
       if (here.contains({static_cast<int64_t>(layer), e})) continue;
-      missing.insert(cat("layer_", layer, "_expert_", e, "_mp_rank_", zero_padded(builder.tp_rank, 2),
-                         "_model_states.pt"));
+      missing.insert(expert_file(builder, cat(layer), e));
     }
   }
   return missing;
@@ -53,7 +57,7 @@ std::vector<std::string> missing_weight_files(const Builder& builder, const Chec
     if (at && w.file->role == Role::kExpert) moe_layers.emplace(at->layer(w.name), w.file->layer);
   }
   std::set<std::string> missing = missing_experts(builder, checkpoint);
-  const std::string rank = cat(builder.tp_rank < 10 ? "0" : "", builder.tp_rank);
+  const std::string rank = zero_padded(builder.tp_rank, 2);
   const bool pipeline = !checkpoint.folder.layers.empty();
   const bool plain_tail =
       pipeline && checkpoint.folder.layers.front().name.find("-model_0") == std::string::npos;
@@ -71,7 +75,7 @@ std::vector<std::string> missing_weight_files(const Builder& builder, const Chec
     if (const auto at = parse_expert(t.name); at && !checkpoint.folder.experts.empty()) {
       const auto layer = moe_layers.find(at->layer(t.name));
       const std::string l = layer == moe_layers.end() ? "?" : cat(layer->second);
-      missing.insert(cat("layer_", l, "_expert_", at->number, "_mp_rank_", rank, "_model_states.pt"));
+      missing.insert(expert_file(builder, l, at->number));
       continue;
     }
     if (pipeline && t.name.starts_with(kTiedModules) && !any_unplaced) {

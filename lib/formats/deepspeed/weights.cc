@@ -346,6 +346,7 @@ void compare_frozen_fragments(Builder& builder, ModelFile& file) {
 void find_second_routers(const std::vector<FusedExperts>& layers, const std::vector<NamedTensor>& module,
                          Weights& out) {
   constexpr std::string_view kExperts = "experts", kRouter = "router.";
+  if (layers.empty()) return;
   std::map<std::string, std::string_view> names;
   for (const NamedTensor& t : module) names.emplace(t.name, t.name);
   for (const FusedExperts& layer : layers) {
@@ -364,6 +365,7 @@ void find_second_routers(const std::vector<FusedExperts>& layers, const std::vec
 
 Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
   Weights out;
+  const std::vector<FusedExperts>& fused = checkpoint.fused();
   for (const ModelFile& f : checkpoint.models) {
     for (const std::string& name : f.buffer_names) out.buffers.insert(name);
     for (const auto& [alias, name] : f.shared) out.shared.emplace(alias, name);
@@ -375,7 +377,7 @@ Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
     for (const NamedTensor& t : file->module)
       out.all.push_back({t.name, &t.info, &file->source, &file->file, std::nullopt});
     find_same(out.all, first);
-    find_second_routers(checkpoint.fused(), file->module, out);
+    find_second_routers(fused, file->module, out);
     if (checkpoint.stage == 3) find_same_placeholders(builder, out.all, first);
   }
   std::vector<WeightFile*> layers;
@@ -400,7 +402,7 @@ Weights collect_weights(Builder& builder, Checkpoint& checkpoint) {
   for (WeightFile* f : experts) {
     const size_t first = out.all.size();
     for (const NamedTensor& t : f->tensors) {
-      if (const auto row = fused_row(checkpoint.fused(), t.name))
+      if (const auto row = fused_row(fused, t.name))
         out.fused[row->weight].push_back({row->expert, &t.info, &f->source});
       else
         out.all.push_back({t.name, &t.info, &f->source, &f->file, std::nullopt});

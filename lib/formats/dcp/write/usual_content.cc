@@ -241,7 +241,9 @@ class UsualContent {
   std::vector<ParamGroup> groups_of_source() {
     std::vector<std::string> trained, all;
     // Of tied names the optimizer knows one, which need not be the one that has the bytes here.
-    const std::set<std::string> stated = source_->stated_names();
+    const bool any_tied = std::ranges::any_of(
+        catalog_.tensors, [](const Tensor& t) { return t.state == state::kMaster && t.alias; });
+    const auto stated = any_tied ? source_->stated_names() : std::set<std::string>();
     std::map<uint32_t, std::string> masters;
     for (uint32_t i = 0; i < catalog_.tensors.size(); ++i) {
       const Tensor& t = catalog_.tensors[i];

@@ -84,6 +84,7 @@ void Parameters::collect(const WriteRequest& request) {
 // Of tied names the program's optimizer knows one, which need not be the one under which an input has the
 // bytes: links of an HDF5 file are alike.
 void Parameters::prefer_stated_names(const SourceObjects& source) {
+  if (std::ranges::none_of(all_, [](const Named& n) { return n.tied_to.has_value(); })) return;
   const std::set<std::string> stated = source.stated_names();
   std::map<std::string, std::string> better;  // by the name that has the bytes
   for (const Named& n : all_)
